@@ -1,0 +1,136 @@
+"""The cell: one module that interprets any :class:`~nasnet_det.genotype.CellSpec`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nasnet_det.drop_path import DropPath, DropPathProgress
+from nasnet_det.genotype import FIRST_BLOCK, H, H_PREV, Block, CellSpec
+from nasnet_det.operations import (
+    FactorizedReduction,
+    NormLayer,
+    build_operation,
+    build_relu_conv_norm,
+)
+
+
+class Cell(nn.Module):
+    """``(h_prev, h) -> output`` with ``len(spec.concat) * channels`` channels.
+
+    ``h`` always passes ReLU, 1x1 convolution and normalization. ``h_prev`` is reduced by a
+    factorized reduction where it is twice as large as ``h``, projected where only its channels
+    differ, and used as it is otherwise. Where there is no ``h_prev`` (the first cell of a
+    network), the raw ``h`` takes its place. Source: TF-slim's NasNetABaseCell.
+
+    Args:
+        spec: the cell.
+        h_channels: channels of ``h``.
+        h_prev_channels: channels of ``h_prev``, or None for the first cell.
+        channels: channels of every state inside the cell.
+        stride: stride of the operations that read the two inputs, 1 or 2.
+        h_prev_stride: how many times larger than ``h`` the input ``h_prev`` is, 1 or 2.
+        norm_layer: see :func:`~nasnet_det.operations.get_norm_layer`.
+        drop_path_prob: final drop probability (see :mod:`nasnet_det.drop_path`).
+        depth_ratio: (cell index + 1) / number of cells.
+        drop_path_progress: shared by the network; needed where ``drop_path_prob`` is not 0.
+        drop_path_schedule: see :func:`~nasnet_det.drop_path.scheduled_drop_path_prob`.
+    """
+
+    def __init__(
+        self,
+        spec: CellSpec,
+        h_channels: int,
+        *,
+        h_prev_channels: int | None,
+        channels: int,
+        stride: int,
+        norm_layer: NormLayer,
+        h_prev_stride: int = 1,
+        drop_path_prob: float = 0.0,
+        depth_ratio: float = 1.0,
+        drop_path_progress: DropPathProgress | None = None,
+        drop_path_schedule: str = "time_and_depth",
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.has_h_prev = h_prev_channels is not None
+        used = spec.used_states()
+
+        self.project_h = build_relu_conv_norm(h_channels, channels, 1, 1, norm_layer)
+        self.project_h_prev: nn.Module = nn.Identity()
+        state_channels = {H: channels, H_PREV: channels}
+        if h_prev_channels is None:
+            state_channels[H_PREV] = h_channels
+        elif H_PREV in used:
+            if h_prev_stride != 1:
+                self.project_h_prev = nn.Sequential(
+                    nn.ReLU(),
+                    FactorizedReduction(h_prev_channels, channels, h_prev_stride, norm_layer),
+                )
+            elif h_prev_channels != channels:
+                self.project_h_prev = build_relu_conv_norm(
+                    h_prev_channels, channels, 1, 1, norm_layer
+                )
+
+        self.drop_path = DropPath(
+            drop_path_prob,
+            depth_ratio,
+            progress=drop_path_progress or DropPathProgress(),
+            schedule=drop_path_schedule,
+        )
+
+        self.blocks = nn.ModuleList()
+        for k, block in enumerate(spec.blocks):
+            paths = {
+                side: build_operation(
+                    op,
+                    state_channels[state],
+                    channels,
+                    stride if state < FIRST_BLOCK else 1,
+                    norm_layer,
+                )
+                for side, op, state in zip(("left", "right"), block.ops, block.inputs, strict=True)
+            }
+            if block.combine == "concat":
+                paths["combine"] = FactorizedReduction(2 * channels, channels, 1, norm_layer)
+            self.blocks.append(nn.ModuleDict(paths))
+            state_channels[FIRST_BLOCK + k] = channels
+
+        # An input in the output has the cell's stride and channels to match.
+        self.project_output = nn.ModuleDict(
+            {
+                str(state): FactorizedReduction(
+                    state_channels[state], channels, stride, norm_layer
+                )
+                for state in spec.concat
+                if state < FIRST_BLOCK and (stride != 1 or state_channels[state] != channels)
+            }
+        )
+
+    def forward(self, h_prev: torch.Tensor | None, h: torch.Tensor) -> torch.Tensor:
+        """(B, h_prev_channels, ...), (B, h_channels, H, W) -> (B, ..., H / stride, W / stride)."""
+        raw = h_prev if self.has_h_prev else h
+        states = [self.project_h(h), self.project_h_prev(raw)]
+        for block, paths in zip(self.spec.blocks, self.blocks, strict=True):
+            states.append(self._run_block(block, paths, states))
+        return torch.cat(
+            [
+                self.project_output[str(i)](states[i])
+                if str(i) in self.project_output
+                else states[i]
+                for i in self.spec.concat
+            ],
+            dim=1,
+        )
+
+    def _run_block(
+        self, block: Block, paths: nn.ModuleDict, states: list[torch.Tensor]
+    ) -> torch.Tensor:
+        outputs = []
+        for side, op, state in zip(("left", "right"), block.ops, block.inputs, strict=True):
+            output = paths[side](states[state])
+            outputs.append(output if op == "identity" else self.drop_path(output))
+        if block.combine == "add":
+            return outputs[0] + outputs[1]
+        return paths["combine"](torch.cat(outputs, dim=1))

@@ -1,0 +1,80 @@
+"""ScheduledDropPath: dropping whole paths of a cell, more often late in training and deep down."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+DROP_PATH_SCHEDULES: tuple[str, ...] = ("time_and_depth", "time", "depth")
+
+
+def scheduled_drop_path_prob(
+    final_prob: float, depth_ratio: float, progress: float, *, schedule: str = "time_and_depth"
+) -> float:
+    """Probability with which one path is dropped.
+
+    Args:
+        final_prob: probability at the end of training in the last cell, in [0, 1).
+        depth_ratio: (cell index + 1) / number of cells, in (0, 1], stem cells counted.
+        progress: fraction of the training that is done, clipped to [0, 1].
+        schedule: ``time_and_depth`` (TF-slim's default, "v3"), ``time`` (the paper's text, "v1")
+            or ``depth`` ("v2").
+    """
+    prob = final_prob
+    if schedule != "time":
+        prob *= depth_ratio
+    if schedule != "depth":
+        prob *= min(1.0, max(0.0, progress))
+    return prob
+
+
+class DropPathProgress:
+    """The training progress in [0, 1] that all DropPath modules of one network look at.
+
+    It starts at 1, so that a network trained without a schedule drops at the full rate.
+    """
+
+    def __init__(self) -> None:
+        self.value = 1.0
+
+
+class DropPath(nn.Module):
+    """Zero the path for a whole example and scale the others up; identity in evaluation.
+
+    Args:
+        final_prob: see :func:`scheduled_drop_path_prob`.
+        depth_ratio: likewise.
+        progress: shared by all paths of a network; the training loop advances it.
+        schedule: see :func:`scheduled_drop_path_prob`.
+    """
+
+    def __init__(
+        self,
+        final_prob: float,
+        depth_ratio: float,
+        *,
+        progress: DropPathProgress,
+        schedule: str = "time_and_depth",
+    ) -> None:
+        super().__init__()
+        self.final_prob = final_prob
+        self.depth_ratio = depth_ratio
+        self.progress = progress
+        self.schedule = schedule
+
+    def current_prob(self) -> float:
+        """The drop probability at the present progress."""
+        return scheduled_drop_path_prob(
+            self.final_prob, self.depth_ratio, self.progress.value, schedule=self.schedule
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> the same shape, with one mask value for each example."""
+        prob = self.current_prob() if self.training else 0.0
+        if prob <= 0.0:
+            return x
+        keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1.0 - prob)
+        return x * (keep / (1.0 - prob))
+
+    def extra_repr(self) -> str:
+        return f"final_prob={self.final_prob}, depth_ratio={self.depth_ratio:.3f}"

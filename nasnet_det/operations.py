@@ -1,0 +1,274 @@
+"""The operations of the search space as modules, and the TF-style padding that they share.
+
+Every operation maps (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride)).
+Padding follows TensorFlow's SAME rule computed from the input's size: at stride 2 an odd size is
+padded evenly and an even size gets one more row or column at the bottom or right. Published
+weights give the published outputs only this way.
+
+Order inside an operation is ReLU, convolution, normalization; convolutions have no bias.
+Sources: the paper's section A.4 and TF-slim's nasnet_utils.py for the operations of NASNet-A; the
+others follow the same group's AmoebaNet code, since the paper does not describe them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from nasnet_det.genotype import nearest
+
+NormLayer = Callable[[int], nn.Module]
+"""Makes a normalization layer for a number of channels."""
+
+NORMS: tuple[str, ...] = ("BN", "SyncBN", "FrozenBN", "GN")
+
+
+def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> NormLayer:
+    """A factory of normalization layers.
+
+    Args:
+        norm: one of :data:`NORMS`. GN uses the largest number of groups up to 32 that divides the
+            channels, since NASNet's widths (11, 22, 44, ...) are rarely multiples of 32.
+        eps: added to the variance; 1e-3 in the ImageNet networks, 1e-5 in the CIFAR ones.
+        momentum: weight of the new batch in the running statistics (1 - TensorFlow's decay).
+    """
+    if norm == "BN":
+        return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
+    if norm == "SyncBN":
+        return partial(nn.SyncBatchNorm, eps=eps, momentum=momentum)
+    if norm == "FrozenBN":
+        return partial(FrozenBatchNorm2d, eps=eps)
+    if norm == "GN":
+        return lambda channels: nn.GroupNorm(
+            max(g for g in range(1, 33) if channels % g == 0), channels, eps=eps
+        )
+    raise ValueError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Rows (or columns) that TensorFlow's SAME rule adds before and after ``size``."""
+    total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    return total // 2, total - total // 2
+
+
+class Conv2dSame(nn.Conv2d):
+    """A convolution without bias whose padding follows the SAME rule at any input size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            channels,
+            kernel_size,
+            stride,
+            groups=groups,
+            dilation=dilation,
+            bias=False,
+        )
+        self.extent = tuple(
+            (k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)
+        )
+        if self.stride == (1, 1):  # the padding does not depend on the size
+            self.padding = ((self.extent[0] - 1) // 2, (self.extent[1] - 1) // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride != (1, 1):
+            top, bottom = _same_padding(x.shape[2], self.extent[0], self.stride[0])
+            left, right = _same_padding(x.shape[3], self.extent[1], self.stride[1])
+            x = F.pad(x, (left, right, top, bottom))
+        return super().forward(x)
+
+
+class Pool2dSame(nn.Module):
+    """Average or max pooling with SAME padding; padding never enters the average or the maximum.
+
+    Args:
+        kind: ``avg`` or ``max``.
+        kernel_size: an odd number of pixels.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, kind: str, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.kind, self.kernel_size, self.stride = kind, kernel_size, stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # ceil_mode supplies the one row or column more that SAME adds after an even size.
+        padding = [_same_padding(n, self.kernel_size, self.stride)[0] for n in x.shape[2:]]
+        if self.kind == "max":
+            return F.max_pool2d(x, self.kernel_size, self.stride, padding, ceil_mode=True)
+        return F.avg_pool2d(
+            x, self.kernel_size, self.stride, padding, ceil_mode=True, count_include_pad=False
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+
+class FactorizedReduction(nn.Module):
+    """Change the channels, and at stride 2 halve the size by two offset subsamplings.
+
+    Each subsampling is followed by its own 1x1 convolution to half of the channels; the second
+    one starts one pixel further down and right, with zeros past the edge. One normalization
+    spans both. At stride 1 it is a 1x1 convolution with normalization. The ReLU is the caller's.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm_layer: NormLayer) -> None:
+        super().__init__()
+        self.stride = stride
+        if stride == 1:
+            self.path_1 = Conv2dSame(in_channels, channels, 1)
+        else:
+            if channels % 2:
+                raise ValueError(
+                    f"a factorized reduction needs an even number of channels, got {channels}"
+                )
+            self.path_1 = Conv2dSame(in_channels, channels // 2, 1)
+            self.path_2 = Conv2dSame(in_channels, channels // 2, 1)
+        self.norm = norm_layer(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stride == 1:
+            return self.norm(self.path_1(x))
+        first = self.path_1(x[:, :, ::2, ::2])
+        second = self.path_2(F.pad(x, (0, 1, 0, 1))[:, :, 1::2, 1::2])
+        return self.norm(torch.cat([first, second], dim=1))
+
+
+def build_relu_conv_norm(
+    in_channels: int,
+    channels: int,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    norm_layer: NormLayer,
+    *,
+    dilation: int = 1,
+) -> nn.Sequential:
+    """ReLU, convolution, normalization."""
+    return _named(
+        relu=nn.ReLU(),
+        conv=Conv2dSame(in_channels, channels, kernel_size, stride, dilation=dilation),
+        norm=norm_layer(channels),
+    )
+
+
+def _named(**layers: nn.Module) -> nn.Sequential:
+    """A sequence whose parameters carry the layers' names."""
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _build_identity(in_channels: int, channels: int, stride: int, norm: NormLayer) -> nn.Module:
+    if stride == 1 and in_channels == channels:
+        return nn.Identity()
+    return build_relu_conv_norm(in_channels, channels, 1, stride, norm)
+
+
+def _build_conv_1x1(in_channels: int, channels: int, stride: int, norm: NormLayer) -> nn.Module:
+    return build_relu_conv_norm(in_channels, channels, 1, stride, norm)
+
+
+def _build_pool(
+    kind: str, kernel: int, in_channels: int, channels: int, stride: int, norm: NormLayer
+) -> nn.Module:
+    pool = Pool2dSame(kind, kernel, stride)
+    if in_channels == channels:
+        return pool
+    return _named(pool=pool, conv=Conv2dSame(in_channels, channels, 1), norm=norm(channels))
+
+
+def _build_separable(
+    kernel: int, in_channels: int, channels: int, stride: int, norm: NormLayer
+) -> nn.Module:
+    """Depthwise and pointwise convolution, twice; only the first has the stride."""
+
+    def once(n: int, s: int) -> nn.Sequential:
+        return _named(
+            relu=nn.ReLU(),
+            depthwise=Conv2dSame(n, n, kernel, s, groups=n),
+            pointwise=Conv2dSame(n, channels, 1),
+            norm=norm(channels),
+        )
+
+    return _named(separable_1=once(in_channels, stride), separable_2=once(channels, 1))
+
+
+def _build_bottleneck(
+    kernels: tuple[tuple[int, int], ...],
+    share: float,
+    dilation: int,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    norm: NormLayer,
+) -> nn.Module:
+    """Full convolutions between two 1x1 ones, at ``share`` of the channels (source: AmoebaNet).
+
+    The stride of a factorized pair is split between its two axes. Where the bottleneck would have
+    less than one channel, the convolutions work on all channels and the 1x1 ones are left out.
+    """
+    width = int(channels * share)
+    layers: dict[str, nn.Module] = {}
+    n = in_channels
+    if width >= 1:
+        layers["reduce"] = build_relu_conv_norm(n, width, 1, 1, norm)
+        n = width
+    else:
+        width = channels
+    for i, (kernel_h, kernel_w) in enumerate(kernels, start=1):
+        strides = (stride if kernel_h > 1 else 1, stride if kernel_w > 1 else 1)
+        layers[f"conv_{i}"] = build_relu_conv_norm(
+            n, width, (kernel_h, kernel_w), strides, norm, dilation=dilation
+        )
+        n = width
+    if n != channels:
+        layers["expand"] = build_relu_conv_norm(n, channels, 1, 1, norm)
+    return _named(**layers)
+
+
+OPERATIONS: dict[str, Callable[[int, int, int, NormLayer], nn.Module]] = {
+    "identity": _build_identity,
+    "conv_1x3_3x1": partial(_build_bottleneck, ((1, 3), (3, 1)), 3 / 8, 1),
+    "conv_1x7_7x1": partial(_build_bottleneck, ((1, 7), (7, 1)), 1 / 4, 1),
+    "dil_conv_3x3": partial(_build_bottleneck, ((3, 3),), 1 / 4, 2),
+    "avg_pool_3x3": partial(_build_pool, "avg", 3),
+    "max_pool_3x3": partial(_build_pool, "max", 3),
+    "max_pool_5x5": partial(_build_pool, "max", 5),
+    "max_pool_7x7": partial(_build_pool, "max", 7),
+    "conv_1x1": _build_conv_1x1,
+    "conv_3x3": partial(_build_bottleneck, ((3, 3),), 1 / 4, 1),
+    "sep_conv_3x3": partial(_build_separable, 3),
+    "sep_conv_5x5": partial(_build_separable, 5),
+    "sep_conv_7x7": partial(_build_separable, 7),
+}
+"""Operation name -> builder ``(in_channels, channels, stride, norm_layer)``."""
+
+
+def build_operation(
+    name: str, in_channels: int, channels: int, stride: int, norm_layer: NormLayer
+) -> nn.Module:
+    """One operation of the search space.
+
+    Args:
+        name: a key of :data:`OPERATIONS`.
+        in_channels: channels of the state that it reads.
+        channels: channels that it returns.
+        stride: 1 or 2.
+        norm_layer: see :func:`get_norm_layer`.
+    """
+    if name not in OPERATIONS:
+        raise ValueError(f"unknown operation {name!r}, {nearest(name, OPERATIONS)}")
+    return OPERATIONS[name](in_channels, channels, stride, norm_layer)
