@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any, NamedTuple
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 
@@ -37,6 +37,10 @@ def count_multiply_adds(module: nn.Module, *inputs: Any) -> int:
         module: any module; its mode is restored afterwards.
         *inputs: what its ``forward`` takes, for example a (1, 3, 224, 224) tensor.
     """
+    with warnings.catch_warnings():  # fvcore's import compiles losses with torch.jit
+        warnings.simplefilter("ignore", FutureWarning)
+        from fvcore.nn import FlopCountAnalysis
+
     was_training = module.training
     module.eval()
     logger = logging.getLogger("fvcore.nn.jit_analysis")

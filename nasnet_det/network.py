@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -63,18 +64,28 @@ class NetworkSpec:
     def validate(self) -> NetworkSpec:
         """Return ``self`` or raise ValueError naming every impossible value."""
         faults = []
-        for key in ("num_cells_per_stage", "channels", "stem_multiplier", "input_size"):
+        kinds = {"int": numbers.Integral, "float": numbers.Real, "str": str, "bool": bool}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, kinds[field.type]) or (
+                isinstance(value, bool) and field.type != "bool"
+            ):
+                faults.append(f"{field.name}: wanted a value of type {field.type}, got {value!r}")
+        if faults:
+            raise ValueError("impossible network: " + "; ".join(faults))
+        for key in ("num_cells_per_stage", "stem_multiplier", "input_size"):
             if getattr(self, key) < 1:
                 faults.append(f"{key}: wanted at least 1, got {getattr(self, key)}")
         if self.stem not in STEMS:
             faults.append(f"stem: unknown stem {self.stem!r}, {nearest(self.stem, STEMS)}")
-        # Factorized reductions split channels in two: F, and F/2 in the second stem cell.
-        divisor = 4 if self.stem == "imagenet" else 2
-        if self.channels % divisor:
+        # The first stem cell has F/4 channels; a factorized reduction splits F in two.
+        fewest = 4 if self.stem == "imagenet" else 2
+        if self.channels < fewest:
             faults.append(
-                f"channels: wanted a multiple of {divisor} with the {self.stem} stem, "
-                f"got {self.channels}"
+                f"channels: wanted at least {fewest} with the {self.stem} stem, got {self.channels}"
             )
+        if not self.norm_eps > 0:
+            faults.append(f"norm_eps: wanted a positive number, got {self.norm_eps}")
         for key in ("drop_path_prob", "dropout"):
             if not 0 <= getattr(self, key) < 1:
                 faults.append(f"{key}: wanted a probability in [0, 1), got {getattr(self, key)}")
@@ -212,8 +223,13 @@ class NASNetTrunk(nn.Module):
             )
         plan = plan_cells(spec, genotype)
         names = [row.name for row in plan]
+        for name in (start, stop):
+            if name is not None and name not in names:
+                raise ValueError(f"unknown cell {name!r}, {nearest(name, names)}")
         first = names.index(start) if start else 0
         last = names.index(stop) if stop else len(plan) - 1
+        if last < first:
+            raise ValueError(f"the trunk would stop at {stop!r}, before it starts at {start!r}")
         self.spec, self.genotype = spec, genotype
         self.plan = plan[first : last + 1]
         self.activation_checkpointing = activation_checkpointing
@@ -510,13 +526,16 @@ def resolve_variant(name: str, genotype: Genotype | None = None) -> tuple[Networ
         raise ValueError(f"unknown network variant {name!r}, {nearest(name, VARIANTS)}")
     genotype = genotype or GENOTYPES[match["genotype"]]
     base = _PNAS_LARGE if match["genotype"] == "pnasnet_5" else _MOBILE
-    n, p, per_channel = int(match["n"]), int(match["p"]), 4 * len(genotype.normal.concat)
-    if p % (4 * per_channel):
-        below = p - p % (4 * per_channel)
+    n, p = int(match["n"]), int(match["p"])
+    # The last stage has 4F channels in each state of the normal cell's output.
+    num_states = len(genotype.normal.concat)
+    per_channel = 4 * num_states
+    if p % per_channel:
+        below = p - p % per_channel
         raise ValueError(
-            f"channels do not divide in {name!r}: with {per_channel // 4} states in the normal "
-            f"cell's concat, P must be a multiple of {4 * per_channel}, got {p} "
-            f"(nearest: {max(below, 4 * per_channel)} or {below + 4 * per_channel})"
+            f"channels do not divide in {name!r}: with {num_states} states in the normal "
+            f"cell's concat, P must be a multiple of {per_channel}, got {p} "
+            f"(nearest: {max(below, per_channel)} or {below + per_channel})"
         )
     return _replace(base, num_cells_per_stage=n, channels=p // per_channel), genotype
 

@@ -133,12 +133,13 @@ class FactorizedReduction(nn.Module):
         if stride == 1:
             self.path_1 = Conv2dSame(in_channels, channels, 1)
         else:
-            if channels % 2:
+            if channels < 2:
                 raise ValueError(
-                    f"a factorized reduction needs an even number of channels, got {channels}"
+                    f"a factorized reduction needs at least 2 channels, got {channels}"
                 )
+            # PNASNet-5 mobile has odd ones; TF-slim gives the second path one channel more.
             self.path_1 = Conv2dSame(in_channels, channels // 2, 1)
-            self.path_2 = Conv2dSame(in_channels, channels // 2, 1)
+            self.path_2 = Conv2dSame(in_channels, channels - channels // 2, 1)
         self.norm = norm_layer(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
