@@ -1,0 +1,36 @@
+"""Shared fixtures. Every test starts from the same random seed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """The folder of real data; a test that asks for it is skipped where the folder is absent.
+
+    It is ``$NASNET_DET_DATA``, or ``shared/data`` beside the checkout.
+    """
+    folder = Path(os.environ.get("NASNET_DET_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder} (set NASNET_DET_DATA to their folder)")
+    return folder
