@@ -85,14 +85,15 @@ def describe(
     else:
         spec, genotype = resolve_variant(name_or_genotype)
     spec = override_spec(spec, **spec_overrides)
-    size = input_size or spec.input_size
+    size = spec.input_size if input_size is None else input_size
+    plan = describe_plan(spec, genotype, size)
     model = NASNet(spec, genotype, num_classes=num_classes)
     parameters = count_parameters(model)
     multiply_adds = count_multiply_adds(model, torch.zeros(1, 3, size, size))
     return "\n\n".join(
         (
             describe_genotype(genotype),
-            describe_plan(spec, genotype, size),
+            plan,
             f"parameters      {parameters.trainable:,} "
             f"({parameters.with_statistics:,} with normalization statistics)\n"
             f"multiply-adds   {multiply_adds / 1e6:,.1f} M at {size}x{size}",

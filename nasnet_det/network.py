@@ -78,8 +78,8 @@ class NetworkSpec:
                 faults.append(f"{key}: wanted at least 1, got {getattr(self, key)}")
         if self.stem not in STEMS:
             faults.append(f"stem: unknown stem {self.stem!r}, {nearest(self.stem, STEMS)}")
-        # The first stem cell has F/4 channels; a factorized reduction splits F in two.
-        fewest = 4 if self.stem == "imagenet" else 2
+        # A factorized reduction needs two channels; the first stem cell has F/4.
+        fewest = 8 if self.stem == "imagenet" else 2
         if self.channels < fewest:
             faults.append(
                 f"channels: wanted at least {fewest} with the {self.stem} stem, got {self.channels}"
@@ -344,11 +344,7 @@ class AuxiliaryHead(nn.Module):
         self, in_channels: int, map_size: int, num_classes: int, norm_layer: NormLayer
     ) -> None:
         super().__init__()
-        if map_size < 5:
-            raise ValueError(
-                "the auxiliary head needs a feature map of at least 5x5, "
-                f"got {map_size}x{map_size}: use a larger input_size or no auxiliary head"
-            )
+        self._check_size(map_size, map_size)
         self.kernel_size = (map_size - 5) // 3 + 1
         self.project = nn.Conv2d(in_channels, 128, 1, bias=False)
         self.norm_1 = norm_layer(128)
@@ -359,12 +355,21 @@ class AuxiliaryHead(nn.Module):
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) after ReLU -> logits (B, num_classes)."""
+        self._check_size(*feature.shape[2:])
         x = F.avg_pool2d(feature, 5, stride=3)
         if x.shape[2:] != (self.kernel_size, self.kernel_size):  # another input size
             x = F.adaptive_avg_pool2d(x, self.kernel_size)
         x = F.relu(self.norm_1(self.project(x)))
         x = F.relu(self.norm_2(self.conv(x)))
         return self.linear(x.flatten(1))
+
+    @staticmethod
+    def _check_size(height: int, width: int) -> None:
+        if min(height, width) < 5:
+            raise ValueError(
+                "the auxiliary head needs a feature map of at least 5x5, "
+                f"got {height}x{width}: use a larger input_size or no auxiliary head"
+            )
 
 
 class NASNetOutput(NamedTuple):
@@ -432,7 +437,17 @@ class NASNet(nn.Module):
 
 
 def feature_sizes(spec: NetworkSpec, genotype: Genotype, input_size: int) -> dict[str, int]:
-    """Height (or width) of every cell's output for an input of ``input_size`` pixels."""
+    """Height (or width) of every cell's output for an input of ``input_size`` pixels.
+
+    Raises:
+        ValueError: the input is smaller than the stem's kernel.
+    """
+    smallest = 3 if spec.stem == "imagenet" else 1
+    if input_size < smallest:
+        raise ValueError(
+            f"wanted an input of at least {smallest} pixels with the {spec.stem} stem, "
+            f"got {input_size}"
+        )
     size = (input_size - 3) // 2 + 1 if spec.stem == "imagenet" else input_size
     sizes = {"stem": size}
     for row in plan_cells(spec, genotype):

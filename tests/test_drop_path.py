@@ -114,7 +114,7 @@ def test_a_part_of_a_network_keeps_its_place_in_the_depth() -> None:
     spec, genotype = VARIANTS["nasnet_a_large"]
     with torch.device("meta"):
         head = NASNetTrunk(
-            override_spec(spec, channels=4), GENOTYPES[genotype], start="reduction_cell_1"
+            override_spec(spec, channels=8), GENOTYPES[genotype], start="reduction_cell_1"
         )
     assert head.cells["reduction_cell_1"].drop_path.depth_ratio == pytest.approx(16 / 22)
     assert head.cells["cell_17"].drop_path.depth_ratio == 1.0
@@ -123,7 +123,7 @@ def test_a_part_of_a_network_keeps_its_place_in_the_depth() -> None:
 @pytest.mark.parametrize("schedule", DROP_PATH_SCHEDULES)
 def test_schedule_reaches_every_cell(schedule: str) -> None:
     with torch.device("meta"):
-        model = create_model("nasnet_a_large", channels=4, drop_path_schedule=schedule)
+        model = create_model("nasnet_a_large", channels=8, drop_path_schedule=schedule)
     assert {m.schedule for m in model.modules() if isinstance(m, DropPath)} == {schedule}
 
 

@@ -1,0 +1,156 @@
+"""Parameters and multiply-adds against the published numbers and an independent counter."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nasnet_det.complexity import ParameterCount, count_multiply_adds, count_parameters
+from nasnet_det.network import NASNetTrunk, create_model, resolve_variant
+
+PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
+
+
+def _meta(*shape: int) -> torch.Tensor:
+    return torch.empty(*shape, device="meta")
+
+
+def _count_without_computing(module: nn.Module, run: Callable[[], Any]) -> int:
+    """Multiply-adds by torch's own counter, which (unlike fvcore's) works on the meta device."""
+    module.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_network_has_the_published_size(name: str) -> None:
+    wanted = PUBLISHED[name]
+    size = wanted["input_size"]
+    with torch.device("meta"):
+        model = create_model(name, wanted["num_classes"])
+    assert model.trunk.spec.input_size == size
+    assert count_parameters(model) == (wanted["trainable"], wanted["with_statistics"])
+    image = _meta(1, 3, size, size)
+    multiply_adds = _count_without_computing(model, lambda: model(image))
+    assert multiply_adds == wanted["multiply_adds"]
+
+    printed = wanted["printed_parameters_m"]
+    key = "with_statistics" if printed == 88.9 else "trainable"
+    # As printed, to its last digit; TF-slim's README rounds 86.06 up to 86.1.
+    assert wanted[key] / 1e6 == pytest.approx(printed, abs=0.06)
+    if wanted["printed_multiply_adds_m"]:
+        assert multiply_adds / 1e6 == pytest.approx(wanted["printed_multiply_adds_m"], rel=0.003)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_auxiliary_head_has_its_published_size_and_is_not_counted_with_the_network(
+    name: str,
+) -> None:
+    wanted = PUBLISHED[name]
+    with torch.device("meta"):
+        model = create_model(name, wanted["num_classes"], aux_head=True)
+    assert count_parameters(model.aux_head).trainable == wanted["aux_head"]
+    assert count_parameters(model).trainable == wanted["trainable"] + wanted["aux_head"]
+
+
+@pytest.mark.parametrize("name", ["nasnet_a_mobile", "nasnet_a_cifar_6_768"])
+def test_fvcore_counts_the_published_multiply_adds(name: str) -> None:
+    wanted = PUBLISHED[name]
+    model = create_model(name, wanted["num_classes"])
+    image = torch.zeros(1, 3, wanted["input_size"], wanted["input_size"])
+    assert count_multiply_adds(model, image) == wanted["multiply_adds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "stop", "trunk_m", "trunk_gmac", "head_m", "gmac_per_region"),
+    [
+        ("nasnet_a_large", "cell_11", 20.1, 85.7, 64.6, 5.79),
+        ("nasnet_a_mobile", "cell_7", 1.04, 4.8, 3.19, 0.295),
+    ],
+)
+def test_c4_detector_halves_have_their_size(
+    name: str, stop: str, trunk_m: float, trunk_gmac: float, head_m: float, gmac_per_region: float
+) -> None:
+    """Trunk to stride 16 at 800x800 pixels, and the box head on one region of 17x17."""
+    spec, genotype = resolve_variant(name)
+    with torch.device("meta"):
+        trunk = NASNetTrunk(spec, genotype, stop=stop)
+        head = NASNetTrunk(spec, genotype, start="reduction_cell_1")
+    first = head.plan[0]
+    assert trunk.plan[-1].out_stride == 16
+    assert (first.h_prev, first.h) == (trunk.plan[-2].name, stop)
+
+    def digits(value: float, printed: float) -> float:
+        """``value`` with as many decimals as ``printed``."""
+        return round(value, len(str(printed).split(".")[1]))
+
+    assert digits(count_parameters(trunk).trainable / 1e6, trunk_m) == trunk_m
+    assert digits(count_parameters(head).trainable / 1e6, head_m) == head_m
+
+    image = _meta(1, 3, 800, 800)
+    trunk_macs = _count_without_computing(trunk, lambda: list(trunk.run_image(image)))
+    assert digits(trunk_macs / 1e9, trunk_gmac) == trunk_gmac
+
+    pair = [_meta(1, n, 17, 17) for n in (first.h_prev_channels, first.h_channels)]
+    outs: list[torch.Tensor] = []
+    head_macs = _count_without_computing(
+        head, lambda: outs.extend(out for _, _, out in head.run(*pair))
+    )
+    assert digits(head_macs / 1e9, gmac_per_region) == gmac_per_region
+    assert outs[-1].shape == (1, PUBLISHED[name]["endpoints"][_last(name)][1], 9, 9)
+
+
+def _last(name: str) -> str:
+    return list(PUBLISHED[name]["endpoints"])[-1]
+
+
+def test_multiply_adds_of_small_modules_by_hand() -> None:
+    image = torch.zeros(1, 3, 8, 8)
+    assert count_multiply_adds(nn.Conv2d(3, 5, 3, stride=2), image) == 3 * 3 * 3 * 5 * 3 * 3
+    assert count_multiply_adds(nn.Conv2d(3, 6, 3, groups=3, padding=1), image) == 9 * 6 * 64
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.ReLU(), nn.Linear(10, 2))
+    assert count_multiply_adds(linear, image) == 192 * 10 + 10 * 2
+    pools = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2))
+    assert count_multiply_adds(pools, image) == 0
+
+
+def test_counting_leaves_the_module_as_it_was() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    logger = logging.getLogger("fvcore.nn.jit_analysis")
+    level = logger.level
+    for mode in (True, False):
+        module.train(mode)
+        count_multiply_adds(module, torch.randn(2, 3, 8, 8))
+        assert module.training is mode
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    with pytest.raises(RuntimeError):  # too many channels
+        count_multiply_adds(module.train(), torch.randn(2, 4, 8, 8))
+    assert module.training
+    assert logger.level == level
+
+
+def test_frozen_parameters_are_not_trainable() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
+    assert count_parameters(module) == ParameterCount(12 + 8, 12 + 8 + 8)
+    module[0].weight.requires_grad_(False)
+    assert count_parameters(module) == ParameterCount(8, 12 + 8 + 8)
+
+
+def test_frozen_norms_count_as_statistics_only() -> None:
+    """The total does not depend on how normalizations are treated in training."""
+    with torch.device("meta"):
+        frozen = create_model("nasnet_a_mobile", norm="FrozenBN")
+    wanted = PUBLISHED["nasnet_a_mobile"]
+    norms = wanted["with_statistics"] - wanted["trainable"]
+    assert count_parameters(frozen) == (wanted["trainable"] - norms, wanted["with_statistics"])

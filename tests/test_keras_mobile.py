@@ -1,0 +1,239 @@
+"""NASNet-A mobile against the graph that Keras publishes: names, shapes, and the computation.
+
+The graph is a file of the reference data; without them these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_ops
+import torch
+from torch import nn
+
+from nasnet_det.network import NASNet, create_model
+
+BATCH_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+BRANCHES = {
+    "normal_left1": "blocks.0.left",
+    "normal_right1": "blocks.0.right",
+    "normal_left2": "blocks.1.left",
+    "normal_right2": "blocks.1.right",
+    "normal_left5": "blocks.4.left",
+    "reduction_left1": "blocks.0.left",
+    "reduction_right1": "blocks.0.right",
+    "reduction_right2": "blocks.1.right",
+    "reduction_right3": "blocks.2.right",
+    "reduction_left4": "blocks.4.left",
+}
+CELLS = {
+    "stem_1": "cell_stem_0",
+    "stem_2": "cell_stem_1",
+    "reduce_4": "reduction_cell_0",
+    "reduce_8": "reduction_cell_1",
+    **{str(i): f"cell_{i}" for i in range(4)},
+    **{str(i): f"cell_{i - 1}" for i in range(5, 13)},  # Keras skips a number, 4
+}
+"""The block id at the end of a Keras layer's name -> our cell."""
+
+
+def our_name(keras_name: str) -> str:
+    """The entry of our state dict for a Keras variable (``layer/variable``)."""
+    layer, variable = keras_name.split("/")
+    if layer == "predictions":
+        return {"kernel": "classifier.weight", "bias": "classifier.bias"}[variable]
+    if layer == "stem_conv1":
+        return "trunk.stem.conv.weight"
+    if layer == "stem_bn1":
+        return f"trunk.stem.norm.{BATCH_NORM[variable]}"
+
+    block_id = next(i for i in sorted(CELLS, key=len, reverse=True) if layer.endswith(f"_{i}"))
+    layer = layer.removesuffix(f"_{block_id}")
+    cell = f"trunk.cells.{CELLS[block_id]}"
+    if layer in ("normal_conv_1", "reduction_conv_1"):
+        return f"{cell}.project_h.conv.weight"
+    if layer in ("normal_bn_1", "reduction_bn_1"):
+        return f"{cell}.project_h.norm.{BATCH_NORM[variable]}"
+    if layer == "adjust_conv_projection":
+        return f"{cell}.project_h_prev.conv.weight"
+    if layer in ("adjust_conv_1", "adjust_conv_2"):
+        return f"{cell}.project_h_prev.1.path_{layer[-1]}.weight"
+    if layer == "adjust_bn":
+        # Where h_prev is twice as large, its normalization ends a factorized reduction.
+        reduces = block_id in ("stem_2", "0", "5", "9")
+        norm = "project_h_prev.1.norm" if reduces else "project_h_prev.norm"
+        return f"{cell}.{norm}.{BATCH_NORM[variable]}"
+    if layer.startswith("separable_conv_"):
+        number, _, branch = layer.removeprefix("separable_conv_").partition("_")
+        is_norm = branch.startswith("bn_")
+        separable = f"{cell}.{BRANCHES[branch.removeprefix('bn_')]}.separable_{number}"
+        if is_norm:
+            return f"{separable}.norm.{BATCH_NORM[variable]}"
+        return f"{separable}.{variable.removesuffix('_kernel')}.weight"
+    raise KeyError(keras_name)
+
+
+def to_our_axes(keras_name: str, array: np.ndarray) -> np.ndarray:
+    """Keras axes -> ours: HWIO -> OIHW, depthwise [k, k, C, 1] -> [C, 1, k, k], [in, out] -> T."""
+    if keras_name.endswith("/depthwise_kernel"):
+        return array.transpose(2, 3, 0, 1)
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T
+
+
+@pytest.fixture(scope="module")
+def keras_model(reference_data: Path) -> dict[str, Any]:
+    path = reference_data / "nasnet_mobile_ref" / "keras_nasnetmobile_tfjs_model.json"
+    if not path.is_file():
+        pytest.skip(f"no file {path}")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def shapes(keras_model: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Keras variable -> shape."""
+    return {
+        weight["name"]: tuple(weight["shape"])
+        for group in keras_model["weightsManifest"]
+        for weight in group["weights"]
+    }
+
+
+@pytest.fixture(scope="module")
+def model() -> NASNet:
+    """NASNet-A mobile in double precision, each normalization with statistics of its own."""
+    torch.manual_seed(1)
+    network = create_model("nasnet_a_mobile")
+    for m in network.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.normal_(m.weight, 1.0, 0.2)
+            nn.init.normal_(m.bias, 0.0, 0.2)
+            nn.init.normal_(m.running_mean, 0.0, 0.2)
+            nn.init.uniform_(m.running_var, 0.5, 1.5)
+    return network.double().eval()
+
+
+def _state(model: NASNet) -> dict[str, np.ndarray]:
+    return {
+        name: tensor.numpy()
+        for name, tensor in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def test_all_tensors_map_one_to_one(shapes: dict[str, tuple[int, ...]], model: NASNet) -> None:
+    assert len(shapes) == 1126
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == 5_326_716
+    ours = _state(model)
+    mapped = {name: our_name(name) for name in shapes}
+    assert len(set(mapped.values())) == 1126, "no two of them become the same"
+    assert set(mapped.values()) == set(ours)
+    for name, shape in shapes.items():
+        assert to_our_axes(name, np.empty(shape)).shape == ours[mapped[name]].shape, name
+
+
+class KerasGraph:
+    """Runs the published layer graph in numpy with weights from our state dict."""
+
+    def __init__(self, layers: list[dict[str, Any]], state: dict[str, np.ndarray]) -> None:
+        self.layers = layers
+        self.state = state
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        """Logits: the softmax of the last layer is left out."""
+        outputs: dict[str, np.ndarray] = {}
+        for layer in self.layers:
+            nodes = layer["inbound_nodes"]
+            inputs = [outputs[node[0]] for node in nodes[0]] if nodes else [image]
+            run = getattr(self, f"_run_{layer['class_name']}")
+            outputs[layer["name"]] = run(layer["config"], *inputs)
+        return outputs[self.layers[-1]["name"]]
+
+    def _weight(self, config: dict[str, Any], variable: str) -> np.ndarray:
+        return self.state[our_name(f"{config['name']}/{variable}")]
+
+    def _run_InputLayer(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        assert (None, *x.shape[2:], x.shape[1]) == tuple(config["batch_input_shape"])
+        return x
+
+    def _run_Conv2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        out = reference_ops.conv_same(x, self._weight(config, "kernel"))
+        if config["kernel_size"] == [1, 1]:
+            assert config["strides"] == [1, 1]
+            return out
+        # The stem: VALID starts at the first full window, then takes every second one.
+        assert (config["padding"], config["strides"]) == ("valid", [2, 2])
+        return out[:, :, 1:-1:2, 1:-1:2]
+
+    def _run_SeparableConv2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        depthwise = self._weight(config, "depthwise_kernel")
+        assert list(depthwise.shape[2:]) == config["kernel_size"]
+        if config["padding"] == "same":
+            x = reference_ops.conv_same(x, depthwise, config["strides"][0], depthwise=True)
+        else:  # a layer before it has padded
+            view = np.lib.stride_tricks.sliding_window_view(x, depthwise.shape[2:], axis=(2, 3))
+            view = view[:, :, :: config["strides"][0], :: config["strides"][1]]
+            x = np.einsum("bchwij,cij->bchw", view, depthwise[:, 0])
+        return reference_ops.conv_same(x, self._weight(config, "pointwise_kernel"))
+
+    def _run_BatchNormalization(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        gamma, beta, mean, variance = (self._weight(config, v)[:, None, None] for v in BATCH_NORM)
+        return (x - mean) / np.sqrt(variance + config["epsilon"]) * gamma + beta
+
+    def _run_Activation(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        assert config["activation"] == "relu"
+        return np.maximum(x, 0)
+
+    def _run_ZeroPadding2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        # Keras pads with zeros before a strided pool, which TensorFlow's original does not:
+        # here that pool does its own padding.
+        if config["name"].startswith("reduction_pad_"):
+            return x
+        return np.pad(x, [(0, 0), (0, 0), *config["padding"]])
+
+    def _run_Cropping2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        (top, bottom), (left, right) = config["cropping"]
+        return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+
+    def _run_AveragePooling2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        return self._pool("avg", config, x)
+
+    def _run_MaxPooling2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        return self._pool("max", config, x)
+
+    def _pool(self, kind: str, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        return reference_ops.pool_same(kind, x, config["pool_size"][0], config["strides"][0])
+
+    def _run_Add(self, config: dict[str, Any], *inputs: np.ndarray) -> np.ndarray:
+        return sum(inputs)
+
+    def _run_Concatenate(self, config: dict[str, Any], *inputs: np.ndarray) -> np.ndarray:
+        return np.concatenate(inputs, axis=1)
+
+    def _run_GlobalAveragePooling2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        return x.mean(axis=(2, 3))
+
+    def _run_Dense(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        return x @ self._weight(config, "kernel").T + self._weight(config, "bias")
+
+
+def test_published_graph_computes_the_same(keras_model: dict[str, Any], model: NASNet) -> None:
+    """Cells, wiring, strides, padding, order of the concatenations: 771 layers, one number."""
+    layers = keras_model["modelTopology"]["model_config"]["config"]["layers"]
+    assert len(layers) == 771
+    image = torch.randn(1, 3, 224, 224, dtype=torch.float64)
+    wanted = KerasGraph(layers, _state(model)).run(image.numpy())
+    with torch.no_grad():
+        found = model(image).numpy()
+    assert wanted.std() > 0.1, "the comparison is one of numbers that differ"
+    np.testing.assert_allclose(found, wanted, atol=1e-9)
