@@ -21,16 +21,14 @@ TINY_WORDS = ["channels", "8", "num_cells_per_stage", "1"]
 
 
 def test_cell_is_written_with_the_papers_words() -> None:
-    assert describe_cell(GENOTYPES["nasnet_a"].normal) == "\n".join(
-        (
-            "  2 = sep_conv_5x5(h) + sep_conv_3x3(h_prev)",
-            "  3 = sep_conv_5x5(h_prev) + sep_conv_3x3(h_prev)",
-            "  4 = avg_pool_3x3(h) + identity(h_prev)",
-            "  5 = avg_pool_3x3(h_prev) + avg_pool_3x3(h_prev)",
-            "  6 = sep_conv_3x3(h) + identity(h)",
-            "  output = concat(h_prev, 2, 3, 4, 5, 6)",
-        )
-    )
+    assert describe_cell(GENOTYPES["nasnet_a"].normal).splitlines() == [
+        "  2 = sep_conv_5x5(h) + sep_conv_3x3(h_prev)",
+        "  3 = sep_conv_5x5(h_prev) + sep_conv_3x3(h_prev)",
+        "  4 = avg_pool_3x3(h) + identity(h_prev)",
+        "  5 = avg_pool_3x3(h_prev) + avg_pool_3x3(h_prev)",
+        "  6 = sep_conv_3x3(h) + identity(h)",
+        "  output = concat(h_prev, 2, 3, 4, 5, 6)",
+    ]
     joined = CellSpec((Block((1, 0), ("conv_1x1", "identity"), "concat"),), (2, 0))
     assert describe_cell(joined) == (
         "  2 = concat(conv_1x1(h_prev), identity(h))\n  output = concat(2, h)"
@@ -151,8 +149,7 @@ def test_command_knows_the_published_cells_and_needs_no_name(
 
 
 def test_command_types_values_by_the_fields_of_the_spec(tool: ModuleType) -> None:
-    words = ("channels 12 stem cifar dropout 0.5 norm_eps 1e-5 skip_reduction_input True "
-             "extra_reduction_cells 0").split()  # fmt: skip
+    words = ["channels", "12", "stem", "cifar", "dropout", "0.5", "norm_eps", "1e-5", "skip_reduction_input", "True", "extra_reduction_cells", "0"]  # fmt: skip
     assert tool.parse_words(words) == (
         "nasnet_a_mobile",
         {

@@ -53,13 +53,17 @@ SLIM_OPS = {
 # DARTS' list of AmoebaNet-A, which numbers the two inputs the other way round.
 DARTS_AMOEBANET = {
     "normal": (
-        "avg_pool_3x3 0 max_pool_3x3 1 sep_conv_3x3 0 sep_conv_5x5 2 sep_conv_3x3 0 "
-        "avg_pool_3x3 3 sep_conv_3x3 1 identity 1 identity 0 avg_pool_3x3 1",
+        (
+            "avg_pool_3x3 0 max_pool_3x3 1 sep_conv_3x3 0 sep_conv_5x5 2 sep_conv_3x3 0 "
+            "avg_pool_3x3 3 sep_conv_3x3 1 identity 1 identity 0 avg_pool_3x3 1"
+        ),
         (4, 5, 6),
     ),
     "reduction": (
-        "avg_pool_3x3 0 sep_conv_3x3 1 max_pool_3x3 0 sep_conv_7x7 2 sep_conv_7x7 0 "
-        "avg_pool_3x3 1 max_pool_3x3 0 max_pool_3x3 1 conv_1x7_7x1 0 sep_conv_3x3 5",
+        (
+            "avg_pool_3x3 0 sep_conv_3x3 1 max_pool_3x3 0 sep_conv_7x7 2 sep_conv_7x7 0 "
+            "avg_pool_3x3 1 max_pool_3x3 0 max_pool_3x3 1 conv_1x7_7x1 0 sep_conv_3x3 5"
+        ),
         (3, 4, 6),
     ),
 }
@@ -180,8 +184,10 @@ BROKEN = {
     ),
     "unknown operation": (
         _set("normal.blocks.1.ops.0", "sep_conv_5"),
-        "normal.blocks[1].ops[0]: unknown operation 'sep_conv_5', did you mean 'sep_conv_5x5'? "
-        "(valid: avg_pool_3x3, conv_1x1, ",
+        (
+            "normal.blocks[1].ops[0]: unknown operation 'sep_conv_5', did you mean 'sep_conv_5x5'? "
+            "(valid: avg_pool_3x3, conv_1x1, "
+        ),
     ),
     "operation like no other": (
         _set("normal.blocks.1.ops.1", "zzz"),
@@ -189,8 +195,10 @@ BROKEN = {
     ),
     "unknown combiner": (
         _set("reduction.blocks.2.combine", "ad"),
-        "reduction.blocks[2].combine: unknown combiner 'ad', did you mean 'add'? "
-        "(valid: add, concat)",
+        (
+            "reduction.blocks[2].combine: unknown combiner 'ad', did you mean 'add'? "
+            "(valid: add, concat)"
+        ),
     ),
     "combiner of a wrong type": (
         _set("normal.blocks.2.combine", ["add"]),

@@ -267,15 +267,15 @@ def test_every_listed_model_builds_and_its_name_says_its_size(name: str) -> None
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("nasnet_a_mobil", "unknown network variant 'nasnet_a_mobil', did you mean "
-         "'nasnet_a_mobile'? (valid: nasnet_a_5_1536, "),
+        ("nasnet_a_mobil", ("unknown network variant 'nasnet_a_mobil', did you mean "
+         "'nasnet_a_mobile'? (valid: nasnet_a_5_1536, ")),
         ("resnet50", "unknown network variant 'resnet50', "),
         ("nasnet_b_4@1536", "unknown network variant 'nasnet_b_4@1536', did you mean 'nasnet_a_5"),
         ("nasnet_a_4@", "unknown network variant 'nasnet_a_4@', "),
-        ("nasnet_a_5@1538", "channels do not divide in 'nasnet_a_5@1538': with 6 states in the "
-         "normal cell's concat, P must be a multiple of 24, got 1538 (nearest: 1536 or 1560)"),
-        ("pnasnet_5_4@7", "with 5 states in the normal cell's concat, P must be a multiple of 20, "
-         "got 7 (nearest: 20 or 20)"),
+        ("nasnet_a_5@1538", ("channels do not divide in 'nasnet_a_5@1538': with 6 states in the "
+         "normal cell's concat, P must be a multiple of 24, got 1538 (nearest: 1536 or 1560)")),
+        ("pnasnet_5_4@7", ("with 5 states in the normal cell's concat, P must be a multiple of 20, "
+         "got 7 (nearest: 20 or 20)")),
         ("nasnet_a_0@1056", "num_cells_per_stage: wanted at least 1, got 0"),
     ],
 )  # fmt: skip

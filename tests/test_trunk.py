@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch import nn
 
 from nasnet_det.cell import Cell
+from nasnet_det.drop_path import DropPath
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import NASNetTrunk, NetworkSpec, create_model, plan_cells
+from nasnet_det.operations import NORMS, get_norm_layer
 
 IMAGENET = NetworkSpec(num_cells_per_stage=2, channels=8, stem_multiplier=1)
 NETWORKS = {
@@ -150,6 +153,31 @@ def test_checkpointing_is_off_in_evaluation_and_without_gradients() -> None:
     assert all(torch.equal(t, before[name]) for name, t in trunk.state_dict().items())
     with torch.no_grad():
         assert trunk.train()(image)["c5"].shape == wanted.shape
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_head_runs_on_no_regions(norm: str, training: bool) -> None:
+    """An image without proposals gives the box head an empty batch."""
+    head = NASNetTrunk(
+        IMAGENET, GENOTYPES["nasnet_a"], start="reduction_cell_1", norm_layer=get_norm_layer(norm)
+    )
+    row = head.train(training).plan[0]
+    pair = [torch.zeros(0, n, 17, 17) for n in (row.h_prev_channels, row.h_channels)]
+    *_, (last, _, out) = head.run(*pair)
+    assert out.shape == (0, last.out_channels, 9, 9)
+    out.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
+    assert all(b.isfinite().all() for b in head.buffers())
+
+
+def test_copy_has_a_progress_of_its_own() -> None:
+    """An average of the weights is a deep copy of the network."""
+    trunk = NASNetTrunk(IMAGENET, GENOTYPES["nasnet_a"])
+    other = copy.deepcopy(trunk)
+    other.drop_path_progress.value = 0.5
+    assert {m.progress.value for m in other.modules() if isinstance(m, DropPath)} == {0.5}
+    assert {m.progress.value for m in trunk.modules() if isinstance(m, DropPath)} == {1.0}
 
 
 def test_rows_are_named_in_running_order() -> None:
