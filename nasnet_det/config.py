@@ -1,0 +1,177 @@
+"""The configs that come with the package, and the strict reader that every stage uses.
+
+The language is Detectron2's: YAML with ``_BASE_``, then ``KEY VALUE`` overrides. Unlike plain yacs,
+an unknown key, a value of the wrong type and a key written twice are each one clear sentence, an
+int is accepted for a float and a list for a tuple, and YAML tags never build Python objects.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from nasnet_det.genotype import nearest
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class ConfigError(ValueError):
+    """A config that can't be meant; the message names the key, the value and what was wanted."""
+
+
+def config_folder() -> Path:
+    """Where the configs are: inside an installed package, beside the package in a checkout."""
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
+
+
+def list_configs() -> list[str]:
+    """Names of all configs, relative to ``configs/``."""
+    folder = config_folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+
+
+def get_config_file(name: str) -> str:
+    """The path of a config that comes with the package.
+
+    Args:
+        name: for example ``COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml``.
+
+    Raises:
+        ConfigError: there is no such config; the nearest is named.
+    """
+    path = config_folder() / name
+    if not path.is_file():
+        raise ConfigError(f"no config file {name!r}, {_nearest_of_many(name, list_configs())}")
+    return str(path)
+
+
+def merge_config(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) -> None:
+    """Set the values of a config file, then those of overrides.
+
+    Args:
+        cfg: the defaults; changed in place.
+        config_file: a path, or a name for :func:`get_config_file`. Empty: no file.
+        opts: ``KEY VALUE`` pairs.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or a value can't be meant.
+    """
+    if config_file:
+        path = config_file if os.path.isfile(config_file) else get_config_file(config_file)
+        for key, value in _leaves(_read_with_base(path)):
+            _set(cfg, key, value, f"{config_file}: ")
+    if len(opts) % 2:
+        raise ConfigError(f"wanted KEY VALUE pairs, got no value after {opts[-1]!r}")
+    for key, text in zip(opts[::2], opts[1::2], strict=True):
+        _set(cfg, key, text, "")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML where a key that stands twice in one mapping is an error instead of being dropped."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _read_with_base(path: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A file's mapping on top of that of its ``_BASE_``."""
+    if path in seen:
+        raise ConfigError(f"{path}: its _BASE_ leads back to itself")
+    try:
+        data = yaml.load(Path(path).read_text(), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"config file {path} can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a valid config: {' '.join(str(error).split())}") from None
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: wanted KEY: VALUE pairs, got {data!r:.60}")
+    base = data.pop("_BASE_", None)
+    if base is None:
+        return data
+    base_path = os.path.join(os.path.dirname(path), os.path.expanduser(base))
+    merged = _read_with_base(os.path.normpath(base_path), (*seen, path))
+    _merge(data, merged)
+    return merged
+
+
+def _merge(top: dict[str, Any], bottom: dict[str, Any]) -> None:
+    for key, value in top.items():
+        if isinstance(value, dict) and isinstance(bottom.get(key), dict):
+            _merge(value, bottom[key])
+        else:
+            bottom[key] = value
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
+
+
+def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
+    """Set one key, which must exist, to a value of the default's type."""
+    node: Any = cfg
+    *path, last = key.split(".")
+    for part in path:
+        node = node.get(part) if isinstance(node, CfgNode) else None
+    if not isinstance(node, CfgNode) or last not in node:
+        hint = _nearest_of_many(key, [name for name, _ in _leaves(cfg)])
+        raise ConfigError(f"{place}unknown config key {key!r} (value {value!r}), {hint}")
+    if isinstance(node[last], CfgNode):
+        raise ConfigError(
+            f"{place}{key}: wanted one of its keys ({', '.join(node[last])}), got {value!r}"
+        )
+    node[last] = _convert(value, node[last], f"{place}{key}")
+
+
+def _nearest_of_many(name: str, valid: Sequence[str]) -> str:
+    """The end of an error sentence where listing all valid names would bury it."""
+    hint = nearest(name, valid).partition(" (valid:")[0]
+    return hint if hint.startswith("did you mean") else "and none is like it"
+
+
+def _convert(value: Any, default: Any, name: str) -> Any:
+    """``value`` in the type of ``default``."""
+    if isinstance(value, str):  # of a command line, or a tuple or 1e-4 in YAML
+        literal = _parse(value)
+        if not isinstance(default, str) or isinstance(literal, str):
+            value = literal
+    if default is None or type(value) is type(default):
+        return value
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, list | tuple) and isinstance(value, list | tuple):
+        return type(default)(value)
+    wanted = {
+        bool: "True or False",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        tuple: "a list",
+    }[type(default)]
+    raise ConfigError(f"{name}: wanted {wanted} (the default is {default!r}), got {value!r}")
+
+
+def _parse(text: str) -> Any:
+    """A Python literal where the text is one, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,69 @@
+"""Config keys of the NASNet detectors.
+
+``add_nasnet_config`` is all that a Detectron2 project of its own needs; ``get_config`` is what the
+commands in ``tools/`` read their configs with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode, get_cfg
+
+from nasnet_det.config import merge_config
+
+
+def add_nasnet_config(cfg: CfgNode) -> None:
+    """Add the keys of this project, with their defaults, to a Detectron2 config."""
+    node = cfg.MODEL.NASNET = CfgNode()
+    # A name from nasnet_det.list_models(), or <genotype>_<N>@<P> such as "nasnet_a_4@1056".
+    node.VARIANT = "nasnet_a_mobile"
+    # A published genotype or a genotype's JSON file in place of the variant's own cells.
+    node.GENOTYPE = ""
+    # Fields of nasnet_det.NetworkSpec; 0 or "" keeps the variant's own value.
+    node.NUM_CELLS_PER_STAGE = 0
+    node.CHANNELS = 0
+    node.STEM = ""
+    node.STEM_MULTIPLIER = 0
+    # BN, SyncBN, FrozenBN or GN in every cell. How many stages are frozen is
+    # MODEL.BACKBONE.FREEZE_AT, as for ResNets: 0 none, 1 the stem, k >= 2 all up to c<k>.
+    node.NORM = "BN"
+    # What leaves the backbone: c<k> has stride 2**k.
+    node.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
+    # ScheduledDropPath; it ramps up until SOLVER.MAX_ITER.
+    node.DROP_PATH_PROB = 0.0
+    node.DROP_PATH_SCHEDULE = "time_and_depth"
+    # Recompute every cell in the backward pass: slower, with far less memory.
+    node.ACTIVATION_CHECKPOINTING = False
+    # Position (i, j) of every feature map looks at pixel (i, j) * stride of the image, where
+    # Detectron2 puts its anchors. False: TensorFlow's positions, which drift by up to a stride.
+    node.ALIGN_FEATURES = True
+
+    # A COCO-format data set by its files, in place of a registered name in DATASETS.TRAIN / TEST.
+    # The classes, and the number of classes of the heads, are read from the JSON.
+    cfg.DATASETS.TRAIN_JSON = ""
+    cfg.DATASETS.TRAIN_IMAGES = ""
+    cfg.DATASETS.TEST_JSON = ""
+    cfg.DATASETS.TEST_IMAGES = ""
+
+    # float16 (with loss scaling) or bfloat16; a CPU always computes in bfloat16.
+    cfg.SOLVER.AMP.PRECISION = "float16"
+    # The result that chooses model_best.pth, as metrics.json names it.
+    cfg.TEST.BEST_METRIC = "bbox/AP"
+
+
+def get_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
+    """Defaults, then a config file, then overrides.
+
+    Args:
+        config_file: a path, or the name of a config that comes with this package, such as
+            ``COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml``. Empty: the defaults.
+        opts: ``KEY VALUE`` pairs.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or a value can't be meant.
+    """
+    cfg = get_cfg()
+    add_nasnet_config(cfg)
+    merge_config(cfg, config_file, opts)
+    return cfg
