@@ -1,0 +1,306 @@
+"""NASNet as a Detectron2 backbone: plain, under an FPN, and cut at stride 16 for the C4 detector.
+
+Registered builders, for ``MODEL.BACKBONE.NAME``:
+
+- ``build_nasnet_backbone``: features ``c2`` to ``c5``, after ReLU.
+- ``build_nasnet_fpn_backbone``: P2 to P6 for Faster, Mask and Cascade R-CNN.
+- ``build_retinanet_nasnet_fpn_backbone``: P3 to P7 for RetinaNet.
+- ``build_nasnet_c4_backbone``: the paper's detector; its other half is in ``roi_heads.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import nn
+
+from nasnet_det.config import ConfigError
+from nasnet_det.genotype import Genotype, load_genotype
+from nasnet_det.network import (
+    CellRow,
+    NASNetTrunk,
+    NetworkSpec,
+    override_spec,
+    plan_cells,
+    resolve_variant,
+)
+from nasnet_det.operations import get_norm_layer
+
+
+class NASNetBackbone(Backbone):
+    """The convolutional part of a NASNet, returning features of several strides.
+
+    Where a position of a feature map looks depends on the sizes of all maps before it: a stride-2
+    operation with TensorFlow's SAME padding is centred on pixel 2i of an odd map and on 2i + 1 of
+    an even one. On images of a multiple of 32 pixels, ``c5[i]`` would look at pixel 32i + 29,
+    almost a stride from its anchor. With ``align_features`` the image is padded at the bottom and
+    right to 32m + 3 pixels, which makes all maps odd, so that ``c<k>[i]`` looks at pixel
+    2**k * i + 1, as in Detectron2's ResNets; the one row and column too many is cut off again.
+
+    Args:
+        variant: a name from :func:`nasnet_det.list_models`, or ``<genotype>_<N>@<P>``.
+        genotype: replaces the variant's cells: a genotype, a published name or a JSON file.
+        out_features: names of the features, ``c<k>`` with stride ``2**k``.
+        norm: ``BN``, ``SyncBN``, ``FrozenBN`` or ``GN``.
+        freeze_at: 0 freezes nothing, 1 the stem, k >= 2 everything up to the feature ``c<k>``.
+            Frozen batch normalizations become FrozenBatchNorm2d, as in Detectron2's ResNet.
+        align_features: see above. False gives TensorFlow's positions.
+        activation_checkpointing, drop_path_schedule: see :class:`~nasnet_det.NASNetTrunk`.
+        drop_path_prob: see :class:`~nasnet_det.NetworkSpec`; the variant's own is for ImageNet.
+        drop_path_iters: iterations over which ScheduledDropPath ramps up; 0: full rate from the
+            start. The iteration is that of Detectron2's event storage.
+        **spec_overrides: further fields of :class:`~nasnet_det.NetworkSpec`.
+
+    Raises:
+        ValueError: an unknown name or an impossible value.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        variant: str = "nasnet_a_mobile",
+        *,
+        genotype: Genotype | str | None = None,
+        out_features: Sequence[str] = ("c2", "c3", "c4", "c5"),
+        norm: str = "BN",
+        freeze_at: int = 0,
+        align_features: bool = True,
+        activation_checkpointing: bool = False,
+        drop_path_prob: float = 0.0,
+        drop_path_schedule: str = "time_and_depth",
+        drop_path_iters: int = 0,
+        **spec_overrides: Any,
+    ) -> None:
+        super().__init__()
+        spec, cells = resolve_network(
+            variant, genotype, drop_path_prob=drop_path_prob, **spec_overrides
+        )
+        features = feature_rows(spec, cells)
+        if not out_features or not set(out_features) <= set(features):
+            raise ValueError(
+                f"out_features: wanted some of {list(features)}, got {list(out_features)}"
+            )
+        self.rows = {name: row for name, row in features.items() if name in out_features}
+        self.align_features = align_features
+        self.drop_path_iters = drop_path_iters
+        self.trunk = NASNetTrunk(
+            spec,
+            cells,
+            stop=list(self.rows.values())[-1].name,
+            norm_layer=get_norm_layer(norm, eps=spec.norm_eps),
+            activation_checkpointing=activation_checkpointing,
+            drop_path_schedule=drop_path_schedule,
+        )
+        self.freeze(freeze_at)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:
+        """Arguments from ``MODEL.NASNET`` and ``MODEL.BACKBONE.FREEZE_AT``."""
+        if input_shape is not None and input_shape.channels != 3:
+            raise ConfigError(f"MODEL.PIXEL_MEAN: wanted 3 values, got {cfg.MODEL.PIXEL_MEAN}")
+        node = cfg.MODEL.NASNET
+        return {
+            **network_arguments(cfg),
+            "out_features": node.OUT_FEATURES,
+            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
+            "align_features": node.ALIGN_FEATURES,
+        }
+
+    def freeze(self, freeze_at: int) -> None:
+        """Stop training the first stages; see the class."""
+        frozen: list[nn.Module] = []
+        if freeze_at >= 1 and self.trunk.stem is not None:
+            frozen.append(self.trunk.stem)
+        if freeze_at >= 2:
+            frozen += [
+                self.trunk.cells[row.name]
+                for row in self.trunk.plan
+                if row.out_stride <= 2**freeze_at
+            ]
+        for module in frozen:
+            module.requires_grad_(False)
+            FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and strides of :meth:`forward`'s maps."""
+        return {
+            name: ShapeSpec(channels=row.out_channels, stride=row.out_stride)
+            for name, row in self.rows.items()
+        }
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the features.
+
+        Args:
+            image: (B, 3, H, W) of any size from 3 pixels on.
+
+        Returns:
+            ``c<k>`` -> (B, channels, ceil(H / 2**k), ceil(W / 2**k)).
+        """
+        advance_drop_path(self.trunk, self.drop_path_iters)
+        features = self.trunk(self._pad(image))
+        return {name: self._crop(features[name], image, row) for name, row in self.rows.items()}
+
+    def _pad(self, image: torch.Tensor) -> torch.Tensor:
+        if not self.align_features:
+            return image
+        # All strides, not only those of the features, so that the trunk's end changes nothing.
+        total = 32 if self.trunk.spec.stem == "imagenet" else 4
+        beyond = 3 if self.trunk.spec.stem == "imagenet" else 1
+        height, width = (-(-n // total) * total + beyond for n in image.shape[-2:])
+        return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+    def _crop(self, feature: torch.Tensor, image: torch.Tensor, row: CellRow) -> torch.Tensor:
+        if not self.align_features:
+            return feature
+        height, width = (-(-n // row.out_stride) for n in image.shape[-2:])
+        return feature[..., :height, :width]
+
+
+class NASNetC4Backbone(NASNetBackbone):
+    """The trunk up to stride 16, for the paper's detector.
+
+    The only feature, ``c4``, is the concatenation of the last two cells' outputs as they are, without
+    a ReLU: the state from which :class:`~nasnet_det.detection.roi_heads.NASNetROIHeads` runs the
+    remaining cells on each region. Source: TensorFlow's faster_rcnn_nas_feature_extractor.py.
+
+    Args:
+        *args, **kwargs: as for :class:`NASNetBackbone`, without ``out_features``.
+    """
+
+    @configurable
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, out_features=("c4",), **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:
+        """As :class:`NASNetBackbone`; ``MODEL.NASNET.OUT_FEATURES`` has no say."""
+        arguments = super().from_config(cfg, input_shape)
+        del arguments["out_features"]
+        return arguments
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of the pair."""
+        row = self.rows["c4"]
+        return {"c4": ShapeSpec(channels=row.pair_channels, stride=row.out_stride)}
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, 3, H, W) -> ``c4``: (B, pair channels, ceil(H / 16), ceil(W / 16))."""
+        advance_drop_path(self.trunk, self.drop_path_iters)
+        *_, (row, h_prev, h) = self.trunk.run_image(self._pad(image))
+        return {"c4": self._crop(torch.cat([h_prev, h], dim=1), image, row)}
+
+
+def resolve_network(
+    variant: str, genotype: Genotype | str | None = None, **spec_overrides: Any
+) -> tuple[NetworkSpec, Genotype]:
+    """The spec and the cells that the arguments of :class:`NASNetBackbone` mean."""
+    cells = genotype if isinstance(genotype, Genotype) or not genotype else load_genotype(genotype)
+    spec, cells = resolve_variant(variant, cells or None)
+    return override_spec(spec, **spec_overrides), cells
+
+
+def feature_rows(spec: NetworkSpec, genotype: Genotype) -> dict[str, CellRow]:
+    """The last cell of each stride, by the name of its feature."""
+    return {row.feature: row for row in plan_cells(spec, genotype) if row.feature}
+
+
+def advance_drop_path(trunk: NASNetTrunk, num_iters: int) -> None:
+    """Tell a trunk in training how far Detectron2's event storage says that the training is."""
+    if trunk.training and num_iters and has_event_storage():
+        trunk.drop_path_progress.value = min(1.0, get_event_storage().iter / num_iters)
+
+
+def network_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """The arguments that the backbone and the C4 box head have in common, from a config."""
+    node = cfg.MODEL.NASNET
+    overrides = {
+        key.lower(): node[key]
+        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
+        if node[key]
+    }
+    return {
+        "variant": node.VARIANT,
+        "genotype": node.GENOTYPE,
+        "norm": node.NORM,
+        "activation_checkpointing": node.ACTIVATION_CHECKPOINTING,
+        "drop_path_prob": node.DROP_PATH_PROB,
+        "drop_path_schedule": node.DROP_PATH_SCHEDULE,
+        "drop_path_iters": cfg.SOLVER.MAX_ITER,
+        **overrides,
+    }
+
+
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """Say of a wrong argument that it stands in ``MODEL.NASNET``."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NASNET: {error}") from None
+
+
+@BACKBONE_REGISTRY.register()
+def build_nasnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetBackbone:
+    """The plain backbone from a config."""
+    with config_errors():
+        return NASNetBackbone(cfg, input_shape)
+
+
+@BACKBONE_REGISTRY.register()
+def build_nasnet_c4_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetC4Backbone:
+    """The backbone of the C4 detector from a config."""
+    with config_errors():
+        return NASNetC4Backbone(cfg, input_shape)
+
+
+@BACKBONE_REGISTRY.register()
+def build_nasnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """P2 to P5 and a P6 by subsampling, from ``MODEL.FPN``'s options."""
+    bottom_up = build_nasnet_backbone(cfg, input_shape)
+    top_block = LastLevelMaxPool()
+    top_block.in_feature = "p" + _fpn_inputs(cfg, bottom_up)[-1][1:]
+    return _build_fpn(cfg, bottom_up, top_block)
+
+
+@BACKBONE_REGISTRY.register()
+def build_retinanet_nasnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """P3 to P5, and P6 and P7 by strided convolutions on C5, from ``MODEL.FPN``'s options."""
+    bottom_up = build_nasnet_backbone(cfg, input_shape)
+    last = _fpn_inputs(cfg, bottom_up)[-1]
+    channels = bottom_up.output_shape()[last].channels
+    return _build_fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, last))
+
+
+def _fpn_inputs(cfg: CfgNode, bottom_up: NASNetBackbone) -> list[str]:
+    """``MODEL.FPN.IN_FEATURES``, which must be neighbours from high to low resolution."""
+    given, valid = list(cfg.MODEL.FPN.IN_FEATURES), list(bottom_up.output_shape())
+    first = valid.index(given[0]) if given and given[0] in valid else 0
+    if not given or given != valid[first : first + len(given)]:
+        raise ConfigError(
+            f"MODEL.FPN.IN_FEATURES: wanted neighbours of MODEL.NASNET.OUT_FEATURES {valid} "
+            f"in that order, got {given}"
+        )
+    return given
+
+
+def _build_fpn(cfg: CfgNode, bottom_up: NASNetBackbone, top_block: nn.Module) -> FPN:
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=top_block,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )

@@ -1,0 +1,96 @@
+"""The second half of the paper's detector: the cells behind stride 16, run on each region.
+
+Source: TensorFlow's faster_rcnn_nas_feature_extractor.py. It corresponds to Detectron2's
+``Res5ROIHeads``, with the remaining NASNet cells in the place of a ResNet's last stage.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.roi_heads import Res5ROIHeads
+from torch import nn
+
+from nasnet_det.detection.backbone import (
+    advance_drop_path,
+    config_errors,
+    feature_rows,
+    network_arguments,
+    resolve_network,
+)
+from nasnet_det.genotype import Genotype
+from nasnet_det.network import NASNetTrunk, plan_cells
+from nasnet_det.operations import get_norm_layer
+
+
+class NASNetBoxHead(nn.Module):
+    """The cells behind the feature ``c4``, from the pair of states that the C4 backbone returns.
+
+    Args:
+        variant, genotype, norm, activation_checkpointing, drop_path_prob, drop_path_schedule,
+            drop_path_iters, **spec_overrides: as for
+            :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and the same as there.
+    """
+
+    def __init__(
+        self,
+        variant: str = "nasnet_a_mobile",
+        *,
+        genotype: Genotype | str | None = None,
+        norm: str = "BN",
+        activation_checkpointing: bool = False,
+        drop_path_prob: float = 0.0,
+        drop_path_schedule: str = "time_and_depth",
+        drop_path_iters: int = 0,
+        **spec_overrides: Any,
+    ) -> None:
+        super().__init__()
+        spec, cells = resolve_network(
+            variant, genotype, drop_path_prob=drop_path_prob, **spec_overrides
+        )
+        row = feature_rows(spec, cells)["c4"]
+        names = [other.name for other in plan_cells(spec, cells)]
+        self.trunk = NASNetTrunk(
+            spec,
+            cells,
+            start=names[names.index(row.name) + 1],
+            norm_layer=get_norm_layer(norm, eps=spec.norm_eps),
+            activation_checkpointing=activation_checkpointing,
+            drop_path_schedule=drop_path_schedule,
+        )
+        self.drop_path_iters = drop_path_iters
+        self.state_channels = [row.h_channels, row.out_channels]
+        self.out_channels = self.trunk.plan[-1].out_channels
+
+    def forward(self, regions: torch.Tensor) -> torch.Tensor:
+        """Run the cells on cropped regions.
+
+        Args:
+            regions: (R, pair channels, S, S), crops of ``c4``.
+
+        Returns:
+            (R, out_channels, ceil(S / 2), ceil(S / 2)), after ReLU.
+        """
+        advance_drop_path(self.trunk, self.drop_path_iters)
+        h_prev, h = regions.split(self.state_channels, dim=1)
+        *_, (_, _, out) = self.trunk.run(h_prev, h)
+        return F.relu(out)
+
+
+@ROI_HEADS_REGISTRY.register()
+class NASNetROIHeads(Res5ROIHeads):
+    """ROI heads of the C4 detector: crop ``c4``, run the remaining cells, average, predict.
+
+    The crop's size is ``MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION``, 17 in the paper's system. The cells
+    are called ``res5``, as in the class that does the rest of the work.
+    """
+
+    @classmethod
+    def _build_res5_block(cls, cfg: CfgNode) -> tuple[NASNetBoxHead, int]:
+        with config_errors():
+            head = NASNetBoxHead(**network_arguments(cfg))
+        return head, head.out_channels
