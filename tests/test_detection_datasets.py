@@ -1,0 +1,653 @@
+"""Registering COCO-format files and the check before any work: each sentence is read here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("detectron2", reason="detection needs Detectron2")
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.datasets import register_coco_instances
+
+from nasnet_det.detection.config import get_config
+from nasnet_det.detection.datasets import (
+    DatasetError,
+    check_datasets,
+    register_config_datasets,
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_catalogs() -> Iterator[None]:
+    """Take away again what a test registers."""
+    before = set(DatasetCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+def make_coco() -> dict[str, Any]:
+    """Three images of 100x80, one without a box; ids with gaps and out of order."""
+    return {
+        "categories": [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "images": [
+            {"id": 5, "file_name": "a.jpg", "width": 100, "height": 80},
+            {"id": 3, "file_name": "deep/er/b.jpg", "width": 100, "height": 80},
+            {"id": 9, "file_name": "c.jpg", "width": 100, "height": 80},
+        ],
+        "annotations": [
+            make_annotation(11, 5, 7, [0, 0, 100, 80]),
+            make_annotation(12, 5, 2, [90.5, 70.5, 10.2, 10.2]),
+            make_annotation(13, 3, 2, [1, 2, 30, 40], iscrowd=1),
+        ],
+    }
+
+
+def make_annotation(
+    key: int, image: Any, category: Any, box: list[float], **more: Any
+) -> dict[str, Any]:
+    """One annotation with all that COCO has but a mask."""
+    fields = {"id": key, "image_id": image, "category_id": category, "bbox": box}
+    return {**fields, "area": box[2] * box[3], "iscrowd": 0, **more}
+
+
+def write_files(folder: Path, data: Any, stem: str = "boxes") -> tuple[str, str]:
+    """Write a JSON (text as it is) and its images, which nobody opens; both paths."""
+    images = folder / "images"
+    (images / "deep/er").mkdir(parents=True, exist_ok=True)
+    for name in ("a.jpg", "deep/er/b.jpg", "c.jpg"):
+        (images / name).touch()
+    path = folder / f"{stem}.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return str(path), str(images)
+
+
+def make_config(
+    train: tuple[str, str] | None = None, test: tuple[str, str] | None = None
+) -> CfgNode:
+    """A config with files; without test files, no evaluation."""
+    cfg = get_config(opts=["DATASETS.TRAIN", "()", "DATASETS.TEST", "()"])
+    cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.TRAIN_IMAGES = train or ("", "")
+    cfg.DATASETS.TEST_JSON, cfg.DATASETS.TEST_IMAGES = test or ("", "")
+    return cfg
+
+
+def check_files(
+    train: tuple[str, str] | None = None, test: tuple[str, str] | None = None, **options: bool
+) -> None:
+    """Register and check as the training tool does."""
+    cfg = make_config(train, test)
+    register_config_datasets(cfg)
+    check_datasets(cfg, **options)
+
+
+# ---- Registering
+
+
+def test_registering_sets_names_and_numbers_of_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = write_files(tmp_path / "pets", make_coco())
+    cfg = make_config(files, files)
+    before = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg)
+    assert cfg.DATASETS.TRAIN == cfg.DATASETS.TEST == ("pets/boxes",)
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.RETINANET.NUM_CLASSES == 2
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == before
+    assert "MODEL.ROI_HEADS.NUM_CLASSES: 2 instead of 80" in caplog.text
+    assert "MODEL.RETINANET.NUM_CLASSES: 2 instead of 80" in caplog.text
+    metadata = MetadataCatalog.get("pets/boxes")
+    assert metadata.evaluator_type == "coco"
+    assert metadata.thing_classes == ["cat", "dog"], "in the order of their ids"
+
+
+def test_registered_set_loads_with_the_ids_that_detectron2_maps(tmp_path: Path) -> None:
+    files = write_files(tmp_path, make_coco())
+    cfg = make_config(files)
+    register_config_datasets(cfg)
+    before = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).as_dict()
+    dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN)
+    assert MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).as_dict() == before
+    assert [Path(d["file_name"]).relative_to(files[1]) for d in dicts] == [Path("a.jpg")]
+    assert [a["category_id"] for a in dicts[0]["annotations"]] == [1, 0]
+
+
+def test_registering_leaves_a_config_without_files_alone() -> None:
+    cfg = get_config()
+    before = cfg.dump()
+    register_config_datasets(cfg)
+    assert cfg.dump() == before
+
+
+def test_registering_twice_is_the_same_as_once(tmp_path: Path) -> None:
+    files = write_files(tmp_path, make_coco())
+    names = []
+    for _ in range(2):
+        cfg = make_config(files)
+        register_config_datasets(cfg)
+        names.append(cfg.DATASETS.TRAIN)
+    number = len(DatasetCatalog)
+    register_config_datasets(cfg)
+    assert names[0] == names[1] == cfg.DATASETS.TRAIN
+    assert len(DatasetCatalog) == number
+
+
+def test_registering_other_files_of_the_same_name_keeps_both(tmp_path: Path) -> None:
+    ours = write_files(tmp_path / "ours" / "pets", make_coco())
+    theirs = write_files(tmp_path / "theirs" / "pets", make_coco())
+    cfg = make_config(ours, theirs)
+    register_config_datasets(cfg)
+    assert {cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]} == {"pets/boxes", "pets/boxes#2"}
+    assert MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).json_file == ours[0]
+    assert MetadataCatalog.get(cfg.DATASETS.TEST[0]).json_file == theirs[0]
+
+
+def test_registering_again_reads_categories_that_changed(tmp_path: Path) -> None:
+    data = make_coco()
+    check_files(write_files(tmp_path, data))
+    data["categories"].append({"id": 8, "name": "hen"})
+    cfg = make_config(write_files(tmp_path, data))
+    register_config_datasets(cfg)
+    assert MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes == ["cat", "dog", "hen"]
+    check_datasets(cfg)
+
+
+def test_registering_takes_a_test_set_alone(tmp_path: Path) -> None:
+    cfg = make_config(test=write_files(tmp_path, make_coco()))
+    register_config_datasets(cfg)
+    assert cfg.DATASETS.TRAIN == ()
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
+    check_datasets(cfg, eval_only=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "other"), [("TRAIN_JSON", "TRAIN_IMAGES"), ("TEST_IMAGES", "TEST_JSON")]
+)
+def test_registering_refuses_half_of_a_pair(key: str, other: str) -> None:
+    cfg = make_config()
+    cfg.DATASETS[key] = "somewhere"
+    wanted = f"got DATASETS.{key} = 'somewhere' without DATASETS.{other}"
+    with pytest.raises(DatasetError, match=re.escape(wanted)):
+        register_config_datasets(cfg)
+
+
+def test_registering_refuses_a_missing_json(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no\.json: there is no such file"):
+        register_config_datasets(make_config((str(tmp_path / "no.json"), str(tmp_path))))
+
+
+# ---- Names of data sets
+
+
+def test_check_names_the_nearest_of_an_unknown_set() -> None:
+    cfg = get_config(opts=["DATASETS.TRAIN", "('coco_2017_trian',)"])
+    with pytest.raises(
+        DatasetError,
+        match=r"unknown data set 'coco_2017_trian', did you mean 'coco_2017_train'\? .*"
+        r"DETECTRON2_DATASETS.*DATASETS\.TRAIN_JSON",
+    ):
+        check_datasets(cfg)
+
+
+@pytest.mark.parametrize("eval_only", [False, True])
+def test_check_wants_a_data_set_to_work_on(eval_only: bool) -> None:
+    split = "TEST" if eval_only else "TRAIN"
+    with pytest.raises(DatasetError, match=rf"DATASETS\.{split}: wanted the name .* got none"):
+        check_datasets(make_config(), eval_only=eval_only)
+
+
+def test_check_says_where_a_builtin_set_is_looked_for() -> None:
+    cfg = get_config(opts=["DATASETS.TRAIN", "('coco_2014_minival',)"])
+    path = MetadataCatalog.get("coco_2014_minival").json_file
+    if os.path.exists(path):
+        pytest.skip(f"{path} is there")
+    wanted = rf"'coco_2014_minival': no file {re.escape(path)}; .* DETECTRON2_DATASETS \((now|not)"
+    with pytest.raises(DatasetError, match=wanted):
+        check_datasets(cfg)
+
+
+def test_check_leaves_other_formats_alone(caplog: pytest.LogCaptureFixture) -> None:
+    DatasetCatalog.register("from_python", list)
+    cfg = make_config()
+    cfg.DATASETS.TRAIN = ("from_python", "voc_2007_trainval", "lvis_v1_train")
+    check_datasets(cfg)
+    assert "from_python" not in caplog.text
+
+
+def test_check_with_eval_only_does_not_look_at_the_training_set(tmp_path: Path) -> None:
+    cfg = make_config(test=write_files(tmp_path, make_coco()))
+    register_config_datasets(cfg)
+    cfg.DATASETS.TRAIN = ("nowhere",)
+    check_datasets(cfg, eval_only=True)
+    with pytest.raises(DatasetError, match="unknown data set 'nowhere'"):
+        check_datasets(cfg)
+
+
+# ---- The JSON as a file
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "ends too early, after 0 characters: copy or download it again"),
+        (json.dumps(make_coco())[:-40], "ends too early, after"),
+        ('{"images": [{"file_name": "a.j', "ends too early, after"),
+        ("{'images': []}", "is not valid JSON: Expecting property name .* in line 1, column 2"),
+        ("[" * 100_000, "is not valid JSON"),
+        ("[1, 2]", "wanted an object with images, annotations and categories, got a list"),
+    ],
+)
+def test_check_reads_what_is_wrong_with_the_file(tmp_path: Path, text: str, sentence: str) -> None:
+    json_file, images = write_files(tmp_path, text)
+    with pytest.raises(DatasetError, match=rf"boxes\.json: .*{sentence}"):
+        check_files((json_file, images))
+    register_coco_instances("by hand", {}, json_file, images)
+    cfg = make_config()
+    cfg.DATASETS.TRAIN = ("by hand",)
+    with pytest.raises(DatasetError, match=rf"data set 'by hand' \(.*boxes\.json\): .*{sentence}"):
+        check_datasets(cfg)
+
+
+def test_check_refuses_bytes_that_are_not_text(tmp_path: Path) -> None:
+    files = write_files(tmp_path, "")
+    Path(files[0]).write_bytes(b"\xff\xfe\x00\x9f")
+    with pytest.raises(DatasetError, match="is not valid JSON: .*decode"):
+        check_files(files)
+
+
+def test_check_names_a_missing_images_folder(tmp_path: Path) -> None:
+    json_file, _ = write_files(tmp_path, make_coco())
+    with pytest.raises(DatasetError, match=r"no images folder .*/nowhere$"):
+        check_files((json_file, str(tmp_path / "nowhere")))
+
+
+# ---- The records
+
+
+def _set(kind: str, index: int, **fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data[kind][index].update(fields)
+
+
+def _without(kind: str, index: int, key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data[kind][index].pop(key)
+
+
+def _put(**lists: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data.update(lists)
+
+
+# What is changed in a proper data set, and the sentence that says so.
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no images": (
+        lambda data: data.pop("images"),
+        "wanted a list 'images', got only categories, annotations",
+    ),
+    "no annotations": (
+        lambda data: data.pop("annotations"),
+        r"wanted a list 'annotations' \(to train and to evaluate with\), got only",
+    ),
+    "no categories": (lambda data: data.pop("categories"), "wanted a list 'categories'"),
+    "images by id": (_put(images={"5": {}}), r"wanted a list 'images', got \{'5': \{\}\}"),
+    "empty images": (_put(images=[]), "at least one entry in 'images', got none"),
+    "empty categories": (_put(categories=[]), "at least one entry in 'categories', got none"),
+    "a number as image": (
+        _put(images=[3]),
+        r"images: wanted an object, but 1 of 1 differ, the first \(number 1 of the list\) has 3",
+    ),
+    "image without id": (
+        _without("images", 1, "id"),
+        r"images\.id: wanted a whole number, .*\(number 2 of the list\) has nothing",
+    ),
+    "image id true": (_set("images", 0, id=True), r"images\.id: .* has True"),
+    "image ids of two kinds": (
+        _set("images", 0, id="5"),
+        r"images\.id: wanted all numbers or all texts, got both",
+    ),
+    "images with one id": (
+        _set("images", 0, id=9),
+        r"images\.id: wanted each id once, but 1 of 3 come more than once: 9$",
+    ),
+    "annotations with one id": (
+        _set("annotations", 0, id=13),
+        r"annotations\.id: wanted each id once, but 1 of 3 come more than once: 13$",
+    ),
+    "categories with one id": (
+        _set("categories", 0, id=2),
+        r"categories\.id: wanted each id once, but 1 of 2 come more than once: 2$",
+    ),
+    "category without name": (
+        _without("categories", 0, "name"),
+        r"categories\.name: wanted a text, but 1 of 2 differ, the first \(id 7\) has nothing",
+    ),
+    "file name of another type": (
+        _set("images", 2, file_name=["c.jpg"]),
+        r"images\.file_name: wanted a file's name, .*\(id 9\) has \['c\.jpg'\]",
+    ),
+    "no width": (
+        _without("images", 1, "width"),
+        r"images\.width: wanted a whole number of pixels above 0, but 1 of 3 differ, "
+        r"the first \(id 3\) has nothing",
+    ),
+    "no height": (_set("images", 1, height=0), r"images\.height: .*\(id 3\) has 0"),
+    "absurd height": (_set("images", 1, height=float("nan")), r"images\.height: .* has nan"),
+    "annotation of no image": (
+        _set("annotations", 1, image_id=77),
+        r"annotations\.image_id: wanted an id of the list 'images', but 1 of 3 differ, "
+        r"the first \(id 12\) has 77",
+    ),
+    "annotation of an image's number as text": (
+        _set("annotations", 1, image_id="5"),
+        r"annotations\.image_id: .*\(id 12\) has '5'",
+    ),
+    "annotation of a list": (
+        _set("annotations", 1, image_id=[5]),
+        r"annotations\.image_id: wanted the id of an image, .* has \[5\]",
+    ),
+    "annotation of no category": (
+        _set("annotations", 2, category_id=1),
+        r"annotations\.category_id: wanted an id of the list 'categories', .*\(id 13\) has 1$",
+    ),
+    "crowd as text": (
+        _set("annotations", 0, iscrowd="0"),
+        r"annotations\.iscrowd: wanted 0 or 1, .*\(id 11\) has '0'",
+    ),
+    "ignore": (
+        _set("annotations", 0, ignore=1),
+        r"annotations\.ignore: wanted 0 or none \(Detectron2 does not know it.* has 1",
+    ),
+    "flat polygon": (
+        _set("annotations", 0, segmentation=[1, 2, 3, 4, 5, 6]),
+        r"annotations\.segmentation: wanted a list of polygons .* has \[1, 2, 3",
+    ),
+    "mask without size": (
+        _set("annotations", 0, segmentation={"counts": "abc"}),
+        r"annotations\.segmentation: wanted .* an object with counts and size",
+    ),
+    "keypoints of text": (
+        _set("annotations", 0, keypoints=["a"]),
+        r"annotations\.keypoints: wanted a list of numbers, .* has \['a'\]",
+    ),
+    "no box": (
+        _without("annotations", 0, "bbox"),
+        r"annotations\.bbox: wanted four numbers \[x, y, width, height\], .* has nothing",
+    ),
+    "box of three": (_set("annotations", 0, bbox=[1, 2, 3]), r"annotations\.bbox: .*\[1, 2, 3\]"),
+    "box of text": (_set("annotations", 0, bbox=["1", 2, 3, 4]), r"annotations\.bbox: .*\['1', 2"),
+    "box beyond floats": (_set("annotations", 0, bbox=[10**400, 0, 1, 1]), r"annotations\.bbox: "),
+    "box of nan": (
+        _set("annotations", 0, bbox=[float("nan"), 2, 3, 4]),
+        r"1 of 3 boxes are not finite, the first: annotation 11 has \[nan, 2, 3, 4\]",
+    ),
+    "box of infinity": (
+        _set("annotations", 1, bbox=[0, 2, float("inf"), 4]),
+        r"1 of 3 boxes are not finite, the first: annotation 12 ",
+    ),
+    "box turned inside out": (
+        _set("annotations", 1, bbox=[50, 40, -20, 10]),
+        r"1 of 3 boxes have a negative size, the first: annotation 12 has \[50, 40, -20, 10\]",
+    ),
+    "box to the right": (
+        _set("annotations", 1, bbox=[60, 50, 90, 30]),
+        r"1 of 3 boxes leave their image by over 1 pixel, the first: annotation 12 has "
+        r"\[60, 50, 90, 30\] in image 5 of 100x80; wanted \[x, y, width, height\] in pixels",
+    ),
+    "box above": (_set("annotations", 1, bbox=[0, -1.5, 9, 9]), "1 of 3 boxes leave their image"),
+    "missing images": (
+        lambda data: [image.update(file_name=f"x/{image['id']}.jpg") for image in data["images"]],
+        r"3 of 3 images are missing in .*/images: 'x/5\.jpg', 'x/3\.jpg', 'x/9\.jpg'; file_name "
+        "must be relative to that folder",
+    ),
+    "impossible file name": (
+        _set("images", 0, file_name="\0\ud800/a.jpg"),
+        r"1 of 3 images are missing in .*'\\x00\\ud800/a\.jpg'",
+    ),
+    "folder in place of an image": (
+        _set("images", 0, file_name="deep"),
+        "1 of 3 images are missing in .*: 'deep'",
+    ),
+    "no box at all": (
+        _put(annotations=[]),
+        "none of its 3 images has a box to train on; .* got 0 others",
+    ),
+    "crowds and empty boxes only": (
+        lambda data: (
+            _set("annotations", 0, iscrowd=1)(data),
+            _set("annotations", 1, bbox=[1, 1, 0, 5])(data),
+        ),
+        "none of its 3 images has a box to train on; .* got 3 others",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_check_says_in_one_sentence(tmp_path: Path, fault: str) -> None:
+    change, sentence = FAULTS[fault]
+    data = make_coco()
+    change(data)
+    files = write_files(tmp_path, data)
+    with pytest.raises(DatasetError, match=sentence) as caught:
+        check_files(files)
+    assert "\n" not in str(caught.value)
+    assert "boxes.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, [[]], True, float("nan")])
+@pytest.mark.parametrize("kind", ["images", "annotations", "categories"])
+def test_check_raises_nothing_but_its_own_error(tmp_path: Path, kind: str, value: Any) -> None:
+    """Whatever stands in a field, the check passes or says so; the loader's tracebacks never."""
+    fields = make_coco()[kind][0]
+    for key in [None, *fields]:
+        data = make_coco()
+        if key is None:
+            data[kind][0] = value
+        else:
+            data[kind][0][key] = value
+        files = write_files(tmp_path, data)
+        cfg = make_config(files, files)
+        try:
+            register_config_datasets(cfg)
+            check_datasets(cfg)
+        except DatasetError:
+            continue
+        assert get_detection_dataset_dicts(cfg.DATASETS.TRAIN), f"{kind}.{key} = {value!r} passed"
+
+
+@pytest.mark.parametrize("key", ["iscrowd", "area"])
+def test_check_wants_of_a_test_set_what_its_evaluation_reads(tmp_path: Path, key: str) -> None:
+    data = make_coco()
+    del data["annotations"][1][key]
+    files = write_files(tmp_path, data)
+    check_files(files)
+    wanted = rf"annotations\.{key}: wanted .* \(evaluation needs it\), .*\(id 12\) has nothing"
+    with pytest.raises(DatasetError, match=wanted):
+        check_files(test=files, eval_only=True)
+
+
+def test_check_wants_a_box_in_a_test_set(tmp_path: Path) -> None:
+    data = make_coco()
+    data["annotations"] = []
+    with pytest.raises(DatasetError, match="none of its 3 images has a box to evaluate with"):
+        check_files(test=write_files(tmp_path, data), eval_only=True)
+
+
+def test_check_wants_masks_where_they_are_trained(tmp_path: Path) -> None:
+    cfg = make_config(write_files(tmp_path, make_coco()))
+    cfg.MODEL.MASK_ON = True
+    register_config_datasets(cfg)
+    wanted = r"annotations\.segmentation: wanted a mask, since MODEL\.MASK_ON is True, but 3 of 3"
+    with pytest.raises(DatasetError, match=wanted):
+        check_datasets(cfg)
+
+
+def test_check_allows_what_coco_itself_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_coco()
+    data["annotations"][1]["bbox"] = [5, 5, 0, 12.5]
+    data["annotations"][2]["segmentation"] = {"counts": [10, 20], "size": [80, 100]}
+    data["annotations"] += [make_annotation(21, 5, 2, [-0.9, 0, 101.8, 80.9])]
+    with caplog.at_level(logging.INFO):
+        check_files(write_files(tmp_path / "pets", data))
+    assert "1 of 4 boxes have no size" in caplog.text
+    assert (
+        "data set pets/boxes: 3 images, 4 boxes, 2 classes, 1 crowd boxes, 1 images without boxes"
+        in caplog.text
+    )
+
+
+def test_check_allows_texts_as_ids_of_images(tmp_path: Path) -> None:
+    data = make_coco()
+    for image in data["images"]:
+        image["id"] = f"i{image['id']}"
+    for annotation in data["annotations"]:
+        annotation["image_id"] = f"i{annotation['image_id']}"
+    check_files(write_files(tmp_path, data))
+
+
+def test_check_allows_the_repeated_annotations_of_minival(tmp_path: Path) -> None:
+    data = make_coco()
+    data["annotations"].append(data["annotations"][0])
+    with pytest.raises(DatasetError, match=r"annotations\.id"):
+        check_files(write_files(tmp_path, data))
+    check_files(write_files(tmp_path, data, "instances_minival2014"))
+
+
+def test_check_warns_of_what_spoils_results_quietly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_coco()
+    data["annotations"][0]["id"] = 0
+    data["categories"][0]["name"] = "cat"
+    check_files(test=write_files(tmp_path, data), eval_only=True)
+    assert "a match with annotation id 0 as a miss" in caplog.text
+    assert "several categories have the name 'cat'" in caplog.text
+
+
+# ---- All data sets together
+
+
+def _rename(data: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
+    data["categories"] = [{"id": key, "name": name} for key, name in names.items()]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (
+            {2: "cat", 7: "hen"},
+            "wanted 2 classes, got 2; only in the first: 'dog'; only in the second: 'hen'",
+        ),
+        (
+            {2: "cat", 7: "dog", 8: "hen"},
+            "wanted 2 classes, got 3; only in the first: none; only in the second: 'hen'",
+        ),
+        (
+            {2: "dog", 7: "cat"},
+            "the same names in another order of ids, class 0 is 'cat' and 'dog'",
+        ),
+    ],
+)
+def test_check_compares_the_classes_of_training_and_test(
+    tmp_path: Path, names: dict[int, str], sentence: str
+) -> None:
+    train = write_files(tmp_path, make_coco(), "train")
+    test = write_files(tmp_path, _rename(make_coco(), names), "test")
+    with pytest.raises(
+        DatasetError,
+        match=r"classes of data sets '.*/train' and '.*/test' differ: " + re.escape(sentence),
+    ):
+        check_files(train, test)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "key"),
+    [
+        ("GeneralizedRCNN", "MODEL.ROI_HEADS.NUM_CLASSES"),
+        ("RetinaNet", "MODEL.RETINANET.NUM_CLASSES"),
+    ],
+)
+def test_check_compares_the_head_with_the_categories(
+    tmp_path: Path, architecture: str, key: str
+) -> None:
+    cfg = make_config(write_files(tmp_path / "pets", make_coco()))
+    register_config_datasets(cfg)
+    cfg.MODEL.META_ARCHITECTURE = architecture
+    check_datasets(cfg)
+    cfg.merge_from_list([key, 80])
+    wanted = f"{key}: wanted 2, the number of categories of data set 'pets/boxes', got 80; set "
+    with pytest.raises(DatasetError, match=wanted):
+        check_datasets(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"  # has no classes
+    check_datasets(cfg)
+
+
+def test_check_compares_the_json_with_what_is_registered(tmp_path: Path) -> None:
+    json_file, images = write_files(tmp_path, make_coco())
+    register_coco_instances("named", {"thing_classes": ["cat", "cow"]}, json_file, images)
+    cfg = make_config()
+    cfg.DATASETS.TRAIN = ("named",)
+    with pytest.raises(DatasetError, match="only in the first: 'cow'; only in the second: 'dog'"):
+        check_datasets(cfg)
+    ids = {"thing_dataset_id_to_contiguous_id": {1: 0, 2: 1}}
+    register_coco_instances("numbered", ids, json_file, images)
+    cfg.DATASETS.TRAIN = ("numbered",)
+    with pytest.raises(DatasetError, match=r"registered with: wanted \[1, 2\], got \[2, 7\]"):
+        check_datasets(cfg)
+
+
+# ---- Real data
+
+
+def test_check_passes_blood_cells(reference_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = reference_data / "bccd"
+    images = str(folder / "BCCD" / "JPEGImages")
+    train, test = (str(folder / f"coco_json/instances_{s}.json") for s in ("train", "val"))
+    with caplog.at_level(logging.INFO):
+        check_files((train, images), (test, images))
+    assert "set coco_json/instances_train: 205 images, 2804 boxes, 3 classes" in caplog.text
+    assert "set coco_json/instances_val: 87 images, 1137 boxes, 3 classes" in caplog.text
+
+
+def test_check_finds_coco_in_detectron2s_own_folder(
+    reference_data: Path, repository: Path, tmp_path: Path
+) -> None:
+    """In a process of its own: Detectron2 reads the variable when it is imported."""
+    (tmp_path / "coco").symlink_to(reference_data.resolve() / "coco_small")
+    code = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        "from nasnet_det.detection.config import get_config\n"
+        "from nasnet_det.detection.datasets import DatasetError, check_datasets\n"
+        "names = ['DATASETS.TRAIN', '(\"coco_2017_train\",)', 'DATASETS.TEST', "
+        "'(\"coco_2017_val\",)']\n"
+        "check_datasets(get_config(opts=names))\n"
+        "try: check_datasets(get_config(opts=[*names, 'MODEL.ROI_HEADS.NUM_CLASSES', '3']))\n"
+        "except DatasetError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path), "PYTHONPATH": str(repository)},
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "coco_2017_train: 208 images, 1644 boxes, 80 classes, " in done.stdout
+    assert "crowd boxes, 2 images without boxes" in done.stdout
+    assert "coco_2017_val: 158 images, 1424 boxes, 80 classes, " in done.stdout
+    assert "MODEL.ROI_HEADS.NUM_CLASSES: wanted 80, the number" in done.stdout
