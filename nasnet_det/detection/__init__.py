@@ -1,5 +1,15 @@
 """NASNet backbones and detectors for Detectron2; importing this registers them."""
 
+try:
+    import detectron2  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "detectron2":
+        raise
+    raise ModuleNotFoundError(
+        "nasnet_det.detection needs Detectron2: run python tools/install_detectron2.py",
+        name="detectron2",
+    ) from None
+
 from nasnet_det.config import ConfigError, get_config_file, list_configs
 from nasnet_det.detection.backbone import NASNetBackbone, NASNetC4Backbone
 from nasnet_det.detection.config import add_nasnet_config, get_config

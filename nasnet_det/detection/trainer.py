@@ -1,0 +1,258 @@
+"""Detectron2's trainer with the holes closed that a long training falls into.
+
+The parts: ``step.py`` for one iteration, ``hooks.py`` for what happens around it, and
+``checkpoint.py`` for the files from which a run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+
+import nasnet_det
+from nasnet_det.config import ConfigError
+from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError, write_whole_file
+from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
+from nasnet_det.detection.step import (
+    CheckedStep,
+    NonFiniteLossError,
+    autocast,
+    device_type,
+    get_precision,
+)
+
+
+class Trainer(DefaultTrainer):
+    """A training or an evaluation of a config; see the module.
+
+    Args:
+        cfg: with the keys of ``add_nasnet_config``; its data sets are registered.
+
+    Raises:
+        ConfigError: the model can't be built like this.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        TrainerBase.__init__(self)  # DefaultTrainer's would build its own step and checkpointer
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        precision = get_precision(cfg)
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        device = {"device_ids": None} if device_type(cfg) == "cpu" else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **device)
+        self._trainer = CheckedStep(
+            model, data_loader, optimizer, precision=precision, device_type=device_type(cfg)
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            extra={"config": cfg.dump(), "version": nasnet_det.__version__},
+            trainer=weakref.proxy(self),
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """As Detectron2's; what can't be built is the config's fault."""
+        try:
+            return super().build_model(cfg)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(
+                f"the model can't be built: {' '.join(str(error).split())}"
+            ) from error
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Hooks in the order that ``hooks.py`` explains; the checkpoint is last."""
+        cfg = self.cfg
+        every_process = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            self._build_precise_bn(),
+            BestCheckpoint(
+                cfg.TEST.EVAL_PERIOD,
+                self._evaluate,
+                checkpointer=self.checkpointer,
+                metric=cfg.TEST.BEST_METRIC,
+            ),
+            Continuation(cfg.SOLVER.IMS_PER_BATCH),
+        ]
+        if not comm.is_main_process():
+            return every_process
+        period = cfg.SOLVER.CHECKPOINT_PERIOD
+        return [
+            *every_process,
+            MetricsWriter(Path(cfg.OUTPUT_DIR, "metrics.json"), period, cfg.TEST.EVAL_PERIOD),
+            hooks.PeriodicCheckpointer(self.checkpointer, period),
+        ]
+
+    def _build_precise_bn(self) -> hooks.HookBase | None:
+        cfg = self.cfg.clone()
+        if not cfg.TEST.PRECISE_BN.ENABLED or not get_bn_modules(self.model):
+            return None
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0  # as in Detectron2, to save memory
+        return hooks.PreciseBN(
+            cfg.TEST.EVAL_PERIOD,
+            self.model,
+            self.build_train_loader(cfg),
+            cfg.TEST.PRECISE_BN.NUM_ITER,
+        )
+
+    def build_writers(self) -> list[EventWriter]:
+        """The log with the time that is left, ``metrics.json`` and TensorBoard's events."""
+        output = self.cfg.OUTPUT_DIR
+        os.makedirs(output, exist_ok=True)
+        # Events of iterations that are done again disappear.
+        purge = {"purge_step": self.start_iter} if self.start_iter else {}
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(output, "metrics.json")),
+            TensorboardXWriter(output, **purge),
+        ]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the newest whole checkpoint, or load ``MODEL.WEIGHTS``.
+
+        Raises:
+            CheckpointError: none is whole, or the weights can't be loaded or don't fit.
+        """
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if self.checkpointer.resumed_from:
+            self.start_iter = self.iter + 1  # a checkpoint has the last iteration that is done
+
+    def train(self) -> dict[str, Any] | None:
+        """Train to ``SOLVER.MAX_ITER``.
+
+        Returns:
+            the results of the last evaluation, on the first process; None without any.
+
+        Raises:
+            NonFiniteLossError: a loss became infinite or NaN.
+            CheckpointError: a checkpoint can't be written.
+        """
+        loop_logger = logging.getLogger("detectron2.engine.train_loop")
+        loop_logger.addFilter(_shorten_traceback)
+        try:
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        finally:
+            loop_logger.removeFilter(_shorten_traceback)
+        return getattr(self, "_last_eval_results", None)
+
+    def run_step(self) -> None:
+        """One iteration; see :class:`CheckedStep`."""
+        try:
+            super().run_step()
+        except NonFiniteLossError as error:
+            good = self.checkpointer.last_finite_checkpoint() or "none"
+            raise NonFiniteLossError(
+                f"{error}; last checkpoint with finite weights: {good}; lower SOLVER.BASE_LR, "
+                "raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS"
+            ) from None
+
+    def after_train(self) -> None:
+        """Evaluate and close the files."""
+        if self.start_iter >= self.max_iter:  # nothing was left to do, and the base counted one
+            self.iter = self.start_iter
+        super().after_train()
+
+    def _evaluate(self) -> dict[str, Any]:
+        finished = self.iter >= self.max_iter
+        self._last_eval_results = self.test(
+            self.cfg,
+            self.model,
+            iteration=self.iter - finished,
+            weights=os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth") if finished else "",
+        )
+        return self._last_eval_results
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
+        """COCO's evaluation; its files lie in ``OUTPUT_DIR/inference``."""
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        if len(cfg.DATASETS.TEST) > 1:
+            folder = os.path.join(folder, dataset_name.replace("/", "_"))
+        return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: Any = None,
+        *,
+        iteration: int | None = None,
+        weights: str = "",
+    ) -> dict[str, Any]:
+        """Evaluate on every set of ``DATASETS.TEST`` and write ``OUTPUT_DIR/results.json``.
+
+        Args:
+            cfg, model, evaluators: as in Detectron2.
+            iteration: the last iteration that the model was trained for, where known.
+            weights: the file that the model came from, where it came from one.
+
+        Returns:
+            task -> metric -> value; with several sets, set -> task -> metric -> value.
+        """
+        with autocast(get_precision(cfg), device_type(cfg)):
+            results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            names = list(cfg.DATASETS.TEST)
+            of_sets = {names[0]: results} if len(names) == 1 else results
+            content = {
+                "iteration": iteration,
+                "weights": weights,
+                "datasets": {
+                    name: {
+                        "json_file": MetadataCatalog.get(name).get("json_file"),
+                        "results": _nan_to_none(of_sets[name]),
+                    }
+                    for name in names
+                },
+            }
+            text = json.dumps(content, indent=1) + "\n"
+            os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+            path = os.path.join(cfg.OUTPUT_DIR, "results.json")
+            write_whole_file(path, lambda file: file.write(text.encode()) and None)
+        return results
+
+
+def _nan_to_none(value: Any) -> Any:
+    """Results as JSON can hold them: undefined averages are null."""
+    if isinstance(value, dict):
+        return {key: _nan_to_none(item) for key, item in value.items()}
+    return float(value) if math.isfinite(value) else None
+
+
+def _shorten_traceback(record: logging.LogRecord) -> bool:
+    """Log what is the user's to solve in one line instead of Detectron2's traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, NonFiniteLossError | CheckpointError):
+        record.msg, record.args = "Training stopped: %s", (str(error),)
+        record.exc_info = record.exc_text = None
+    return True
