@@ -101,12 +101,12 @@ def test_registering_sets_names_and_numbers_of_classes(
 ) -> None:
     files = write_files(tmp_path / "pets", make_coco())
     cfg = make_config(files, files)
-    before = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    before = cfg.MODEL.SEM_SEG_HEAD.clone()
     with caplog.at_level(logging.INFO):
         register_config_datasets(cfg)
     assert cfg.DATASETS.TRAIN == cfg.DATASETS.TEST == ("pets/boxes",)
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == cfg.MODEL.RETINANET.NUM_CLASSES == 2
-    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == before
+    assert before == cfg.MODEL.SEM_SEG_HEAD
     assert "MODEL.ROI_HEADS.NUM_CLASSES: 2 instead of 80" in caplog.text
     assert "MODEL.RETINANET.NUM_CLASSES: 2 instead of 80" in caplog.text
     metadata = MetadataCatalog.get("pets/boxes")
