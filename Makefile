@@ -13,6 +13,8 @@ UV ?= uv
 
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# `make test` runs two processes of one thread each: threads that share two cores with other work
+# wait for each other, and the tests then take many times as long.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-gpu test-peers lint lock clean
@@ -27,7 +29,7 @@ demo: setup ## from a search to a report, small, on the CPU
 	$(BIN)/python tools/demo.py
 
 test: setup ## the tests that every change must pass
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2
 
 test-slow: setup ## tests that take minutes
 	$(PYTEST) -m slow
