@@ -138,7 +138,7 @@ def prepare(options: argparse.Namespace) -> CfgNode:
 
 
 def run(options: argparse.Namespace, cfg: CfgNode, command: Sequence[str]) -> None:
-    """Train or evaluate in each process; a mistake ends it with status 1 and a sentence."""
+    """Train or evaluate in each process."""
     try:
         if comm.get_world_size() > 1:  # a process of its own, which knows no data set yet
             cfg.defrost()
@@ -153,7 +153,9 @@ def run(options: argparse.Namespace, cfg: CfgNode, command: Sequence[str]) -> No
             report(cfg, results, options)
             check_results(cfg.TEST.EXPECTED_RESULTS, results or {})
     except MISTAKES as error:
-        if comm.get_local_rank() == 0:
+        if comm.get_world_size() == 1:
+            raise
+        if comm.get_local_rank() == 0:  # the first process could only show a traceback
             print(f"train_net.py: {error}", file=sys.stderr)
         sys.exit(1)
 

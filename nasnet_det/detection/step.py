@@ -77,7 +77,7 @@ class CheckedStep(AMPTrainer):
                 loss_dict = self.model(data)
                 total = sum(loss_dict.values())
         except FloatingPointError as error:  # Detectron2's proposals are not finite
-            loss_dict = {" ".join(str(error).split()): torch.tensor(math.nan)}
+            loss_dict = {f"proposals ({error})": torch.tensor(math.nan)}
             total = torch.tensor(math.nan)
         self._check_finite(loss_dict, total, data)
         self.optimizer.zero_grad()

@@ -82,9 +82,20 @@ class Trainer(DefaultTrainer):
             return super().build_model(cfg)
         except ConfigError:
             raise
-        except ValueError as error:
+        except (ValueError, AssertionError) as error:  # Detectron2 asserts what a config may say
+            if not str(error):
+                raise
             raise ConfigError(
                 f"the model can't be built: {' '.join(str(error).split())}"
+            ) from error
+        except KeyError as error:
+            keys = [f"MODEL.{name}.IN_FEATURES" for name in ("RPN", "ROI_HEADS", "RETINANET")]
+            nodes = (cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET)
+            if not any(error.args[0] in node.IN_FEATURES for node in nodes):
+                raise
+            raise ConfigError(
+                f"the model can't be built: {cfg.MODEL.BACKBONE.NAME} has no feature "
+                f"{error.args[0]!r}; see {', '.join(keys)}"
             ) from error
 
     def build_hooks(self) -> list[hooks.HookBase | None]:

@@ -107,15 +107,20 @@ def _with_model(path: str, data: Any) -> dict[str, Any]:
     elif key is not None:
         content["model"] = content.pop(key)
     weights = content.get("model")
-    if not weights or not all(
-        isinstance(value, torch.Tensor | np.ndarray) for value in weights.values()
-    ):
+    if not weights or not all(_is_weight(value) for value in weights.values()):
         found = f"keys {', '.join(map(str, content))}" if content else type(data).__name__
         raise CheckpointError(
             f"{path} holds no weights: wanted names and tensors, at the top or under one of "
             f"{', '.join(WEIGHT_KEYS)}, got {found:.100}"
         )
     return content
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether a value is a tensor, or an array that can become one."""
+    return isinstance(value, torch.Tensor) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.dtype.isnative
+    )
 
 
 def _describe_zoo_format(path: str, data: Any) -> dict[str, Any]:
