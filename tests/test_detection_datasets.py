@@ -312,6 +312,10 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         r"images\.id: wanted a whole number, .*\(number 2 of the list\) has nothing",
     ),
     "image id true": (_set("images", 0, id=True), r"images\.id: .* has True"),
+    "absurd annotation id": (
+        _set("annotations", 0, id=10**30),
+        r"annotations\.id: wanted a number of 64 bits, but 1 of 3 differ",
+    ),
     "image ids of two kinds": (
         _set("images", 0, id="5"),
         r"images\.id: wanted all numbers or all texts, got both",
@@ -474,6 +478,13 @@ def test_check_wants_of_a_test_set_what_its_evaluation_reads(tmp_path: Path, key
     wanted = rf"annotations\.{key}: wanted .* \(evaluation needs it\), .*\(id 12\) has nothing"
     with pytest.raises(DatasetError, match=wanted):
         check_files(test=files, eval_only=True)
+
+
+def test_check_refuses_an_area_that_no_size_range_holds(tmp_path: Path) -> None:
+    data = make_coco()
+    data["annotations"][2]["area"] = float("nan")
+    with pytest.raises(DatasetError, match=r"annotations\.area: .*\(id 13\) has nan"):
+        check_files(test=write_files(tmp_path, data), eval_only=True)
 
 
 def test_check_wants_a_box_in_a_test_set(tmp_path: Path) -> None:

@@ -340,6 +340,7 @@ def _unique_ids(
     ids = _column(where, kind, records, "id", types, "a whole number")
     if len(set(map(type, ids))) > 1:
         raise DatasetError(f"{where}: {kind}.id: wanted all numbers or all texts, got both")
+    _first_fault(where, f"{kind}.id", records, ids, _fits_evaluation, "a number of 64 bits")
     # COCO's own 2014 minival files repeat annotations; Detectron2 reads them all the same.
     if len(set(ids)) < len(ids) and not (kind == "annotations" and "minival" in where):
         repeated = [key for key, count in Counter(ids).items() if count > 1]
@@ -348,6 +349,11 @@ def _unique_ids(
             f"than once: {_shorten(repeated)}"
         )
     return ids
+
+
+def _fits_evaluation(key: int | str) -> bool:
+    """Whether COCO's evaluation, which is compiled, can hold an id."""
+    return isinstance(key, str) or -(2**63) <= key < 2**63
 
 
 def _shorten(values: Sequence[Any]) -> str:
@@ -458,11 +464,15 @@ def _check_flags(where: str, records: Sequence[dict[str, Any]], is_test: bool) -
     if is_test:
         areas = [record.get("area") for record in records]
         wanted = "a number of pixels (evaluation needs it)"
-        _first_fault(where, "annotations.area", records, areas, _is_number, wanted)
+        _first_fault(where, "annotations.area", records, areas, _is_area, wanted)
     ignored = [record.get("ignore", 0) for record in records]
     wanted = "0 or none (Detectron2 does not know it; iscrowd 1 is meant for this)"
     _first_fault(where, "annotations.ignore", records, ignored, lambda v: v == 0, wanted)
     return np.array(crowds, dtype=bool)
+
+
+def _is_area(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < float("inf")
 
 
 def _check_shapes(where: str, records: Sequence[dict[str, Any]]) -> None:
