@@ -169,10 +169,10 @@ def _iteration_of(line: bytes) -> float:
 class Continuation(HookBase):
     """Go on with the random numbers and the images where the checkpoint was.
 
-    The stream of images goes on after those that the finished iterations took. With images of both
-    aspect ratios, those that waited for a partner are left out, and numbers that data workers drew
-    are drawn anew; without either (``DATALOADER.ASPECT_RATIO_GROUPING False`` and ``NUM_WORKERS
-    0``), a resumed run computes exactly what an uninterrupted one does.
+    With ``DATALOADER.NUM_WORKERS 0`` and ``ASPECT_RATIO_GROUPING False``, a resumed run computes
+    exactly what an uninterrupted one does. Otherwise the images go on to within those that workers
+    had loaded ahead or that waited for a partner of their shape, and workers draw their random
+    numbers anew.
 
     Args:
         images_per_iteration: ``SOLVER.IMS_PER_BATCH``.
