@@ -61,10 +61,19 @@ def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         _sync_folder(os.path.dirname(partial) or ".")
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when a write fails
         Path(partial).unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} can't be written ({reason}); what was there before is unchanged"
+            f"{path} can't be written ({_find_reason(error)}); what was there before is unchanged"
         ) from error
+
+
+def _find_reason(error: BaseException) -> str:
+    """The system's words, which torch's error about the unfinished file may hide."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
+    return " ".join(str(error).split()) or "for no known reason"
 
 
 def _sync_folder(folder: str) -> None:
