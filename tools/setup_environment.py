@@ -63,7 +63,7 @@ def wait_for_other_runs() -> int:
     return descriptor
 
 
-def run(lock: int, failure: str, command: Sequence[str | Path]) -> None:
+def run(lock: int, failure: str, command: Sequence[str]) -> None:
     """Run a step; its own output is the user's progress bar.
 
     Raises:
@@ -75,7 +75,7 @@ def run(lock: int, failure: str, command: Sequence[str | Path]) -> None:
 
 def install(venv: Path, lock: int) -> None:
     """Install everything into an environment, locked packages first."""
-    python = venv / "bin" / "python"
+    python = str(venv / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install"]
     again = "see the message above, then run the set-up again"
     # The few packages without a wheel are built with the locked setuptools, not with any newer
@@ -83,12 +83,12 @@ def install(venv: Path, lock: int) -> None:
     build = ["--use-pep517", "--no-build-isolation"]
     first = venv / ".setup-first.txt"
     first.write_text(find_entry("setuptools"))
-    builder = [*pip, "--require-hashes", "-r", first]
+    builder = [*pip, "--require-hashes", "-r", str(first)]
     run(lock, f"setuptools could not be installed: {again}", builder)
-    locked = [*pip, "--require-hashes", *build, "-r", LOCK]
+    locked = [*pip, "--require-hashes", *build, "-r", str(LOCK)]
     run(lock, f"the locked packages could not be installed: {again}", locked)
-    run(lock, "Detectron2 could not be installed: see the line above", [python, INSTALLER])
-    project = [*pip, "--no-deps", "--no-build-isolation", "-e", ROOT]
+    run(lock, "Detectron2 could not be installed: see the line above", [python, str(INSTALLER)])
+    project = [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     run(lock, f"the project itself could not be installed: {again}", project)
 
 
@@ -132,7 +132,7 @@ def set_up(venv: Path, lock: int) -> None:
             check_python()
             venv.mkdir(parents=True, exist_ok=True)
             stamp.write_text(UNFINISHED)
-            command = [sys.executable, "-m", "venv", venv]
+            command = [sys.executable, "-m", "venv", str(venv)]
             run(lock, f"{sys.executable} could not make {venv}: see the message above", command)
         elif found:
             stamp.write_text(UNFINISHED)
