@@ -7,6 +7,7 @@ turns what would fail hours later, or would silently spoil the result, into one 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import json
@@ -460,14 +461,16 @@ def _check_flags(where: str, records: Sequence[dict[str, Any]], is_test: bool) -
     crowds = [record.get("iscrowd", default) for record in records]
     wanted = "0 or 1" + (" (evaluation needs it)" if is_test else "")
     # The text "0" would count as a crowd.
-    _first_fault(where, "annotations.iscrowd", records, crowds, lambda v: v in (0, 1), wanted)
+    if crowds.count(0) + crowds.count(1) < len(crowds):
+        _first_fault(where, "annotations.iscrowd", records, crowds, lambda v: v in (0, 1), wanted)
     if is_test:
         areas = [record.get("area") for record in records]
         wanted = "a number of pixels (evaluation needs it)"
         _first_fault(where, "annotations.area", records, areas, _is_area, wanted)
     ignored = [record.get("ignore", 0) for record in records]
     wanted = "0 or none (Detectron2 does not know it; iscrowd 1 is meant for this)"
-    _first_fault(where, "annotations.ignore", records, ignored, lambda v: v == 0, wanted)
+    if ignored.count(0) < len(ignored):
+        _first_fault(where, "annotations.ignore", records, ignored, lambda v: v == 0, wanted)
     return np.array(crowds, dtype=bool)
 
 
@@ -506,10 +509,14 @@ def _is_numbers(value: Any) -> bool:
 
 def _read_boxes(where: str, records: Sequence[dict[str, Any]]) -> np.ndarray:
     """All boxes, float64 of shape (n, 4)."""
-    boxes = [record.get("bbox") for record in records]
+    boxes: list[Any] = [record.get("bbox") for record in records]
+    is_usual = set(map(type, boxes)) == {list} and set(map(len, boxes)) == {4}
+    if is_usual and set(map(type, itertools.chain.from_iterable(boxes))) <= {int, float}:
+        with contextlib.suppress(OverflowError):  # an int beyond all floats: found below
+            return np.array(boxes, dtype=np.float64)
     wanted = "four numbers [x, y, width, height]"
     _first_fault(where, "annotations.bbox", records, boxes, _is_box, wanted)
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.zeros((0, 4))  # nothing was at fault: there is no annotation
 
 
 def _is_box(value: Any) -> bool:
