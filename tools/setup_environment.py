@@ -69,7 +69,7 @@ def run(lock: int, failure: str, command: Sequence[str]) -> None:
     Raises:
         SetupError: ``failure``, where the step ends with an error.
     """
-    if subprocess.run(command, cwd=ROOT, pass_fds=[lock], check=False).returncode:
+    if subprocess.run(command, pass_fds=[lock], check=False).returncode:
         raise SetupError(failure)
 
 
