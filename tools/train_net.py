@@ -73,9 +73,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.set_defaults(num_gpus=None)
 
     def error(message: str) -> NoReturn:
-        parser.exit(2, f"{parser.prog}: {message}\n")
+        print(f"{parser.prog}: {message}", file=sys.stderr)
+        sys.exit(2)
 
-    parser.error = error  # type: ignore[method-assign]
+    parser.error = error
     options = parser.parse_args(arguments)
     late = [word for word in options.opts if word.startswith("--")]
     if late:

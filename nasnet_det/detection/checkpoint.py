@@ -41,7 +41,7 @@ PARTIAL = ".partial"
 logger = logging.getLogger(__name__)
 
 
-def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], None]) -> None:
+def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that its name never stands for half of it, whenever the process is killed.
 
     Args:
@@ -143,7 +143,7 @@ class Checkpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a file of the folder the one from which a resume starts."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        write_whole_file(path, lambda file: file.write(last_filename_basename.encode()) and None)
+        write_whole_file(path, lambda file: file.write(last_filename_basename.encode()))
 
     def read_best(self) -> dict[str, Any]:
         """What was given to :meth:`save_best` with the model that is in the folder; {} if none."""
@@ -278,7 +278,8 @@ class Checkpointer(DetectionCheckpointer):
         return read_weights(f)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
-        file = os.path.basename(self._parsed_url_during_load.path)
+        url: Any = self._parsed_url_during_load
+        file = os.path.basename(url.path)
         if not checkpoint.get("matching_heuristics"):
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
         incompatible = super()._load_model(checkpoint)

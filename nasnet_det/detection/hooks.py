@@ -230,7 +230,8 @@ def skip_images(data_loader: Any, num_images: int) -> None:
 
 def get_random_state() -> dict[str, Any]:
     """The states of Python's, numpy's and torch's generators, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    name, keys, *rest = numpy_state
     state = {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),

@@ -172,7 +172,7 @@ def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
     }
     path = Path(cfg.OUTPUT_DIR, "run.json")
     text = json.dumps([*_read_starts(path), start], indent=1) + "\n"
-    write_whole_file(path, lambda file: file.write(text.encode()) and None)
+    write_whole_file(path, lambda file: file.write(text.encode()))
 
 
 def _read_starts(path: Path) -> list[dict[str, Any]]:

@@ -249,7 +249,7 @@ class Trainer(DefaultTrainer):
             text = json.dumps(content, indent=1) + "\n"
             os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
             path = os.path.join(cfg.OUTPUT_DIR, "results.json")
-            write_whole_file(path, lambda file: file.write(text.encode()) and None)
+            write_whole_file(path, lambda file: file.write(text.encode()))
         return results
 
 

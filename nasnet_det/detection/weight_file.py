@@ -27,8 +27,11 @@ except ImportError:  # numpy 1
 WEIGHT_KEYS = ("model", "model_state", "state_dict", "weights")
 # Where a file with the keys of a classifier or of its trunk may belong. What is left over goes to
 # the second half of a C4 detector.
-BACKBONE_PREFIXES = ("", "backbone.", "backbone.bottom_up.")
-BACKBONE_PREFIXES += tuple(f"{prefix}trunk." for prefix in BACKBONE_PREFIXES[1:])
+BACKBONE_PREFIXES = (
+    "",
+    *("backbone.", "backbone.bottom_up."),
+    *("backbone.trunk.", "backbone.bottom_up.trunk."),
+)
 HEAD_PREFIXES = ("roi_heads.res5.", "roi_heads.res5.trunk.")
 FPN_PARTS = ("backbone.fpn_", "backbone.top_block.")
 
@@ -151,7 +154,7 @@ def _allowed_names() -> dict[tuple[str, str], Callable[..., Any]]:
     for core in ("numpy.core", "numpy._core"):
         names[f"{core}.multiarray", "_reconstruct"] = multiarray._reconstruct
         names[f"{core}.multiarray", "scalar"] = multiarray.scalar
-        names[f"{core}.numeric", "_frombuffer"] = numeric._frombuffer
+        names[f"{core}.numeric", "_frombuffer"] = numeric._frombuffer  # type: ignore[attr-defined]
     for builtins in ("builtins", "__builtin__"):
         for kind in (set, frozenset, bytearray, complex):
             names[builtins, kind.__name__] = kind
