@@ -168,6 +168,7 @@ def _bytes_of(value: Any) -> bytes:
     [
         ("absent.pth", None, "there is no such file"),
         ("text.pth", b"hello", "is truncated or no file of weights"),
+        ("letter.pth", b"x", "is truncated or no file of weights"),
         ("empty.pth", b"", "is truncated or no file of weights"),
         ("half.pth", _bytes_of({"model": {"w": torch.zeros(99)}})[:700], "is truncated or no file"),
         ("half.pkl", pickle.dumps({"model": {"w": 1.0}})[:9], "is truncated or no file of weights"),

@@ -275,6 +275,15 @@ def test_mistake_in_the_arguments_has_status_2(
     assert capsys.readouterr().err == f"train_net.py: {told}\n"
 
 
+def test_mistake_in_a_process_of_its_own_is_told_without_its_traceback() -> None:
+    head = (
+        "\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n"
+    )
+    mistake = "nasnet_det.detection.step.NonFiniteLossError: the loss: loss_cls nan"
+    assert train_net.find_sentence(head + mistake + "\n") == "the loss: loss_cls nan"
+    assert train_net.find_sentence(head + "ValueError: a bug\n") == ""
+
+
 def test_gpu_that_is_not_there_gives_way_to_the_cpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

@@ -30,9 +30,9 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table, setup_logger
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing import ProcessRaisedException
 
-from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError
+from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError, WeightsError
 from nasnet_det.detection.datasets import (
     DatasetError,
     check_datasets,
@@ -63,6 +63,7 @@ MISTAKES = (
     NonFiniteLossError,
     OutputDirError,
     ResultsError,
+    WeightsError,
 )
 
 
@@ -140,25 +141,18 @@ def prepare(options: argparse.Namespace) -> CfgNode:
 
 def run(options: argparse.Namespace, cfg: CfgNode, command: Sequence[str]) -> None:
     """Train or evaluate in each process."""
-    try:
-        if comm.get_world_size() > 1:  # a process of its own, which knows no data set yet
-            cfg.defrost()
-            register_config_datasets(cfg)
-            cfg.freeze()
-            set_up_logger(cfg.OUTPUT_DIR, comm.get_rank())
-        default_setup(cfg, options)
-        if comm.is_main_process() and not options.eval_only:
-            write_run_info(cfg, command)
-        results = evaluate(cfg, options) if options.eval_only else train(cfg, options)
-        if comm.is_main_process():
-            report(cfg, results, options)
-            check_results(cfg.TEST.EXPECTED_RESULTS, results or {})
-    except MISTAKES as error:
-        if comm.get_world_size() == 1:
-            raise
-        if comm.get_local_rank() == 0:  # the first process could only show a traceback
-            print(f"train_net.py: {error}", file=sys.stderr)
-        sys.exit(1)
+    if comm.get_world_size() > 1:  # a process of its own, which knows no data set yet
+        cfg.defrost()
+        register_config_datasets(cfg)
+        cfg.freeze()
+        set_up_logger(cfg.OUTPUT_DIR, comm.get_rank())
+    default_setup(cfg, options)
+    if comm.is_main_process() and not options.eval_only:
+        write_run_info(cfg, command)
+    results = evaluate(cfg, options) if options.eval_only else train(cfg, options)
+    if comm.is_main_process():
+        report(cfg, results, options)
+        check_results(cfg.TEST.EXPECTED_RESULTS, results or {})
 
 
 def train(cfg: CfgNode, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -211,6 +205,12 @@ def check_results(expected: Sequence[Sequence[Any]], results: dict[str, Any]) ->
         raise ResultsError(f"TEST.EXPECTED_RESULTS: {'; '.join(faults)}")
 
 
+def find_sentence(traceback: str) -> str:
+    """What a process that was started for a GPU says if the mistake is the user's; else ""."""
+    name, _, sentence = traceback.strip().splitlines()[-1].partition(": ")
+    return sentence if name.split(".")[-1] in {kind.__name__ for kind in MISTAKES} else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, 1 after a mistake, 2 after one in the arguments, 130 after Ctrl-C."""
     options = parse_arguments(arguments)
@@ -228,7 +228,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MISTAKES as error:
         print(f"train_net.py: {error}", file=sys.stderr)
         return 1
-    except ProcessExitedException:  # the process has said why
+    except ProcessRaisedException as error:
+        sentence = find_sentence(str(error))
+        if not sentence:
+            raise
+        print(f"train_net.py: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

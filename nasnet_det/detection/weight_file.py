@@ -74,7 +74,7 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} can't be read ({error.strerror or error})") from None
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+        if "GLOBAL" in str(error):  # both unpicklers say so
             raise CheckpointError(
                 f"{path} is refused: it holds Python objects, which could run code, instead of "
                 "only tensors, numbers and plain containers"
@@ -139,7 +139,7 @@ def _describe_zoo_format(path: str, data: Any) -> dict[str, Any]:
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """What Python 3 writes for bytes in its older pickle protocols."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"Unsupported encoding {encoding!r}")
+        raise pickle.UnpicklingError(f"Unsupported GLOBAL _codecs.encode to {encoding!r}")
     return text.encode("latin1")
 
 
