@@ -6,7 +6,14 @@ Detectron2.
 
 from nasnet_det.describe import describe
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec, Genotype, GenotypeError, load_genotype
-from nasnet_det.network import NASNet, NASNetTrunk, NetworkSpec, create_model, list_models, plan_cells
+from nasnet_det.network import (
+    NASNet,
+    NASNetTrunk,
+    NetworkSpec,
+    create_model,
+    list_models,
+    plan_cells,
+)
 
 __version__ = "0.1.0"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from nasnet_det.drop_path import DropPath, DropPathProgress
-from nasnet_det.genotype import FIRST_BLOCK, H, H_PREV, Block, CellSpec
+from nasnet_det.genotype import FIRST_BLOCK, H_PREV, Block, CellSpec, H
 from nasnet_det.operations import (
     FactorizedReduction,
     NormLayer,
@@ -100,9 +102,7 @@ class Cell(nn.Module):
         # An input in the output has the cell's stride and channels to match.
         self.project_output = nn.ModuleDict(
             {
-                str(state): FactorizedReduction(
-                    state_channels[state], channels, stride, norm_layer
-                )
+                str(state): FactorizedReduction(state_channels[state], channels, stride, norm_layer)
                 for state in spec.concat
                 if state < FIRST_BLOCK and (stride != 1 or state_channels[state] != channels)
             }
@@ -124,9 +124,7 @@ class Cell(nn.Module):
             dim=1,
         )
 
-    def _run_block(
-        self, block: Block, paths: nn.ModuleDict, states: list[torch.Tensor]
-    ) -> torch.Tensor:
+    def _run_block(self, block: Block, paths: Any, states: list[torch.Tensor]) -> torch.Tensor:
         outputs = []
         for side, op, state in zip(("left", "right"), block.ops, block.inputs, strict=True):
             output = paths[side](states[state])

@@ -54,9 +54,15 @@ def describe_plan(spec: NetworkSpec, genotype: Genotype, input_size: int) -> str
         size = sizes[row.name]
         rows.append(
             (
-                row.name, row.kind, str(row.stride), str(row.channels), row.h, row.h_prev or "-",
-                f"{size}x{size}x{row.out_channels}", row.feature or "",
-            )  # fmt: skip
+                row.name,
+                row.kind,
+                str(row.stride),
+                str(row.channels),
+                row.h,
+                row.h_prev or "-",
+                f"{size}x{size}x{row.out_channels}",
+                row.feature or "",
+            )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -231,7 +231,8 @@ def _parse_cell(data: Any, place: str, faults: list[str]) -> CellSpec:
             faults.append(f"{here}: wanted an object, got {item!r:.60}")
             continue
         faults += [
-            f"{here}: unknown key {key!r}" for key in sorted(set(item) - {"inputs", "ops", "combine"})
+            f"{here}: unknown key {key!r}"
+            for key in sorted(set(item) - {"inputs", "ops", "combine"})
         ]
         inputs, ops = item.get("inputs"), item.get("ops")
         if not (isinstance(inputs, list) and len(inputs) == 2 and all(map(_is_int, inputs))):

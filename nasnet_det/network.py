@@ -64,7 +64,8 @@ class NetworkSpec:
     def validate(self) -> NetworkSpec:
         """Return ``self`` or raise ValueError naming every impossible value."""
         faults = []
-        kinds = {"int": numbers.Integral, "float": numbers.Real, "str": str, "bool": bool}
+        kinds: dict[Any, Any] = {"int": numbers.Integral, "float": numbers.Real}
+        kinds |= {"str": str, "bool": bool}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, kinds[field.type]) or (
@@ -184,7 +185,9 @@ def plan_cells(spec: NetworkSpec, genotype: Genotype) -> tuple[CellRow, ...]:
                 out_channels=out[1],
                 out_stride=out[2],
                 depth_ratio=(index + 1) / len(cells),
-                feature=f"c{int(math.log2(out[2]))}" if is_last or cells[index + 1][2] == 2 else None,
+                feature=f"c{int(math.log2(out[2]))}"
+                if is_last or cells[index + 1][2] == 2
+                else None,
                 keeps_h_prev=keeps_h_prev,
             )
         )

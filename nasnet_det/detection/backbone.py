@@ -177,8 +177,8 @@ class NASNetC4Backbone(NASNetBackbone):
     """The trunk up to stride 16, for the paper's detector.
 
     The only feature, ``c4``, is the concatenation of the last two cells' outputs as they are,
-    without a ReLU: the state from which :class:`~nasnet_det.detection.roi_heads.NASNetROIHeads` runs the
-    remaining cells on each region. Source: TensorFlow's faster_rcnn_nas_feature_extractor.py.
+    without a ReLU: the state from which ``NASNetROIHeads`` (roi_heads.py) runs the remaining cells
+    on each region. Source: TensorFlow's faster_rcnn_nas_feature_extractor.py.
 
     Args:
         *args, **kwargs: as for :class:`NASNetBackbone`, without ``out_features``.

@@ -141,6 +141,13 @@ def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def use_available_device(cfg: CfgNode) -> None:
+    """Compute on the CPU where ``MODEL.DEVICE`` is a CUDA device and there is none."""
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        logger.info("MODEL.DEVICE %s: no CUDA device here, computing on the CPU", cfg.MODEL.DEVICE)
+        cfg.MODEL.DEVICE = "cpu"
+
+
 def choose_seed(cfg: CfgNode, *, resume: bool) -> None:
     """Set a ``SEED`` of -1 to a number: that of the run to resume, else a new one."""
     if cfg.SEED >= 0:

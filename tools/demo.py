@@ -1,0 +1,89 @@
+"""From nothing to a trained NASNet detector: make a data set, train, evaluate, draw.
+
+    python tools/demo.py
+
+It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), run/ (what
+tools/train_net.py leaves behind) and predictions.png (the truth beside what was found, for the
+first pictures of the test set). Interrupted, it goes on where it was; done, it prints the result
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT = Path("output/demo")
+CONFIG = "configs/quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_digits.yaml"
+NUM_PICTURES = 6
+
+
+def main() -> int:
+    """Run all steps; the exit status of the first that fails."""
+    run = OUTPUT / "run"
+    for command in (
+        ["tools/make_demo_data.py", str(OUTPUT / "data")],
+        ["tools/train_net.py", "--resume", "--config-file", CONFIG],
+    ):
+        if command[0] == "tools/train_net.py" and is_finished(run):
+            print(f"{run} is finished; remove {OUTPUT} to train again")
+            continue
+        print("$ python", *command, flush=True)
+        status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+        if status:
+            return status
+    picture = ROOT / OUTPUT / "predictions.png"
+    draw_comparison(picture)
+    print_results(ROOT / run / "results.json")
+    print(f"truth (left) beside predictions (right): {OUTPUT / picture.name}")
+    print(f"curves: tensorboard --logdir {run}")
+    return 0
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the training is done and evaluated."""
+    return (ROOT / run / "model_final.pth").is_file() and (ROOT / run / "results.json").is_file()
+
+
+def draw_comparison(path: Path) -> None:
+    """Draw the first test pictures with their true boxes, and beside them what was found."""
+    import numpy as np
+    from PIL import Image
+
+    from nasnet_det.detection import get_config
+    from nasnet_det.detection.predictor import Predictor, draw_boxes, read_picture
+
+    run, data = ROOT / OUTPUT / "run", ROOT / OUTPUT / "data"
+    weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
+    predictor = Predictor(get_config(str(run / "config.yaml"), weights))
+    truth = json.loads((data / "test.json").read_text())
+    labels = {category["id"]: i for i, category in enumerate(predictor.categories)}
+    names = [category["name"] for category in predictor.categories]
+    rows = []
+    for record in truth["images"][:NUM_PICTURES]:
+        image = read_picture(data / "test" / record["file_name"])
+        mine = [a for a in truth["annotations"] if a["image_id"] == record["id"]]
+        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in mine)])
+        left = draw_boxes(image, boxes, [labels[a["category_id"]] for a in mine], names)
+        found = predictor(image)
+        right = predictor.draw(image, found[found.scores >= 0.5])
+        rows.append(np.concatenate([left, right], axis=1))
+    pairs = [np.concatenate(rows[i : i + 2], axis=1) for i in range(0, len(rows), 2)]
+    Image.fromarray(np.concatenate(pairs)).save(path)
+
+
+def print_results(path: Path) -> None:
+    """Print the table of COCO's averages."""
+    (result,) = json.loads(path.read_text())["datasets"].values()
+    scores = result["results"]["bbox"]
+    names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    print("\nCOCO mAP on the test pictures, in percent")
+    print("  ".join(f"{name:>6}" for name in names))
+    print("  ".join("     -" if scores[n] is None else f"{scores[n]:6.1f}" for n in names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
