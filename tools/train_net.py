@@ -43,6 +43,7 @@ from nasnet_det.detection.run import (
     check_names,
     check_output_dir,
     choose_seed,
+    use_available_device,
     write_run_info,
 )
 from nasnet_det.detection.step import NonFiniteLossError, get_precision
@@ -102,9 +103,7 @@ def choose_device(cfg: CfgNode, num_gpus: int | None) -> int:
             f"--num-gpus {num_gpus}: {have}; leave --num-gpus out for one process on the "
             f"{'GPU' if available else 'CPU'}"
         )
-    if wants_cuda and not available:
-        logger.info("MODEL.DEVICE %s: no CUDA device here, computing on the CPU", cfg.MODEL.DEVICE)
-        cfg.MODEL.DEVICE = "cpu"
+    use_available_device(cfg)
     return max(1, 1 if num_gpus is None else num_gpus)
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.datasets import get_categories
 from nasnet_det.detection.step import autocast, device_type, get_precision
 from nasnet_det.detection.trainer import Trainer
 
@@ -134,18 +134,6 @@ def _of_run(folder: Path) -> list[dict[str, Any]]:
 
 def _of_datasets(cfg: CfgNode) -> list[dict[str, Any]]:
     return next(filter(None, map(get_categories, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN))), [])
-
-
-def get_categories(dataset_name: str) -> list[dict[str, Any]]:
-    """COCO categories of a registered data set, in the order of the labels; [] if unknown."""
-    metadata = MetadataCatalog.get(dataset_name) if dataset_name in DatasetCatalog else None
-    names = getattr(metadata, "thing_classes", [])
-    ids = getattr(
-        metadata, "thing_dataset_id_to_contiguous_id", {i + 1: i for i in range(len(names))}
-    )
-    return [
-        {"id": key, "name": names[label]} for key, label in sorted(ids.items(), key=lambda i: i[1])
-    ]
 
 
 def draw_boxes(

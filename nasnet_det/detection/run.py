@@ -33,6 +33,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 import nasnet_det
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.checkpoint import write_whole_file
+from nasnet_det.detection.datasets import get_categories
 from nasnet_det.genotype import nearest
 
 REGISTRIES = {
@@ -167,6 +168,7 @@ def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": list(command),
         "seed": cfg.SEED,
+        "categories": get_categories(cfg.DATASETS.TRAIN[0]),
         "device": _describe_device(cfg.MODEL.DEVICE),
         "versions": {
             "nasnet_det": nasnet_det.__version__,
