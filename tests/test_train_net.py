@@ -25,6 +25,7 @@ from tiny_detection import write_tiny_config, write_tiny_dataset
 from nasnet_det.detection import get_config
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.genotype import GENOTYPES
 from tools import train_net
 
 START_LINE = re.compile(r"Starting training from iteration (\d+)")
@@ -257,6 +258,35 @@ def test_mistake_before_the_start_is_one_sentence(
     error = capsys.readouterr().err
     assert error.startswith(f"train_net.py: {told}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("VARIANT", "nasnet_a_mobil", "unknown network variant 'nasnet_a_mobil', did you mean"),
+        ("VARIANT", "nasnet_a_4@1000", "channels do not divide in 'nasnet_a_4@1000'"),
+        ("NORM", "LN", "unknown norm 'LN', did you mean"),
+    ],
+)
+def test_impossible_network_is_one_sentence(
+    key: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_net.main(_arguments(tmp_path, f"MODEL.NASNET.{key}", value)) == 1
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert last_line.startswith(f"train_net.py: MODEL.NASNET: {told}")
+
+
+def test_genotype_s_faults_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = GENOTYPES["nasnet_a"].to_dict()
+    cells["normal"]["blocks"][1]["ops"][0] = "sep_conv_9x9"
+    cells["reduction"]["blocks"][0]["inputs"][1] = 5
+    file = tmp_path / "cells.json"
+    file.write_text(json.dumps(cells))
+    assert train_net.main(_arguments(tmp_path, "MODEL.NASNET.GENOTYPE", str(file))) == 1
+    error = capsys.readouterr().err
+    assert f"train_net.py: MODEL.NASNET: file '{file}' is not a valid genotype: " in error
+    assert "normal.blocks[1].ops[0]: unknown operation 'sep_conv_9x9', did you mean 'sep_con" in error
+    assert "reduction.blocks[0].inputs[1]: wanted a state from 0 to 1, got 5" in error
 
 
 @pytest.mark.parametrize(
