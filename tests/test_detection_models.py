@@ -15,6 +15,7 @@ from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -112,6 +113,9 @@ def test_every_config_reads_and_names_what_exists(name: str) -> None:
     assert cfg.MODEL.META_ARCHITECTURE in META_ARCH_REGISTRY
     assert list(cfg.MODEL.PIXEL_MEAN) == list(cfg.MODEL.PIXEL_STD)
     assert max(cfg.SOLVER.STEPS, default=0) < cfg.SOLVER.MAX_ITER
+    optimizer = build_optimizer(cfg, nn.Linear(2, 2))
+    build_lr_scheduler(cfg, optimizer)
+    assert optimizer.param_groups[0]["lr"] > 0
 
 
 @pytest.mark.parametrize(
