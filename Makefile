@@ -25,20 +25,20 @@ help: ## list the commands
 setup: ## make .venv: the locked packages, Detectron2, this project (quick when done)
 	@$(PYTHON) tools/setup_environment.py $(VENV)
 
-demo: setup ## from a search to a report, small, on the CPU
+demo: setup ## make a small data set, train a detector on it, evaluate, draw
 	$(BIN)/python tools/demo.py
 
 test: setup ## the tests that every change must pass
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2
 
 test-slow: setup ## tests that take minutes
-	$(PYTEST) -m slow
+	OMP_NUM_THREADS=2 $(PYTEST) -m slow
 
 test-gpu: setup ## tests that need a CUDA device
 	$(PYTEST) -m gpu
 
 test-peers: setup ## comparisons with other implementations, those that are installed
-	$(PYTEST) -m peers
+	$(PYTEST) -m peers || test $$? = 5 # 5: there is none
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check
