@@ -157,7 +157,7 @@ class PPO:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next updates depend on."""
+        """Everything that the next updates depend on; as elsewhere in torch, not a copy."""
         return {
             "controller": self.controller.state_dict(),
             "optimizer": self.optimizer.state_dict(),
