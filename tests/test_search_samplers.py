@@ -77,7 +77,7 @@ def test_proposals_depend_on_seed_and_number_alone(name: str) -> None:
     shuffled = run(make_study(make_sampler(name)), 8, lambda t: rng.sample(t, len(t)))
     assert shuffled == wanted
     assert run(make_study(make_sampler(name, seed=1)), 8) != wanted
-    assert len(set(wanted)) > len(wanted) // 2
+    assert len(set(wanted)) > MINIBATCH
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
