@@ -150,8 +150,8 @@ def main() -> int:
         "# Samplers on a planted reward\n\n"
         f"`python benchmarks/search_planted_reward.py`: {options.seeds} seeds, {options.trials} "
         f"architectures each, the paper's space of {len(space.decisions)} decisions.\n"
-        "The mean of all lists has reward 0, the best list 1. In brackets: seeds ahead of random.\n\n"
-        f"{write_table(results)}\n"
+        "The mean of all lists has reward 0, the best list 1. In brackets: seeds ahead of random."
+        f"\n\n{write_table(results)}\n"
     )
     facts = {
         "num_trials": options.trials,

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from nasnet_det.search.config import build_space, get_search_config
-from nasnet_det.search.controller_sampler import ControllerSampler
+from nasnet_det.search.controller_sampler import ControllerSampler, one_thread
 from nasnet_det.search.evolution_sampler import EvolutionSampler
 from nasnet_det.search.ppo import PPOStats
 from nasnet_det.search.samplers import SAMPLERS, build_sampler
@@ -89,6 +89,17 @@ def test_a_new_sampler_continues_a_stored_study(name: str) -> None:
     assert run(study, 2) == wanted
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_study_copied_trial_by_trial_continues_alike(name: str) -> None:
+    """So a study in memory can be rebuilt from a storage that is too slow to be asked."""
+    study = make_study(make_sampler(name))
+    run(study, 6)
+    other = make_study(make_sampler(name))
+    for trial in study.get_trials(deepcopy=False):
+        other.add_trial(trial)
+    assert run(other, 2) == run(study, 2)
+
+
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "random"])
 def test_samplers_find_more_reward_than_at_random(name: str) -> None:
     choices = run(make_study(make_sampler(name)), 40)
@@ -152,14 +163,33 @@ def test_controller_draws_a_minibatch_from_what_it_learned_before() -> None:
     assert updates[1][1].mean_reward == pytest.approx(np.mean(rewards[5:9]))
 
     other = controller_of(make_study(make_sampler("controller")))
-    other.ppo.update(torch.tensor(choices[:5]), rewards[:5])
-    other.ppo.update(torch.tensor([choices[i] for i in (5, 6, 8, 9)]), rewards[5:9])
+    with one_thread():
+        other.ppo.update(torch.tensor(choices[:5]), rewards[:5])
+        other.ppo.update(torch.tensor([choices[i] for i in (5, 6, 8, 9)]), rewards[5:9])
     for one, two in zip(
         other.ppo.controller.parameters(),
         controller_of(study).ppo.controller.parameters(),
         strict=True,
     ):
         assert torch.equal(one, two)
+
+
+def test_controller_learns_the_same_with_any_number_of_threads() -> None:
+    num_threads = torch.get_num_threads()
+    space = SearchSpace()  # large enough that torch would share the work
+    weights = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            study = make_study(build_sampler(get_search_config(), space))
+            for _ in range(2 * 20 + 1):
+                trial = study.ask(get_distributions(space))
+                study.tell(trial, reward_of(params_to_choices(space, trial.params)))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(num_threads)
+        weights.append([p.detach() for p in controller_of(study).ppo.controller.parameters()])
+    assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
 
 
 def test_controller_continues_from_any_saved_state() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,17 @@ from nasnet_det.search.space_sampler import SpaceSampler
 from nasnet_det.search.trials import get_rewarded_trials, params_to_choices
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread of torch: with more, sums are added in another order and differ."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 class ControllerSampler(SpaceSampler):
@@ -54,14 +66,15 @@ class ControllerSampler(SpaceSampler):
                 f"the controller has learned {self.num_learned} minibatches of {self.minibatch} "
                 f"and can't go back to trial {number}"
             )
-        while self.num_learned < index:
-            self._learn(study)
-        if self._drawn[0] != index:
-            generator = torch.Generator().manual_seed(
-                derive_seed(self.seed, Stream.MINIBATCH, index)
-            )
-            rollout = self.ppo.controller.sample(self.minibatch, generator)
-            self._drawn = index, rollout.choices.tolist()
+        with one_thread():
+            while self.num_learned < index:
+                self._learn(study)
+            if self._drawn[0] != index:
+                generator = torch.Generator().manual_seed(
+                    derive_seed(self.seed, Stream.MINIBATCH, index)
+                )
+                rollout = self.ppo.controller.sample(self.minibatch, generator)
+                self._drawn = index, rollout.choices.tolist()
         return tuple(self._drawn[1][row])
 
     def _learn(self, study: Study) -> None:
