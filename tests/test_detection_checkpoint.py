@@ -22,8 +22,8 @@ from nasnet_det.detection.checkpoint import (
     Checkpointer,
     CheckpointError,
     WeightsError,
-    write_whole_file,
 )
+from nasnet_det.files import FileError, write_whole_file
 
 
 class _Progress:
@@ -86,7 +86,7 @@ def test_save_on_a_full_disk_is_one_sentence_and_harms_nothing(tmp_path: Path) -
     before = {name: (tmp_path / name).read_bytes() for name in _names(tmp_path)}
     with (
         _largest_file(1000),
-        pytest.raises(CheckpointError, match=r"can't be written \(File too large\)") as info,
+        pytest.raises(FileError, match=r"can't be written \(File too large\)") as info,
     ):
         checkpointer.save("model_0000001", iteration=1)
     assert "\n" not in str(info.value)

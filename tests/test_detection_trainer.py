@@ -24,11 +24,11 @@ from tiny_detection import write_tiny_config, write_tiny_dataset
 
 from nasnet_det.config import ConfigError
 from nasnet_det.detection import get_config
-from nasnet_det.detection.checkpoint import CheckpointError
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.hooks import drop_metrics, skip_images
 from nasnet_det.detection.step import CheckedStep, NonFiniteLossError
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.files import FileError
 
 
 @pytest.fixture(autouse=True)
@@ -436,7 +436,7 @@ def test_full_disk_stops_the_training_and_keeps_the_last_checkpoint(
         save(data, file)
 
     monkeypatch.setattr(torch, "save", fill_up)
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(FileError, match="No space left on device"):
         _train(cfg)
     monkeypatch.undo()
     assert _start(cfg, resume=True).start_iter == 2

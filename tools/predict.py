@@ -28,10 +28,10 @@ except ImportError as error:
 from PIL import Image
 from tqdm import tqdm
 
-from nasnet_det.detection.checkpoint import CheckpointError, write_whole_file
 from nasnet_det.detection.datasets import DatasetError, register_config_datasets
 from nasnet_det.detection.predictor import Predictor, find_images, read_picture
 from nasnet_det.detection.run import check_names, use_available_device
+from nasnet_det.files import write_whole_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = Path(options.output)
         output.mkdir(parents=True, exist_ok=True)
         unreadable = predict(predictor, paths, output, options.confidence_threshold)
-    except (ValueError, CheckpointError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"predict.py: {error}", file=sys.stderr)
         return 1
     print(f"{len(paths) - unreadable} pictures and predictions.json are in {output}")

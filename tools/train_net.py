@@ -32,7 +32,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table, setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
-from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError, WeightsError
+from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import (
     DatasetError,
     check_datasets,
@@ -48,6 +48,7 @@ from nasnet_det.detection.run import (
 )
 from nasnet_det.detection.step import NonFiniteLossError, get_precision
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.files import FileError
 
 # Detectron2's tools set up its own logger only.
 logger = logging.getLogger("nasnet_det")
@@ -59,12 +60,11 @@ class ResultsError(ValueError):
 
 MISTAKES = (
     detection.ConfigError,
-    CheckpointError,
     DatasetError,
+    FileError,
     NonFiniteLossError,
     OutputDirError,
     ResultsError,
-    WeightsError,
 )
 
 

@@ -15,9 +15,9 @@ import functools
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,58 +32,13 @@ from nasnet_det.detection.weight_file import (
     match_prefix,
     read_weights,
 )
+from nasnet_det.files import PARTIAL, write_whole_file
 
-__all__ = ["CheckpointError", "Checkpointer", "WeightsError", "write_whole_file"]
+__all__ = ["CheckpointError", "Checkpointer", "WeightsError"]
 
 BEST_NAME = "model_best"
-PARTIAL = ".partial"
 
 logger = logging.getLogger(__name__)
-
-
-def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file so that its name never stands for half of it, whenever the process is killed.
-
-    Args:
-        path: replaced at the end, in one step.
-        write: gets the open file.
-
-    Raises:
-        CheckpointError: the disk is full or can't be written to; ``path`` is as it was.
-    """
-    partial = f"{path}{PARTIAL}"
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(os.path.dirname(partial) or ".")
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when a write fails
-        Path(partial).unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path} can't be written ({_find_reason(error)}); what was there before is unchanged"
-        ) from error
-
-
-def _find_reason(error: BaseException) -> str:
-    """The system's words, which torch's error about the unfinished file may hide."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__context__
-    return " ".join(str(error).split()) or "for no known reason"
-
-
-def _sync_folder(folder: str) -> None:
-    """Make a rename survive a power cut."""
-    if os.name == "posix":  # elsewhere a folder can't be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def to_plain(value: Any) -> Any:

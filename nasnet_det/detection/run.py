@@ -32,8 +32,8 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 
 import nasnet_det
 from nasnet_det.config import ConfigError
-from nasnet_det.detection.checkpoint import write_whole_file
 from nasnet_det.detection.datasets import get_categories
+from nasnet_det.files import write_whole_file
 from nasnet_det.genotype import nearest
 
 REGISTRIES = {

@@ -30,7 +30,7 @@ from torch import nn
 
 import nasnet_det
 from nasnet_det.config import ConfigError
-from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError, write_whole_file
+from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
 from nasnet_det.detection.step import (
     CheckedStep,
@@ -39,6 +39,7 @@ from nasnet_det.detection.step import (
     device_type,
     get_precision,
 )
+from nasnet_det.files import FileError, write_whole_file
 
 
 class Trainer(DefaultTrainer):
@@ -165,7 +166,7 @@ class Trainer(DefaultTrainer):
 
         Raises:
             NonFiniteLossError: a loss became infinite or NaN.
-            CheckpointError: a checkpoint can't be written.
+            FileError: a checkpoint can't be written.
         """
         loop_logger = logging.getLogger("detectron2.engine.train_loop")
         loop_logger.addFilter(_shorten_traceback)
@@ -263,7 +264,7 @@ def _nan_to_none(value: Any) -> Any:
 def _shorten_traceback(record: logging.LogRecord) -> bool:
     """Log what is the user's to solve in one line instead of Detectron2's traceback."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, NonFiniteLossError | CheckpointError):
+    if isinstance(error, NonFiniteLossError | FileError):
         record.msg, record.args = "Training stopped: %s", (str(error),)
         record.exc_info = record.exc_text = None
     return True

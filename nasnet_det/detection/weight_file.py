@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from fvcore.common.checkpoint import _IncompatibleKeys
 
+from nasnet_det.files import FileError
+
 try:
     from numpy._core import multiarray, numeric
 except ImportError:  # numpy 1
@@ -38,8 +40,8 @@ FPN_PARTS = ("backbone.fpn_", "backbone.top_block.")
 logger = logging.getLogger(__name__)
 
 
-class CheckpointError(ValueError):
-    """A file of weights that can't be read or written; the message names the file and why."""
+class CheckpointError(FileError):
+    """A file of weights that can't be read."""
 
 
 class WeightsError(CheckpointError):
