@@ -15,11 +15,12 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from nasnet_det.search.config import build_space, get_search_config
-from nasnet_det.search.controller_sampler import ControllerSampler, one_thread
+from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
 from nasnet_det.search.ppo import PPOStats
 from nasnet_det.search.samplers import SAMPLERS, build_sampler
 from nasnet_det.search.space import Choices, SearchSpace
+from nasnet_det.search.threads import one_thread
 from nasnet_det.search.trials import choices_to_params, get_distributions, params_to_choices
 
 SPACE = SearchSpace(2, ("identity", "conv_1x1", "sep_conv_3x3"), ("add",))

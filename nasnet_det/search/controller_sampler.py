@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,20 +13,10 @@ from nasnet_det.search.ppo import PPO, PPOStats
 from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.space_sampler import SpaceSampler
+from nasnet_det.search.threads import one_thread
 from nasnet_det.search.trials import get_rewarded_trials, params_to_choices
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread of torch: with more, sums are added in another order and differ."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 class ControllerSampler(SpaceSampler):

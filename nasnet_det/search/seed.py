@@ -17,6 +17,8 @@ class Stream(IntEnum):
     MINIBATCH = 2  # architectures drawn from the controller, by minibatch
     EVOLUTION = 3  # tournament and mutation, by trial
     OPTUNA = 4  # Optuna's own samplers, by trial
+    CHILD = 5  # training of a child, by trial
+    SPLIT = 6  # which training images are held out
 
 
 def derive_seed(seed: int, stream: Stream, number: int = 0) -> int:

@@ -1,0 +1,110 @@
+"""Reading the training images of a data set from the forms that people have them in."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torchvision.datasets import CIFAR10, ImageFolder
+
+
+class DataError(ValueError):
+    """Data that are missing or have another shape; the message says what was wanted."""
+
+
+class ImageSet(NamedTuple):
+    """Images and their classes.
+
+    Attributes:
+        images: (N, 3, H, W) uint8, RGB.
+        labels: (N,) int64, from 0.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+def load_images(path: str, image_size: int) -> ImageSet:
+    """The training images of a data set.
+
+    Args:
+        path: see :class:`~nasnet_det.search.data.DataSource`.
+        image_size: to which files of any size are resized; arrays keep theirs.
+
+    Raises:
+        DataError: there are none, or they are not what the place's form promises.
+    """
+    place = Path(path)
+    if path and place.is_file():
+        return _load_npz(place)
+    if path and (place / CIFAR10.base_folder).is_dir():
+        return _load_cifar10(place)
+    if path and place.is_dir():
+        return _load_folder(place, image_size)
+    raise DataError(
+        f"SEARCH.DATA.PATH: wanted a folder with {CIFAR10.base_folder} in it, an .npz file or a "
+        f"folder of classes, got {path!r}, which is {'not there' if path else 'empty'}"
+    )
+
+
+def _load_cifar10(place: Path) -> ImageSet:
+    try:
+        data = CIFAR10(str(place), train=True)  # compares checksums before it reads
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"{place / CIFAR10.base_folder} is damaged or not complete: {error}"
+        ) from None
+    return _to_image_set(data.data, np.asarray(data.targets), str(place))
+
+
+def _load_npz(place: Path) -> ImageSet:
+    try:
+        with np.load(place, allow_pickle=False) as arrays:
+            missing = [name for name in ("x_train", "y_train") if name not in arrays]
+            if missing:
+                raise DataError(
+                    f"{place}: wanted arrays x_train and y_train, got {', '.join(arrays.files)}"
+                )
+            return _to_image_set(arrays["x_train"], arrays["y_train"], str(place))
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{place} is not a readable .npz file: {reason}") from None
+
+
+def _load_folder(place: Path, image_size: int) -> ImageSet:
+    try:
+        folder = ImageFolder(str(place))
+        images = [
+            np.asarray(image.resize((image_size, image_size), resample=2)) for image, _ in folder
+        ]
+    except (OSError, ValueError) as error:  # FileNotFoundError: no classes, or an empty one
+        reason = " ".join(str(error).split())
+        raise DataError(f"{place} is not a folder of one sub-folder a class: {reason}") from None
+    return _to_image_set(np.stack(images), np.asarray(folder.targets), str(place))
+
+
+def _to_image_set(images: np.ndarray, labels: np.ndarray, place: str) -> ImageSet:
+    """Arrays as Keras and torchvision have them, checked."""
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise DataError(
+            f"{place}: wanted images of shape (N, height, width, 3) and type uint8, "
+            f"got {images.shape} and {images.dtype}"
+        )
+    if labels.shape not in ((len(images),), (len(images), 1)) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{place}: wanted one whole number as label for each of {len(images)} images, "
+            f"got shape {labels.shape} and type {labels.dtype}"
+        )
+    labels = labels.reshape(-1).astype(np.int64)
+    if len(np.unique(labels)) < 2 or labels.min() < 0:
+        raise DataError(
+            f"{place}: wanted labels of at least 2 classes from 0 on, got "
+            f"{len(np.unique(labels))} from {labels.min()} on"
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return ImageSet(tensor, torch.from_numpy(labels))
