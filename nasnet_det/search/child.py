@@ -1,0 +1,256 @@
+"""One child: an architecture, trained for a short while; its held-out accuracy is the reward.
+
+The paper's recipe (arXiv 1707.07012, appendix A.3): N = 2 normal cells a stage, 20 epochs, SGD with
+momentum 0.9 and one cosine period, and as reward the accuracy on held-out training images after the
+last epoch. What the paper leaves open is a field of :class:`ChildRecipe`.
+
+A child's own failure is a result, never an exception: a loss that is no number, memory that runs
+out, time that is up, or anything that is raised while it trains.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nasnet_det.network import NASNet, NetworkSpec
+from nasnet_det.search.data import ChildData, DataSource, load_child_data
+from nasnet_det.search.space import Choices, SearchSpace
+from nasnet_det.search.threads import one_thread
+
+PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_EVAL_BATCH = 500  # held-out images at once
+
+
+@dataclass(frozen=True)
+class ChildRecipe:
+    """How children are built and trained; see ``SEARCH.CHILD`` in the config.
+
+    Attributes:
+        num_cells_per_stage: N.
+        channels: F.
+        stem_multiplier: the stem has F times this many channels.
+        epochs: passes over the training images.
+        batch_size: images in each step; what is left of an epoch is left out.
+        lr: learning rate of the first step; it falls to 0 along half a cosine.
+        momentum: of SGD (Nesterov is off).
+        weight_decay: L2 on all weights.
+        clip_norm: largest Euclidean norm of the gradient; 0 for no limit.
+        drop_path_prob: ScheduledDropPath's final probability.
+        precision: ``float32``, or ``bfloat16`` (autocast).
+    """
+
+    num_cells_per_stage: int = 2
+    channels: int = 32
+    stem_multiplier: int = 3
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 0.025
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_norm: float = 5.0
+    drop_path_prob: float = 0.0
+    precision: str = "float32"
+
+    def network(self, image_size: int) -> NetworkSpec:
+        """The size of the network. Normalization's epsilon is TF-slim's for CIFAR."""
+        return NetworkSpec(
+            num_cells_per_stage=self.num_cells_per_stage,
+            channels=self.channels,
+            stem="cifar",
+            stem_multiplier=self.stem_multiplier,
+            input_size=image_size,
+            norm_eps=1e-5,
+            drop_path_prob=self.drop_path_prob,
+        )
+
+
+@dataclass(frozen=True)
+class ChildJob:
+    """What a worker is asked to train.
+
+    Attributes:
+        number: of the trial.
+        choices: the architecture.
+        seed: of everything that is random in the training.
+        time_limit_s: seconds after which the child has failed; 0 for no limit.
+    """
+
+    number: int
+    choices: Choices
+    seed: int
+    time_limit_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """What came of it.
+
+    Attributes:
+        number: of the trial.
+        reward: accuracy on the held-out images, 0 to 1; None if the child failed.
+        failure: why it failed, one sentence; "" if it did not.
+        seconds: how long it took.
+    """
+
+    number: int
+    reward: float | None
+    failure: str
+    seconds: float
+
+
+class ChildFailure(Exception):
+    """The child can't be trained to the end; the message says why."""
+
+
+@dataclass
+class ChildTrainer:
+    """Trains children; the images are loaded with the first one.
+
+    It is sent to worker processes, so it holds nothing but plain values until then.
+
+    Attributes:
+        recipe: how.
+        space: of the choices.
+        source: where the images are.
+    """
+
+    recipe: ChildRecipe
+    space: SearchSpace
+    source: DataSource
+    _data: dict[str, ChildData] = field(default_factory=dict, repr=False)
+
+    def __call__(self, job: ChildJob, device: str) -> ChildResult:
+        """Train one child on a device.
+
+        Raises:
+            DataError: the images can't be loaded, which is no child's failure.
+        """
+        return train_child(job, self.recipe, self.space, self.load(device), device=device)
+
+    def load(self, device: str = "cpu") -> ChildData:
+        """The images, on a device."""
+        if device not in self._data:
+            self._data[device] = load_child_data(self.source).to(device)
+        return self._data[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_data": {}}
+
+
+def train_child(
+    job: ChildJob,
+    recipe: ChildRecipe,
+    space: SearchSpace,
+    data: ChildData,
+    *,
+    device: str = "cpu",
+) -> ChildResult:
+    """Train one child; equal jobs give equal results, bit for bit, on one kind of CPU."""
+    started = time.monotonic()
+    reward, failure = None, ""
+    gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    try:
+        with one_thread(), torch.random.fork_rng(gpus):
+            torch.manual_seed(job.seed)
+            reward = _train(job, recipe, space, data, device, started)
+    except ChildFailure as error:
+        failure = str(error)
+    except Exception as error:  # whatever it is, the search goes on
+        failure = _describe(error)
+    if gpus:
+        torch.cuda.empty_cache()  # the next network has other shapes
+    return ChildResult(job.number, reward, failure, time.monotonic() - started)
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return f"out of memory: {text:.200}"
+    return f"{type(error).__name__}: {text:.500}"
+
+
+def build_child(
+    recipe: ChildRecipe, space: SearchSpace, choices: Choices, *, num_classes: int, image_size: int
+) -> NASNet:
+    """The network of a list of decisions, with torch's own random numbers."""
+    return NASNet(recipe.network(image_size), space.decode(choices), num_classes=num_classes)
+
+
+def _train(
+    job: ChildJob,
+    recipe: ChildRecipe,
+    space: SearchSpace,
+    data: ChildData,
+    device: str,
+    started: float,
+) -> float:
+    model = build_child(
+        recipe, space, job.choices, num_classes=data.num_classes, image_size=data.image_size
+    ).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    generator = torch.Generator().manual_seed(job.seed)
+    num_images = len(data.train.labels)
+    steps_per_epoch = max(1, num_images // recipe.batch_size)
+    num_steps = recipe.epochs * steps_per_epoch
+    step = 0
+    model.train()
+    for _ in range(recipe.epochs):
+        for images, labels in data.train_batches(recipe.batch_size, generator):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * cosine(step / num_steps)
+            model.trunk.drop_path_progress.value = step / num_steps
+            with _autocast(recipe, device):
+                loss = F.cross_entropy(model(images), labels)
+            # Of a GPU every 50th loss is looked at: each look waits until it has caught up.
+            if (device == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
+                raise ChildFailure(f"diverged: the loss is {loss.item()} after {step} steps")
+            optimizer.zero_grad()
+            loss.backward()
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+            optimizer.step()
+            step += 1
+            if 0 < job.time_limit_s < time.monotonic() - started:
+                raise ChildFailure(
+                    f"out of time: {job.time_limit_s:g} s were up after {step} of {num_steps} steps"
+                )
+    return evaluate(model, data, recipe=recipe, device=device)
+
+
+def _autocast(recipe: ChildRecipe, device: str) -> torch.autocast:
+    dtype = PRECISIONS[recipe.precision]
+    return torch.autocast(
+        torch.device(device).type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16
+    )
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine: 1 at progress 0, 0 at progress 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: ChildData, *, recipe: ChildRecipe, device: str) -> float:
+    """Accuracy on the held-out images, 0 to 1.
+
+    Raises:
+        ChildFailure: a prediction is not finite.
+    """
+    model.eval()
+    num_right = 0
+    for images, labels in data.held_out_batches(_EVAL_BATCH):
+        with _autocast(recipe, device):
+            logits = model(images)
+        if not bool(torch.isfinite(logits).all()):
+            raise ChildFailure("diverged: a prediction is not finite after the last step")
+        num_right += int((logits.argmax(dim=1) == labels).sum())
+    return num_right / len(data.held_out.labels)
