@@ -20,9 +20,20 @@ from nasnet_det.search.space import SearchSpace
 
 def add_search_config(cfg: CfgNode) -> None:
     """Add the keys of the search, with their defaults."""
+    # Gets config.yaml, study.db, controller.pth and genotype.json.
+    cfg.OUTPUT_DIR = "output/search"
     cfg.SEARCH = search = CfgNode()
+    # Children in all; the paper stopped at 20,000.
+    search.NUM_TRIALS = 20000
     # 0 or more. One seed, one result, whatever the number of workers.
     search.SEED = 0
+
+    # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random).
+    search.GOALS = ["accuracy"]
+    study = search.STUDY = CfgNode()
+    study.NAME = "search"
+    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db.
+    study.STORAGE = ""
 
     space = search.SPACE = CfgNode()
     # B: blocks in each of the two cells.
@@ -57,6 +68,57 @@ def add_search_config(cfg: CfgNode) -> None:
     # Optuna's defaults: trials at random before TPE starts, and NSGA-II's population.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
     search.NSGA2 = CfgNode({"POPULATION": 50})
+    _add_child_config(search)
+
+
+def _add_child_config(search: CfgNode) -> None:
+    """Add the keys of how children are trained, and by whom."""
+    # The most that a child may have to be trained at all; 0: no limit.
+    search.LIMITS = CfgNode({"MAX_PARAMS": 0, "MAX_MACS": 0})
+
+    data = search.DATA = CfgNode()
+    # A folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train), or a
+    # folder with one sub-folder of images for each class.
+    data.PATH = ""
+    # Training images whose accuracy is the reward: 5,000 of 50,000.
+    data.NUM_HELD_OUT = 5000
+    # Images to train on; 0: all others.
+    data.NUM_TRAIN = 0
+    # Height and width of what the network sees, and before the random crop.
+    data.IMAGE_SIZE = 32
+    data.UPSAMPLED_SIZE = 40
+
+    child = search.CHILD = CfgNode()
+    # N, normal cells in each of the three stages.
+    child.NUM_CELLS_PER_STAGE = 2
+    # Ours, to the next comment (the paper does not say; these are TF-slim's for its final CIFAR-10
+    # training): F, channels of the first stage; of the stem, as a multiple of F; and so on.
+    child.CHANNELS = 32
+    child.STEM_MULTIPLIER = 3
+    child.BATCH_SIZE = 32
+    child.LR = 0.025
+    child.WEIGHT_DECAY = 5e-4
+    # Largest norm of the gradient; 0: no limit.
+    child.CLIP_NORM = 5.0
+    # The paper's: passes over the images, within one cosine period, and SGD's momentum.
+    child.EPOCHS = 20
+    child.MOMENTUM = 0.9
+    # Ours: ScheduledDropPath off, as 20 epochs hardly overfit.
+    child.DROP_PATH_PROB = 0.0
+    # float32, or bfloat16 for GPUs that compute it faster.
+    child.PRECISION = "float32"
+    # Seconds after which a child has failed; 0: no limit. With one, results depend on the machine.
+    child.TIME_LIMIT_S = 0.0
+
+    executor = search.EXECUTOR = CfgNode()
+    # in_process or local_processes (see nasnet_det/search/executors.py).
+    executor.NAME = "in_process"
+    # Processes; 0: one for each GPU, or for each core without a GPU.
+    executor.NUM_WORKERS = 0
+    # auto, cpu, cuda or cuda:<i>.
+    executor.DEVICE = "auto"
+    # How often a child whose worker died is given to another.
+    executor.MAX_RETRIES = 3
 
 
 def get_search_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
