@@ -1,0 +1,210 @@
+"""A search out of a config."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from nasnet_det.config import ConfigError
+from nasnet_det.genotype import nearest
+from nasnet_det.network import plan_cells
+from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
+from nasnet_det.search.config import build_space, get_search_config
+from nasnet_det.search.data import DataSource
+from nasnet_det.search.executors import Executor, TrainChild, build_executor
+from nasnet_det.search.journal import Journal, open_storage, silence_optuna
+from nasnet_det.search.progress import Progress
+from nasnet_det.search.samplers import build_sampler
+from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
+from nasnet_det.search.space import Choices, SearchSpace
+from nasnet_det.search.study import GOALS, Search, SearchPlan
+
+# Keys that decide where and how fast children are trained, but not what comes of it.
+FREE_KEYS = ("OUTPUT_DIR", "SEARCH.NUM_TRIALS", "SEARCH.DATA.PATH")
+FREE_NODES = ("SEARCH.STUDY.", "SEARCH.EXECUTOR.")
+
+
+def build_recipe(cfg: CfgNode) -> ChildRecipe:
+    """How children are trained.
+
+    Raises:
+        ConfigError: a value is impossible.
+    """
+    node = cfg.SEARCH.CHILD
+    for key, least in (("EPOCHS", 1), ("BATCH_SIZE", 2)):
+        if node[key] < least:
+            raise ConfigError(f"SEARCH.CHILD.{key}: wanted at least {least}, got {node[key]}")
+    for key in ("LR", "MOMENTUM", "WEIGHT_DECAY", "CLIP_NORM", "TIME_LIMIT_S"):
+        if not node[key] >= 0:
+            raise ConfigError(f"SEARCH.CHILD.{key}: wanted at least 0, got {node[key]}")
+    if node.PRECISION not in PRECISIONS:
+        raise ConfigError(
+            f"SEARCH.CHILD.PRECISION: unknown precision {node.PRECISION!r}, "
+            + nearest(node.PRECISION, PRECISIONS)
+        )
+    return ChildRecipe(**{k.lower(): v for k, v in node.items() if k != "TIME_LIMIT_S"})
+
+
+def build_source(cfg: CfgNode) -> DataSource:
+    """Where the images are."""
+    return DataSource(**{k.lower(): v for k, v in cfg.SEARCH.DATA.items()}, seed=cfg.SEARCH.SEED)
+
+
+def build_plan(cfg: CfgNode) -> SearchPlan:
+    """What is asked for.
+
+    Raises:
+        ConfigError: a value is impossible.
+    """
+    search = cfg.SEARCH
+    for key, value, least in (
+        ("NUM_TRIALS", search.NUM_TRIALS, 1),
+        ("SAMPLER.MINIBATCH", search.SAMPLER.MINIBATCH, 1),
+        ("LIMITS.MAX_PARAMS", search.LIMITS.MAX_PARAMS, 0),
+        ("LIMITS.MAX_MACS", search.LIMITS.MAX_MACS, 0),
+    ):
+        if value < least:
+            raise ConfigError(f"SEARCH.{key}: wanted at least {least}, got {value}")
+    for goal in search.GOALS:
+        if goal not in GOALS:
+            raise ConfigError(f"SEARCH.GOALS: unknown goal {goal!r}, {nearest(goal, GOALS)}")
+    goals = tuple(search.GOALS)
+    if goals[:1] != ("accuracy",) or len(set(goals)) < len(goals):
+        raise ConfigError(
+            f"SEARCH.GOALS: wanted accuracy first and each goal once, got {list(goals)}"
+        )
+    if search.SAMPLER.NAME in ("controller", "evolution") and len(goals) > 1:
+        raise ConfigError(
+            f"SEARCH.GOALS: the sampler {search.SAMPLER.NAME} learns from accuracy alone, got "
+            f"{list(goals)}; nsga2 takes several"
+        )
+    return SearchPlan(
+        num_trials=search.NUM_TRIALS,
+        minibatch=search.SAMPLER.MINIBATCH,
+        seed=search.SEED,
+        goals=goals,
+        limits=SizeLimits(search.LIMITS.MAX_PARAMS, search.LIMITS.MAX_MACS),
+        time_limit_s=search.CHILD.TIME_LIMIT_S,
+    )
+
+
+def get_identity(cfg: CfgNode) -> dict[str, Any]:
+    """The keys that decide what a search finds, with their values."""
+    return {
+        key: value
+        for key, value in _flatten(cfg)
+        if key not in FREE_KEYS and not key.startswith(FREE_NODES)
+    }
+
+
+def _flatten(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def build_measure(
+    recipe: ChildRecipe, space: SearchSpace, num_classes: int, image_size: int
+) -> Callable[[Choices], ChildSize]:
+    """A function from choices to the child's size; it leaves torch's random numbers alone."""
+    plan_cells(recipe.network(image_size), space.decode((0,) * len(space.decisions)))  # possible?
+
+    def measure(choices: Choices) -> ChildSize:
+        with torch.random.fork_rng([]):
+            model = build_child(
+                recipe, space, choices, num_classes=num_classes, image_size=image_size
+            )
+        return measure_size(model, image_size)
+
+    return functools.lru_cache(maxsize=1000)(measure)
+
+
+def check_limits(
+    limits: SizeLimits, space: SearchSpace, measure: Callable[[Choices], ChildSize]
+) -> None:
+    """See that some architecture keeps the limits.
+
+    Raises:
+        ConfigError: none was found, neither at random nor by going down from the smallest of those.
+    """
+    if not any(limits):
+        return
+    for place, (key, limit) in enumerate(
+        (("MAX_PARAMS", limits.max_params), ("MAX_MACS", limits.max_macs))
+    ):
+        if limit:
+            smallest = find_small(space, measure, place, limit)
+            if smallest > limit:
+                raise ConfigError(
+                    f"SEARCH.LIMITS.{key}: wanted at least {smallest}, the smallest that was found "
+                    f"for any architecture of this space with this recipe, got {limit}"
+                )
+
+
+@contextmanager
+def open_search(
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    train: TrainChild | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_minibatch: Callable[[Search], None] | None = None,
+) -> Iterator[Search]:
+    """The search of a config, with storage and workers open.
+
+    Args:
+        cfg: see :func:`~nasnet_det.search.config.get_search_config`.
+        resume: go on with the study if it has trials.
+        train: trains a child; None: as ``SEARCH.CHILD`` and ``SEARCH.DATA`` say.
+        on_progress, on_minibatch: see :class:`~nasnet_det.search.study.Search`.
+
+    Raises:
+        ValueError: something in the config can't be; the message says what was wanted.
+    """
+    silence_optuna()
+    space, recipe, plan = build_space(cfg), build_recipe(cfg), build_plan(cfg)
+    sampler = build_sampler(cfg, space)
+    identity = get_identity(cfg)
+    num_classes, image_size = 10, cfg.SEARCH.DATA.IMAGE_SIZE
+    if train is None:
+        train = trainer = ChildTrainer(recipe, space, build_source(cfg))
+        data = trainer.load()
+        num_classes = data.num_classes
+        identity["data"] = data.checksum()
+    measure = build_measure(recipe, space, num_classes, image_size)
+    check_limits(plan.limits, space, measure)
+    executor: Executor = build_executor(cfg, train)
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(
+        open_storage(cfg.SEARCH.STUDY.STORAGE or f"sqlite:///{folder / 'study.db'}"),
+        cfg.SEARCH.STUDY.NAME,
+        directions=[GOALS[goal] for goal in plan.goals],
+        identity=identity,
+        defaults=get_identity(get_search_config()),
+        resume=resume,
+    )
+    try:
+        search = Search(
+            plan,
+            space,
+            sampler=sampler,
+            journal=journal,
+            executor=executor,
+            measure=measure,
+            state_file=folder / "controller.pth",
+            on_progress=on_progress,
+        )
+        search.on_minibatch = functools.partial(on_minibatch, search) if on_minibatch else None
+        yield search
+    finally:
+        executor.close()
+        journal.close()

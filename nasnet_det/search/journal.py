@@ -1,0 +1,181 @@
+"""The record of a search: an Optuna study in a storage, written so that a kill harms nothing.
+
+A trial is written twice: when it is asked for (state RUNNING, with all its parameters in one
+transaction) and when its result is known. So a RUNNING trial of a search that was killed is a
+child to be trained again, under its number. Optuna's dashboard and other tools read it all.
+
+What a trial says beside its parameters, as user attributes: ``key`` (the canonical form of the
+architecture), ``params`` and ``macs``, ``seed``, ``seconds``, ``failure``, ``duplicate_of``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+import nasnet_det
+
+_LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
+_ATTRIBUTE = "search"
+"""The study's user attribute that says what it is."""
+
+
+class StudyError(ValueError):
+    """A storage that can't be used, or a study that is not the one that was meant."""
+
+
+def open_storage(url: str) -> RDBStorage:
+    """The storage behind a URL.
+
+    Args:
+        url: of SQLAlchemy, such as ``sqlite:///search.db`` or ``postgresql://user@host/database``.
+
+    Raises:
+        StudyError: it can't be reached, or the driver is missing.
+    """
+    try:
+        options = {"timeout": _LOCK_WAIT_S} if url.startswith("sqlite") else {}
+        return RDBStorage(url, engine_kwargs={"connect_args": options})
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise StudyError(
+            f"SEARCH.STUDY.STORAGE: {_hide_password(url)} can't be used ({reason[0]})"
+        ) from error
+
+
+def _hide_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (SQLAlchemyError, ValueError):
+        return repr(url)
+
+
+class Journal:
+    """One study in a storage.
+
+    Args:
+        storage: see :func:`open_storage`.
+        name: of the study.
+        directions: of its goals.
+        identity: everything that decides the results: config keys and values, as JSON has them.
+        defaults: values of the keys that an older study does not name.
+        resume: go on with a study that has trials, instead of refusing it.
+
+    Attributes:
+        name, identity: see above.
+        trials: all trials by number, kept up to date.
+
+    Raises:
+        StudyError: there is a study of this name that differs, or has trials without ``resume``.
+    """
+
+    def __init__(
+        self,
+        storage: RDBStorage,
+        name: str,
+        *,
+        directions: Sequence[StudyDirection],
+        identity: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        resume: bool,
+    ) -> None:
+        self.storage, self.name, self.identity = storage, name, dict(identity)
+        url = _hide_password(storage.url)
+        try:
+            self._study_id = storage.get_study_id_from_name(name)
+        except KeyError:
+            self._study_id = storage.create_new_study(list(directions), name)
+        recorded = storage.get_study_user_attrs(self._study_id).get(_ATTRIBUTE)
+        trials = storage.get_all_trials(self._study_id)
+        if recorded is None and not trials:  # new, or killed before it said what it is
+            content = {"version": nasnet_det.__version__, "config": dict(identity)}
+            storage.set_study_user_attr(self._study_id, _ATTRIBUTE, content)
+        elif recorded is None:
+            raise StudyError(f"study {name!r} in {url} was not made by this search; {_OTHER_NAME}")
+        else:
+            faults = compare(recorded["config"], identity, defaults)
+            if faults:
+                raise StudyError(f"study {name!r} in {url} has {', '.join(faults)}; {_OTHER_NAME}")
+        if trials and not resume:
+            raise StudyError(
+                f"study {name!r} in {url} has {len(trials)} trials already; resume it "
+                f"(--resume), or {_OTHER_NAME}"
+            )
+        self.trials = dict(sorted((t.number, t) for t in trials))
+
+    def ask(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        attributes: Mapping[str, Any],
+        system_attributes: Mapping[str, Any],
+    ) -> None:
+        """Write a trial that is to be trained, in one transaction.
+
+        Raises:
+            StudyError: another process writes trials into this study.
+        """
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=dict(distributions),
+            user_attrs=dict(attributes),
+            system_attrs=dict(system_attributes),
+        )
+        trial_id = self.storage.create_new_trial(self._study_id, template)
+        template.number = self.storage.get_trial_number_from_id(trial_id)
+        if template.number != number:
+            raise StudyError(
+                f"study {self.name!r}: wanted to write trial {number}, got number "
+                f"{template.number}: another search writes into it"
+            )
+        template._trial_id = trial_id
+        self.trials[number] = template
+
+    def tell(
+        self, number: int, values: Sequence[float] | None, attributes: Mapping[str, Any]
+    ) -> None:
+        """Write a trial's result; without values it has failed."""
+        trial = self.trials[number]
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(trial._trial_id, key, value)
+            trial.user_attrs[key] = value
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self.storage.set_trial_state_values(trial._trial_id, state, values)
+        trial.state, trial.values = state, values
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+
+_OTHER_NAME = "give another SEARCH.STUDY.NAME"
+
+
+def compare(
+    recorded: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[str]:
+    """Where two configs differ, each as ``KEY <recorded> instead of <wanted>``."""
+    before = {**defaults, **recorded}
+    return [
+        f"{key} {before.get(key)!r} instead of {value!r}"
+        for key, value in wanted.items()
+        if before.get(key) != value
+    ]
+
+
+def silence_optuna() -> None:
+    """Warnings only: Optuna would say a line for each study that is made."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,0 +1,281 @@
+"""The search: minibatch after minibatch of children, the same however often it is interrupted.
+
+For each minibatch
+
+1. the sampler proposes all its children, in a *mirror* of the study that lies in memory (in a
+   storage, Optuna writes each of the 50 decisions in a transaction of its own);
+2. each is written into the journal as a running trial, unless it is there already;
+3. those that are too large fail, those whose architecture was seen before wait for its result, and
+   the executor trains the rest, whose results are written as they come;
+4. when all are finished, the mirror is told, in the order of their numbers.
+
+What is proposed depends on the seed and on earlier minibatches alone, and a child's training on its
+seed, which is mixed from the search's seed and its number. So neither the number of workers nor a
+kill changes anything: after it, the mirror is built from the finished minibatches, the minibatch
+that was under way is proposed again (and compared with what the journal has), and what it lacks is
+trained. The sampler's state is saved so that a controller need not learn everything again; whether
+the file is old or missing makes no difference.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nasnet_det.files import write_whole_file
+from nasnet_det.search.child import ChildJob, ChildResult
+from nasnet_det.search.controller_sampler import ControllerSampler
+from nasnet_det.search.executors import Executor
+from nasnet_det.search.journal import Journal, StudyError
+from nasnet_det.search.progress import Progress, Speed
+from nasnet_det.search.seed import Stream, derive_seed
+from nasnet_det.search.size import ChildSize, SizeLimits
+from nasnet_det.search.space import Choices, SearchSpace
+from nasnet_det.search.trials import get_distributions, params_to_choices
+
+logger = logging.getLogger(__name__)
+
+GOALS: dict[str, StudyDirection] = {
+    "accuracy": StudyDirection.MAXIMIZE,
+    "macs": StudyDirection.MINIMIZE,
+    "params": StudyDirection.MINIMIZE,
+}
+"""What a search can aim at, and which way."""
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search is asked for.
+
+    Attributes:
+        num_trials: children in all.
+        minibatch: children that are proposed together.
+        seed: 0 or more.
+        goals: of :data:`GOALS`, ``accuracy`` first.
+        limits: what a child may have.
+        time_limit_s: seconds for a child; 0 for no limit.
+    """
+
+    num_trials: int
+    minibatch: int = 20
+    seed: int = 0
+    goals: tuple[str, ...] = ("accuracy",)
+    limits: SizeLimits = field(default_factory=SizeLimits)
+    time_limit_s: float = 0.0
+
+
+class Search:
+    """One search.
+
+    Args:
+        plan: what is asked for.
+        space: of the architectures.
+        sampler: proposes them.
+        journal: the study.
+        executor: trains them.
+        measure: the size of an architecture.
+        state_file: where the sampler's state is saved; None: nowhere.
+        on_progress: called whenever a child begins or ends.
+        on_minibatch: called after each minibatch.
+    """
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        space: SearchSpace,
+        *,
+        sampler: BaseSampler,
+        journal: Journal,
+        executor: Executor,
+        measure: Callable[[Choices], ChildSize],
+        state_file: Path | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_minibatch: Callable[[], None] | None = None,
+    ) -> None:
+        self.plan, self.space, self.sampler = plan, space, sampler
+        self.journal, self.executor, self.measure = journal, executor, measure
+        self.state_file, self.on_progress, self.on_minibatch = state_file, on_progress, on_minibatch
+        self.mirror = optuna.create_study(
+            sampler=sampler, directions=[GOALS[goal] for goal in plan.goals]
+        )
+        self._distributions = get_distributions(space)
+        self._first_of_key: dict[str, int] = {}
+        self._speed = Speed()
+        # Checksums of what a sampler can have learned from, after each minibatch.
+        self._checksums = [zlib.crc32(repr(journal.identity).encode())]
+
+    def run(self) -> None:
+        """Search until all children are finished.
+
+        Raises:
+            StudyError: the journal holds trials that this search would not have proposed.
+        """
+        starts = range(0, self.plan.num_trials, self.plan.minibatch)
+        restored = False
+        for first in starts:
+            numbers = range(first, min(first + self.plan.minibatch, self.plan.num_trials))
+            if self._is_complete(numbers):
+                for number in numbers:
+                    self._remember(self.journal.trials[number])
+                    self.mirror.add_trial(self.journal.trials[number])
+                self._add_checksum(numbers)
+                continue
+            if not restored:
+                self._load_state()
+                restored = True
+            self._run_minibatch(numbers)
+            if self.on_minibatch:
+                self.on_minibatch()
+        self._report()
+
+    def _is_complete(self, numbers: Sequence[int]) -> bool:
+        trials = self.journal.trials
+        return all(n in trials and trials[n].state.is_finished() for n in numbers)
+
+    def _run_minibatch(self, numbers: Sequence[int]) -> None:
+        asked = [self.mirror.ask(self._distributions) for _ in numbers]
+        self._save_state()
+        for trial in asked:
+            self._enter(trial)
+        jobs = [self._make_job(number) for number in numbers if self._waits_for_worker(number)]
+        self._report()
+        for result in self.executor.run(jobs):
+            self._write(result)
+            self._speed.count()
+            self._report()
+        for number in numbers:
+            if not self._trial(number).state.is_finished():
+                self._copy_result(number)
+        for trial in asked:
+            stored = self._trial(trial.number)
+            self.mirror.tell(trial, stored.values, state=stored.state)
+        self._add_checksum(numbers)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.journal.trials[number]
+
+    def _enter(self, asked: Trial) -> None:
+        """Write a proposal into the journal, or find it there."""
+        number = asked.number
+        if number in self.journal.trials:
+            stored = params_to_choices(self.space, self._trial(number).params)
+            if stored != params_to_choices(self.space, asked.params):
+                raise StudyError(
+                    f"study {self.journal.name!r}: its trial {number} is not what this search "
+                    "proposes there, so it can't be continued exactly; was it made with other "
+                    "versions of Optuna or PyTorch?"
+                )
+            self._remember(self._trial(number))
+            return
+        choices = params_to_choices(self.space, asked.params)
+        size = self.measure(choices)
+        attributes: dict[str, Any] = {
+            "key": self._key(choices),
+            "seed": derive_seed(self.plan.seed, Stream.CHILD, number),
+            **size._asdict(),
+        }
+        self.journal.ask(
+            number,
+            asked.params,
+            self._distributions,
+            attributes=attributes,
+            system_attributes=self.mirror.get_trials(deepcopy=False)[number].system_attrs,
+        )
+        self._remember(self._trial(number))
+        if fault := self.plan.limits.find_fault(size):
+            self.journal.tell(number, None, {"failure": fault})
+
+    def _key(self, choices: Choices) -> str:
+        return " ".join(map(str, self.space.canonicalize(choices)))
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        self._first_of_key.setdefault(trial.user_attrs["key"], trial.number)
+
+    def _original(self, number: int) -> int:
+        """The first trial with the same architecture; that is itself if it is the first."""
+        return self._first_of_key[self._trial(number).user_attrs["key"]]
+
+    def _waits_for_worker(self, number: int) -> bool:
+        is_first = self._original(number) == number
+        return is_first and not self._trial(number).state.is_finished()
+
+    def _make_job(self, number: int) -> ChildJob:
+        trial = self._trial(number)
+        choices = params_to_choices(self.space, trial.params)
+        return ChildJob(number, choices, trial.user_attrs["seed"], self.plan.time_limit_s)
+
+    def _write(self, result: ChildResult) -> None:
+        if result.reward is None:
+            attributes = {"failure": result.failure, "seconds": result.seconds}
+            self.journal.tell(result.number, None, attributes)
+            logger.warning("child %d failed: %s", result.number, result.failure)
+            return
+        measured = {"accuracy": result.reward, **self._trial(result.number).user_attrs}
+        values = [float(measured[goal]) for goal in self.plan.goals]
+        self.journal.tell(result.number, values, {"seconds": result.seconds})
+
+    def _copy_result(self, number: int) -> None:
+        """Give an architecture that was trained before the result that it had."""
+        original = self._trial(self._original(number))
+        attributes: dict[str, Any] = {"duplicate_of": original.number}
+        if original.state is TrialState.FAIL:
+            attributes["failure"] = original.user_attrs["failure"]
+        self.journal.tell(number, original.values, attributes)
+
+    def _report(self) -> None:
+        if not self.on_progress:
+            return
+        trials = list(self.journal.trials.values())[: self.plan.num_trials]
+        rewards = [t.values[0] for t in trials if t.state is TrialState.COMPLETE]
+        num_failed = sum(t.state is TrialState.FAIL for t in trials)
+        num_left = self.plan.num_trials - len(rewards) - num_failed
+        progress = Progress(
+            total=self.plan.num_trials,
+            done=len(rewards),
+            failed=num_failed,
+            running=len(trials) - len(rewards) - num_failed,
+            best=max(rewards, default=None),
+            seconds_left=self._speed.seconds_for(num_left),
+        )
+        self.on_progress(progress)
+
+    # ---- The sampler's state
+
+    def _save_state(self) -> None:
+        if self.state_file is None or not isinstance(self.sampler, ControllerSampler):
+            return
+        state = self.sampler.state_dict()
+        content = {"sampler": state, "study": self._checksums[state["num_learned"]]}
+        write_whole_file(self.state_file, lambda file: torch.save(content, file))
+
+    def _load_state(self) -> None:
+        """Continue from the saved state if it is of this study, else from nothing."""
+        if self.state_file is None or not isinstance(self.sampler, ControllerSampler):
+            return
+        if not self.state_file.is_file():
+            return
+        try:
+            content = torch.load(self.state_file, weights_only=True)
+            state = content["sampler"]
+            if content["study"] == self._checksums[state["num_learned"]]:
+                self.sampler.load_state_dict(state)
+                return
+            reason = "it is of another study"
+        except Exception as error:  # whatever is wrong with the file, the study has it all
+            reason = " ".join(str(error).split())[:200]
+        logger.warning("%s is not used (%s): relearning from the study", self.state_file, reason)
+
+    def _add_checksum(self, numbers: Sequence[int]) -> None:
+        trials = [self._trial(number) for number in numbers]
+        text = repr([(t.number, sorted(t.params.items()), t.values) for t in trials])
+        self._checksums.append(zlib.crc32(text.encode(), self._checksums[-1]))

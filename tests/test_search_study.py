@@ -1,0 +1,413 @@
+"""The search: the same for any number of workers and any kills; limits, duplicates, other studies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from optuna.trial import FrozenTrial, TrialState
+from planted_child import PlantedChild, read_log
+
+from nasnet_det.search import study as study_module
+from nasnet_det.search.assemble import open_search
+from nasnet_det.search.child import ChildJob, ChildResult
+from nasnet_det.search.config import build_space, get_search_config
+from nasnet_det.search.samplers import SAMPLERS
+from nasnet_det.search.trials import params_to_choices
+
+MINIBATCH = 4
+NUM_TRIALS = 18  # the last minibatch has two
+OPTS = (
+    f"SEARCH.NUM_TRIALS {NUM_TRIALS} SEARCH.SAMPLER.MINIBATCH {MINIBATCH} "
+    "SEARCH.SPACE.NUM_BLOCKS 1 SEARCH.SPACE.COMBINERS ['add'] "
+    "SEARCH.SPACE.OPERATIONS ['identity','sep_conv_3x3','max_pool_3x3'] "
+    "SEARCH.CHILD.NUM_CELLS_PER_STAGE 1 SEARCH.CHILD.CHANNELS 4 SEARCH.DATA.IMAGE_SIZE 8 "
+    "SEARCH.EVOLUTION.POPULATION 8 SEARCH.EVOLUTION.TOURNAMENT 3 SEARCH.NSGA2.POPULATION 6 "
+    "SEARCH.TPE.NUM_STARTUP_TRIALS 4 SEARCH.PPO.LR 0.05"
+).split()
+# What a killed search and one with two workers are compared with, and how they are run.
+RUN = """
+import sys
+from planted_child import PlantedChild
+from nasnet_det.search.assemble import open_search
+from nasnet_det.search.config import get_search_config
+
+if __name__ == "__main__":
+    log, seconds, *opts = sys.argv[1:]
+    with open_search(get_search_config(opts=opts), resume=True, train=PlantedChild(log, float(seconds))) as search:
+        search.run()
+"""
+
+
+def config(folder: Path, *opts: str) -> Any:
+    return get_search_config(opts=[*OPTS, "OUTPUT_DIR", str(folder), *opts])
+
+
+def search(folder: Path, *opts: str, resume: bool = False, **changed: Any) -> list[tuple]:
+    """Run with the planted child; returns what is compared."""
+    train = changed.pop("train", PlantedChild(str(folder / "log")))
+    folder.mkdir(exist_ok=True)
+    with open_search(config(folder, *opts), resume=resume, train=train, **changed) as opened:
+        opened.run()
+    return read_study(folder)
+
+
+def read_study(folder: Path) -> list[tuple]:
+    """Everything of each trial but times."""
+    return [
+        (
+            trial.number,
+            trial.state.name,
+            tuple(trial.params.items()),
+            trial.values,
+            {key: value for key, value in trial.user_attrs.items() if key != "seconds"},
+        )
+        for trial in read_trials(folder)
+    ]
+
+
+def read_trials(folder: Path) -> list[FrozenTrial]:
+    url = f"sqlite:///{folder / 'study.db'}"
+    return optuna.load_study(study_name="search", storage=url).trials
+
+
+def read_weights(folder: Path, num_trials: int) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "controller.pth", weights_only=True)["sampler"]
+    assert state["num_learned"] == (num_trials - 1) // MINIBATCH
+    return state["ppo"]["controller"]
+
+
+def check_same(
+    folder: Path, wanted: Path, *, num_trials: int = NUM_TRIALS, num_trainings: int | None = None
+) -> None:
+    assert read_study(folder) == read_study(wanted)
+    assert len(read_study(folder)) == num_trials
+    weights, wanted_weights = read_weights(folder, num_trials), read_weights(wanted, num_trials)
+    assert all(torch.equal(weights[name], wanted_weights[name]) for name in wanted_weights)
+    trained = read_log(folder / "log")
+    assert set(trained) == set(read_log(wanted / "log"))
+    if num_trainings is not None:
+        assert len(trained) == num_trainings
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted search in one process."""
+    folder = tmp_path_factory.mktemp("plain")
+    search(folder)
+    return folder
+
+
+# ---- What a search leaves
+
+
+def test_every_trial_is_finished_once_and_says_what_it_was(plain: Path) -> None:
+    trials = read_trials(plain)
+    assert [trial.number for trial in trials] == list(range(NUM_TRIALS))
+    states = {trial.state for trial in trials}
+    assert states == {TrialState.COMPLETE, TrialState.FAIL}
+    for trial in trials:
+        assert {"key", "seed", "params", "macs"} <= set(trial.user_attrs)
+        assert (trial.values is None) == (trial.user_attrs.get("failure") is not None)
+    trained = read_log(plain / "log")
+    assert len(trained) == len(set(trained)), "no child twice"
+
+
+def test_duplicates_have_the_result_of_the_first_and_are_not_trained(plain: Path) -> None:
+    trials = read_trials(plain)
+    space = build_space(get_search_config(opts=OPTS))
+    keys = [space.canonicalize(params_to_choices(space, trial.params)) for trial in trials]
+    trained = [n for n in range(NUM_TRIALS) if keys.index(keys[n]) == n]
+    assert len(trained) < NUM_TRIALS, "the search proposes some architecture twice"
+    assert sorted(read_log(plain / "log")) == trained
+    for number, trial in enumerate(trials):
+        first = keys.index(keys[number])
+        assert trial.user_attrs.get("duplicate_of", number) == first
+        assert trial.values == trials[first].values
+        assert trial.user_attrs.get("failure") == trials[first].user_attrs.get("failure")
+
+
+# ---- The same for any number of workers and any kill
+
+
+def test_two_workers_find_what_one_finds(plain: Path, tmp_path: Path) -> None:
+    processes = ("SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS", "2")
+    folder = tmp_path / "two"
+    folder.mkdir()
+    search(folder, *processes, train=PlantedChild(str(folder / "log"), 0.02))
+    check_same(folder, plain, num_trainings=len(read_log(plain / "log")))
+
+
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing of the search runs after it but closing."""
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_search_interrupted_at_every_write_continues_exactly(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every transaction of the storage is once the last one of its run."""
+    opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "10")
+    wanted = search(tmp_path / "plain", *opts)
+    storage = optuna.storages.RDBStorage
+    left = 0
+
+    for method in ("create_new_trial", "set_trial_user_attr", "set_trial_state_values"):
+        original = getattr(storage, method)
+
+        def write(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:
+            nonlocal left
+            result = original(self, *args, **kwargs)
+            left -= 1
+            if left == 0:
+                raise _Killed
+            return result
+
+        monkeypatch.setattr(storage, method, write)
+    num_runs = 0
+    while True:
+        left, num_runs = 3, num_runs + 1
+        try:
+            found = search(tmp_path / "killed", *opts, resume=True)
+            break
+        except _Killed:
+            continue
+    assert found == wanted
+    assert num_runs > 5
+    first, second = (read_log(tmp_path / place / "log") for place in ("plain", "killed"))
+    assert set(first) == set(second)
+
+
+def test_search_killed_at_random_moments_continues_exactly(
+    plain: Path, tmp_path: Path, repository: Path
+) -> None:
+    _kill_and_resume(plain, tmp_path / "killed", repository, num_kills=2, num_trials=NUM_TRIALS)
+
+
+@pytest.mark.slow
+def test_search_killed_twenty_times_continues_exactly(tmp_path: Path, repository: Path) -> None:
+    search(tmp_path / "plain", "SEARCH.NUM_TRIALS", "120")
+    folder = tmp_path / "killed"
+    _kill_and_resume(tmp_path / "plain", folder, repository, num_kills=20, num_trials=120)
+
+
+def _kill_and_resume(
+    plain: Path, folder: Path, repository: Path, *, num_kills: int, num_trials: int
+) -> None:
+    """SIGKILL for the search alone or for it and its two workers, while it starts or works."""
+    folder.mkdir()
+    script = folder / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, str(script), str(folder / "log"), "0.3", *OPTS]
+    command += ["OUTPUT_DIR", str(folder), "SEARCH.NUM_TRIALS", str(num_trials)]
+    command += ["SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS", "2"]
+    environment = {**os.environ, "PYTHONPATH": f"{repository}:{repository / 'tests'}"}
+    rng = random.Random(0)
+    num_finished = 0
+    for i in range(num_kills):
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        _wait_for_the_moment(process, folder / "log", rng, in_start=i % 4 == 2)
+        assert process.poll() is None, "it was finished before it was killed often enough"
+        (os.killpg if rng.random() < 0.5 else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+        assert _count_finished(folder) >= num_finished, "what was finished stays"
+        num_finished = _count_finished(folder)
+    assert num_finished > 0
+    subprocess.run(command, env=environment, check=True)
+    check_same(folder, plain, num_trials=num_trials)
+
+
+def _wait_for_the_moment(
+    process: subprocess.Popen[bytes], log: Path, rng: random.Random, *, in_start: bool
+) -> None:
+    if in_start:
+        time.sleep(rng.uniform(0, 5))
+        return
+    before = len(read_log(log))
+    while process.poll() is None and len(read_log(log)) == before:
+        time.sleep(0.01)
+    time.sleep(rng.uniform(0, 0.6))
+
+
+def _count_finished(folder: Path) -> int:
+    try:
+        return sum(trial.state.is_finished() for trial in read_trials(folder))
+    except (KeyError, RuntimeError, optuna.exceptions.OptunaError):
+        return 0  # killed before the study was there
+
+
+def test_resume_retrains_only_what_was_under_way(tmp_path: Path) -> None:
+    class KilledChild(PlantedChild):
+        def __call__(self, job: ChildJob, device: str) -> ChildResult:
+            if job.number == 6:
+                raise _Killed
+            return super().__call__(job, device)
+
+    log = str(tmp_path / "log")
+    with pytest.raises(_Killed):
+        search(tmp_path, train=KilledChild(log))
+    states = [trial.state for trial in read_trials(tmp_path)]
+    assert states.count(TrialState.RUNNING) > 0
+    before = read_log(log)
+    search(tmp_path, resume=True)
+    after = read_log(log)
+    assert after[: len(before)] == before
+    assert len(set(after)) == len(after)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_search_can_be_made_longer(name: str, tmp_path: Path) -> None:
+    wanted = search(tmp_path / "long", "SEARCH.SAMPLER.NAME", name)
+    opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "6")
+    search(tmp_path / "grown", *opts)
+    assert search(tmp_path / "grown", "SEARCH.SAMPLER.NAME", name, resume=True) == wanted
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn", "of another study"])
+def test_controller_state_that_is_lost_is_learned_again(
+    damage: str, plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "lost"
+    search(folder, "SEARCH.NUM_TRIALS", "12")
+    state = folder / "controller.pth"
+    if damage == "missing":
+        state.unlink()
+    elif damage == "torn":
+        state.write_bytes(state.read_bytes()[:1000])
+    else:
+        search(tmp_path / "other", "SEARCH.SEED", "1", "SEARCH.NUM_TRIALS", "12")
+        state.write_bytes((tmp_path / "other" / "controller.pth").read_bytes())
+    search(folder, resume=True)
+    check_same(folder, plain)
+    assert ("relearning from the study" in caplog.text) == (damage != "missing")
+
+
+def test_saved_controller_state_is_used(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[int] = []
+    learn = study_module.ControllerSampler._learn
+    monkeypatch.setattr(
+        study_module.ControllerSampler,
+        "_learn",
+        lambda self, study: (learned.append(self.num_learned), learn(self, study)),
+    )
+    folder = tmp_path / "saved"
+    search(folder, "SEARCH.NUM_TRIALS", "12")
+    assert learned == [0, 1]
+    search(folder, resume=True)
+    assert learned == [0, 1, 2, 3]
+    check_same(folder, plain)
+
+
+def test_trials_of_other_proposals_are_refused(tmp_path: Path) -> None:
+    search(tmp_path, "SEARCH.NUM_TRIALS", "3")
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute(
+            "update trial_params set param_value = 1 - param_value "
+            "where trial_id = 1 and param_name = 'normal.0.input_0'"
+        )
+    with pytest.raises(ValueError, match="its trial 0 is not what this search proposes there"):
+        search(tmp_path, resume=True)
+
+
+# ---- Limits and goals
+
+
+def measure_plain(plain: Path) -> list[int]:
+    return [trial.user_attrs["params"] for trial in read_trials(plain)]
+
+
+def test_children_above_a_limit_fail_untrained(plain: Path, tmp_path: Path) -> None:
+    limit = sorted(measure_plain(plain))[NUM_TRIALS // 2]
+    search(tmp_path, "SEARCH.LIMITS.MAX_PARAMS", str(limit), "SEARCH.SAMPLER.NAME", "random")
+    trials = read_trials(tmp_path)
+    too_large = [t for t in trials if t.user_attrs["params"] > limit]
+    assert 0 < len(too_large) < NUM_TRIALS
+    for trial in too_large:
+        assert trial.state is TrialState.FAIL
+        assert trial.user_attrs["failure"].startswith("too large: ")
+        assert trial.user_attrs["failure"].endswith(f" parameters, the limit is {limit:,}")
+    assert not {t.number for t in too_large} & set(read_log(tmp_path / "log"))
+
+
+@pytest.mark.parametrize(("key", "limit"), [("MAX_PARAMS", "500"), ("MAX_MACS", "1000")])
+def test_limit_that_nothing_meets_is_one_sentence(key: str, limit: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"SEARCH.LIMITS.{key}: wanted at least \d+, .* {limit}$"):
+        search(tmp_path, f"SEARCH.LIMITS.{key}", limit)
+    assert not read_log(tmp_path / "log")
+
+
+def test_two_goals_are_both_recorded(tmp_path: Path) -> None:
+    search(tmp_path, "SEARCH.SAMPLER.NAME", "nsga2", "SEARCH.GOALS", "['accuracy','macs']")
+    done = [t for t in read_trials(tmp_path) if t.state is TrialState.COMPLETE]
+    assert done
+    assert all(t.values[1] == t.user_attrs["macs"] for t in done)
+
+
+# ---- What is refused
+
+
+@pytest.mark.parametrize(
+    ("opts", "sentence"),
+    [
+        ("SEARCH.SPACE.NUM_BLOCKS 2", "has SEARCH.SPACE.NUM_BLOCKS 1 instead of 2; give another S"),
+        ("SEARCH.SEED 1", "has SEARCH.SEED 0 instead of 1"),
+        ("SEARCH.CHILD.LR 1 SEARCH.PPO.LR 1", "CHILD.LR 0.025 instead of 1.0|PPO.LR 0.05 instead"),
+    ],
+)
+def test_study_of_another_search_is_refused(opts: str, sentence: str, plain: Path) -> None:
+    before = read_study(plain)
+    with pytest.raises(ValueError, match=sentence):
+        search(plain, *opts.split(), resume=True)
+    assert read_study(plain) == before
+
+
+def test_study_with_trials_is_not_continued_by_chance(plain: Path) -> None:
+    with pytest.raises(ValueError, match=r"has 18 trials already; resume it \(--resume\), or give"):
+        search(plain)
+
+
+def test_study_of_something_else_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=url, study_name="search")
+    study.tell(study.ask(), 1.0)
+    with pytest.raises(ValueError, match="study 'search' in .* was not made by this search"):
+        search(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("opts", "sentence"),
+    [
+        ("SEARCH.STUDY.STORAGE sqlite:////nowhere/at/all.db", "all.db can't be used .*unable to o"),
+        ("SEARCH.STUDY.STORAGE nonsense", "SEARCH.STUDY.STORAGE: 'nonsense' can't be used"),
+        (
+            "SEARCH.STUDY.STORAGE nosuchsql://me:secret@host/db",
+            r"nosuchsql://me:\*\*\*@host/db can",
+        ),
+        ("SEARCH.SAMPLER.NAME evolutoin", "unknown sampler 'evolutoin', did you mean 'evolution'"),
+        ("SEARCH.EXECUTOR.NAME inprocess", "unknown executor 'inprocess', did you mean 'in_proces"),
+        ("SEARCH.NUM_TRIALS 0", "SEARCH.NUM_TRIALS: wanted at least 1, got 0"),
+        ("SEARCH.GOALS ['macs']", "SEARCH.GOALS: wanted accuracy first"),
+        ("SEARCH.GOALS ['accuracy','speed']", "SEARCH.GOALS: unknown goal 'speed'"),
+        ("SEARCH.GOALS ['accuracy','macs']", "the sampler controller learns from accuracy alone"),
+        ("SEARCH.CHILD.EPOCHS 0", "SEARCH.CHILD.EPOCHS: wanted at least 1, got 0"),
+        ("SEARCH.CHILD.PRECISION bfloat", "unknown precision 'bfloat', did you mean 'bfloat16'"),
+        ("SEARCH.CHILD.CHANNELS 1", "channels: wanted at least 2"),
+    ],
+)
+def test_impossible_search_is_one_sentence(opts: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=sentence) as info:
+        search(tmp_path, *opts.split())
+    assert "\n" not in str(info.value)
+    assert "secret" not in str(info.value)
