@@ -1,0 +1,260 @@
+"""tools/search.py: a real small search, its resume, its dry run, and mistakes in one sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nasnet_det
+from nasnet_det import create_model, load_genotype
+from nasnet_det.config import get_config_file, list_configs
+from nasnet_det.search.assemble import build_plan, build_recipe, build_source
+from nasnet_det.search.child import ChildJob, ChildRecipe, ChildTrainer
+from nasnet_det.search.config import build_space, get_search_config
+from nasnet_det.search.data import DataSource
+from nasnet_det.search.progress import Progress, format_seconds
+from nasnet_det.search.size import SizeLimits
+from nasnet_det.search.study import SearchPlan
+
+SMALL = [
+    "SEARCH.NUM_TRIALS",
+    "5",
+    "SEARCH.SAMPLER.MINIBATCH",
+    "3",
+    "SEARCH.SPACE.NUM_BLOCKS",
+    "1",
+    "SEARCH.SPACE.OPERATIONS",
+    "['identity','conv_1x1','sep_conv_3x3']",
+    "SEARCH.CHILD.EPOCHS",
+    "1",
+    "SEARCH.CHILD.NUM_CELLS_PER_STAGE",
+    "1",
+    "SEARCH.CHILD.CHANNELS",
+    "4",
+    "SEARCH.CHILD.BATCH_SIZE",
+    "16",
+    "SEARCH.DATA.NUM_HELD_OUT",
+    "30",
+    "SEARCH.DATA.IMAGE_SIZE",
+    "8",
+    "SEARCH.DATA.UPSAMPLED_SIZE",
+    "10",
+]
+
+
+@pytest.fixture(scope="module")
+def tool(repository: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("search_tool", repository / "tools" / "search.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    pixels = rng.integers(0, 256, (90, 8, 8, 3), dtype=np.uint8)
+    np.savez(path, x_train=pixels, y_train=np.arange(90) % 3)
+    return str(path)
+
+
+def arguments(folder: Path, images: str, *opts: str) -> list[str]:
+    return [*SMALL, "SEARCH.DATA.PATH", images, "OUTPUT_DIR", str(folder), *opts]
+
+
+def test_search_resumes_and_hands_on_a_genotype_with_its_origin(
+    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main(arguments(tmp_path, images, "SEARCH.NUM_TRIALS", "2")) == 0
+    assert tool.main(["--resume", *arguments(tmp_path, images)]) == 0
+    out, err = capsys.readouterr()
+    path = tmp_path / "genotype.json"
+    assert out.splitlines()[-1] == str(path)
+    assert err.splitlines()[-1].startswith("5/5 children: 5 done, 0 failed, 0 running, best 0.")
+    genotype = load_genotype(path)
+    assert create_model(genotype, 3, channels=8, num_cells_per_stage=1)
+
+    origin: dict[str, Any] = genotype.provenance
+    assert (origin["study"], origin["num_trials"], origin["seed"]) == ("search", 5, 0)
+    assert genotype.name == f"search_{origin['trial']}"
+    assert origin["versions"]["nasnet_det"] == nasnet_det.__version__
+    assert origin["config"]["SEARCH.CHILD.CHANNELS"] == 4
+
+    # The file says enough to train the child again, bit for bit.
+    cfg = get_search_config(str(tmp_path / "config.yaml"))
+    trainer = ChildTrainer(build_recipe(cfg), build_space(cfg), build_source(cfg))
+    choices = build_space(cfg).encode(genotype)
+    again = trainer(ChildJob(0, choices, origin["child"]["seed"]), "cpu")
+    assert again.reward == origin["reward"]
+
+
+def test_dry_run_prints_the_first_proposals_and_writes_nothing(
+    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    opts = arguments(folder, images)
+    assert tool.main(["--dry-run", "2", *opts]) == 0
+    out = capsys.readouterr().out
+    assert not folder.exists()
+    shown = [line for line in out.splitlines() if line.startswith("child ")]
+    assert [line.split(":")[0] for line in shown] == ["child 0", "child 1"]
+    assert tool.main(opts) == 0
+    trials = _read_trials(folder)
+    for line, trial in zip(shown, trials, strict=False):
+        assert f"{trial.user_attrs['params']:,} parameters" in line
+        assert f"{trial.params['normal.0.op_0']}({trial.params['normal.0.input_0']})" in out
+
+
+def _read_trials(folder: Path) -> list[Any]:
+    import optuna
+
+    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}").trials
+
+
+def test_search_without_any_reward_says_so(
+    tool: ModuleType,
+    tmp_path: Path,
+    images: str,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opts = arguments(tmp_path, images, "SEARCH.CHILD.TIME_LIMIT_S", "1e-9")
+    assert tool.main(opts) == 1
+    err = capsys.readouterr().err
+    assert "search.py: no child has a reward; the study 'search' says why each failed" in err
+    assert "child 0 failed: out of time: 1e-09 s were up after 1 of 3 steps" in caplog.text
+    assert not (tmp_path / "genotype.json").exists()
+
+
+def test_second_search_in_a_folder_is_refused(
+    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tool.lock_folder(tmp_path):
+        assert tool.main(arguments(tmp_path, images)) == 1
+    assert "another search is running there" in capsys.readouterr().err
+    assert tool.main(arguments(tmp_path, images)) == 0
+
+
+@pytest.mark.parametrize(
+    ("opts", "status", "sentence"),
+    [
+        (
+            "SEARCH.DATA.PATH /nowhere",
+            1,
+            "SEARCH.DATA.PATH: wanted a folder .* '/nowhere', which i",
+        ),
+        ("SEARCH.DATA.NUM_HELD_OUT 90", 1, "wanted at least 91 training images, 90 of them held"),
+        ("SEARCH.SAMPLER.NAME tpee", 1, "unknown sampler 'tpee', did you mean 'tpe'"),
+        ("SEARCH.EXECUTOR.NAME rai", 1, "unknown executor 'rai'"),
+        ("SEARCH.LR 1", 1, "unknown config key 'SEARCH.LR'"),
+        ("SEARCH.SEED -1", 1, "wanted a seed of at least 0, got -1"),
+        ("--config-file nowhere.yaml", 1, "no config file 'nowhere.yaml'"),
+        ("--dry-run 0", 2, "--dry-run: wanted at least 1, got 0"),
+        ("--resum", 2, "search.py: .*--resum"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    tool: ModuleType,
+    tmp_path: Path,
+    images: str,
+    opts: str,
+    status: int,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    words = opts.split()
+    given = arguments(tmp_path, images)
+    try:
+        found = tool.main([*words, *given] if words[0].startswith("--") else [*given, *words])
+    except SystemExit as error:
+        found = error.code
+    out, err = capsys.readouterr()
+    assert found == status
+    assert out == ""
+    assert re.search(sentence, err)
+    assert err.count("\n") == 1
+    assert err.startswith("search.py: ")
+
+
+def test_command_runs_without_detectron2(repository: Path, tmp_path: Path, images: str) -> None:
+    code = (
+        "import runpy, sys; sys.modules['detectron2'] = None\n"
+        f"sys.argv = ['search.py', *{arguments(tmp_path, images)!r}]\n"
+        "runpy.run_path('tools/search.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "genotype.json").is_file()
+
+
+# ---- Configs
+
+
+def test_default_children_are_the_papers() -> None:
+    cfg = get_search_config("search/cifar10_paper.yaml")
+    recipe, source, plan = build_recipe(cfg), build_source(cfg), build_plan(cfg)
+    assert (recipe.num_cells_per_stage, recipe.epochs, recipe.momentum) == (2, 20, 0.9)
+    assert (source.num_held_out, source.num_train) == (5000, 0)
+    assert (source.image_size, source.upsampled_size) == (32, 40)
+    assert (plan.num_trials, plan.minibatch) == (20000, 20)
+
+
+@pytest.mark.parametrize("name", [n for n in list_configs() if n.startswith("search/")])
+def test_configs_can_be_searched_with(name: str) -> None:
+    cfg = get_search_config(get_config_file(name))
+    assert build_recipe(cfg).network(cfg.SEARCH.DATA.IMAGE_SIZE).validate()
+    assert build_plan(cfg).num_trials > 0
+    assert build_space(cfg).num_blocks == 5
+
+
+def test_every_key_of_children_reaches_what_it_is_for() -> None:
+    text = (
+        "SEARCH.CHILD.NUM_CELLS_PER_STAGE 3 SEARCH.CHILD.CHANNELS 6 SEARCH.CHILD.STEM_MULTIPLIER 2 "
+        "SEARCH.CHILD.EPOCHS 4 SEARCH.CHILD.BATCH_SIZE 5 SEARCH.CHILD.LR 0.5 "
+        "SEARCH.CHILD.MOMENTUM 0.8 SEARCH.CHILD.WEIGHT_DECAY 0.1 SEARCH.CHILD.CLIP_NORM 2 "
+        "SEARCH.CHILD.DROP_PATH_PROB 0.3 SEARCH.CHILD.PRECISION bfloat16 "
+        "SEARCH.CHILD.TIME_LIMIT_S 9 SEARCH.DATA.PATH a SEARCH.DATA.NUM_HELD_OUT 7 "
+        "SEARCH.DATA.NUM_TRAIN 8 SEARCH.DATA.IMAGE_SIZE 16 SEARCH.DATA.UPSAMPLED_SIZE 17 "
+        "SEARCH.SEED 1 SEARCH.NUM_TRIALS 11 SEARCH.SAMPLER.MINIBATCH 12 SEARCH.SAMPLER.NAME nsga2 "
+        "SEARCH.GOALS ['accuracy','params'] SEARCH.LIMITS.MAX_PARAMS 13 SEARCH.LIMITS.MAX_MACS 14"
+    )
+    cfg = get_search_config(opts=text.split())
+    assert build_recipe(cfg) == ChildRecipe(
+        3, 6, 2, epochs=4, batch_size=5, lr=0.5, momentum=0.8, weight_decay=0.1, clip_norm=2.0,
+        drop_path_prob=0.3, precision="bfloat16",
+    )  # fmt: skip
+    assert build_source(cfg) == DataSource("a", 7, 8, 16, 17, seed=1)
+    assert build_plan(cfg) == SearchPlan(
+        11, 12, 1, goals=("accuracy", "params"), limits=SizeLimits(13, 14), time_limit_s=9.0
+    )
+
+
+# ---- The progress line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.4, "0:00:00"), (3723, "1:02:03"), (90061, "1d 1:01:01")],
+)
+def test_seconds_are_readable(seconds: float | None, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+def test_progress_line_says_it_all() -> None:
+    line = str(Progress(total=20, done=3, failed=1, running=2, best=0.51239, seconds_left=61))
+    assert line == "4/20 children: 3 done, 1 failed, 2 running, best 0.5124, ETA 0:01:01"
+    assert "best -" in str(Progress(20, 0, 0, 2, None, None))
