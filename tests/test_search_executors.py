@@ -12,19 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from planted_child import PlantedChild, read_log
 
 from nasnet_det.search import executors
 from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
-from nasnet_det.search.executors import (
-    Executor,
-    ExecutorError,
-    InProcess,
-    LocalProcesses,
-    build_executor,
-    find_devices,
-)
+from nasnet_det.search.devices import ExecutorError, find_devices
+from nasnet_det.search.executors import Executor, InProcess, LocalProcesses, build_executor
 
 JOBS = [ChildJob(n, (n % 3, 1), seed=n + 1) for n in range(6)]
 
@@ -172,12 +167,12 @@ def _is_alive(pid: int) -> bool:
 
 def test_devices_are_shared_out_among_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_devices("cpu", 3) == ["cpu"] * 3
-    monkeypatch.setattr(executors.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(executors.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert find_devices("auto", 0) == ["cuda:0", "cuda:1"]
     assert find_devices("cuda", 3) == ["cuda:0", "cuda:1", "cuda:0"]
     assert find_devices("cuda:1", 2) == ["cuda:1"] * 2
-    monkeypatch.setattr(executors.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert set(find_devices("auto", 0)) == {"cpu"}
 
 
@@ -197,6 +192,6 @@ def test_impossible_executor_is_one_sentence(opts: str, sentence: str) -> None:
 
 
 def test_missing_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ExecutorError, match="wanted a CUDA GPU, but torch finds none"):
         find_devices("cuda", 0)

@@ -18,10 +18,10 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from planted_child import PlantedChild, read_log
 
-from nasnet_det.search import study as study_module
 from nasnet_det.search.assemble import open_search
 from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import build_space, get_search_config
+from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.samplers import SAMPLERS
 from nasnet_det.search.trials import params_to_choices
 
@@ -296,9 +296,9 @@ def test_saved_controller_state_is_used(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[int] = []
-    learn = study_module.ControllerSampler._learn
+    learn = ControllerSampler._learn
     monkeypatch.setattr(
-        study_module.ControllerSampler,
+        ControllerSampler,
         "_learn",
         lambda self, study: (learned.append(self.num_learned), learn(self, study)),
     )

@@ -23,14 +23,11 @@ from yacs.config import CfgNode
 
 from nasnet_det.genotype import nearest
 from nasnet_det.search.child import ChildJob, ChildResult
+from nasnet_det.search.devices import ExecutorError, find_devices
 
 TrainChild = Callable[[ChildJob, str], ChildResult]
 MAX_FAILED_STARTS = 10
 """Worker processes that may end, one after another, before they have started (ours)."""
-
-
-class ExecutorError(ValueError):
-    """An executor that can't be had, or whose workers can't be started."""
 
 
 class Executor(Protocol):
@@ -202,35 +199,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def find_devices(device: str, num_workers: int) -> list[str]:
-    """The device of each worker.
-
-    Args:
-        device: ``cpu``, ``cuda`` or ``cuda:<i>``, or ``auto``: GPUs where there are any.
-        num_workers: 0 for one for each GPU or for each core that this process may use.
-
-    Raises:
-        ExecutorError: there is no such device.
-    """
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus = [f"cuda:{i}" for i in range(num_gpus)]
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device not in ("cpu", "cuda", *gpus):
-        have = nearest(device, ["auto", "cpu", *(["cuda"] if gpus else []), *gpus])
-        raise ExecutorError(f"SEARCH.EXECUTOR.DEVICE: unknown device {device!r}, {have}")
-    if device == "cuda" and not gpus:
-        raise ExecutorError(
-            "SEARCH.EXECUTOR.DEVICE: wanted a CUDA GPU, but torch finds none on this machine"
-        )
-    if num_workers < 0:
-        raise ExecutorError(f"SEARCH.EXECUTOR.NUM_WORKERS: wanted 0 or more, got {num_workers}")
-    found = gpus if device == "cuda" else [device]
-    if not num_workers:
-        num_workers = len(os.sched_getaffinity(0)) if device == "cpu" else len(found)
-    return [found[i % len(found)] for i in range(num_workers)]
 
 
 def _build_in_process(cfg: CfgNode, train: TrainChild) -> Executor:

@@ -27,17 +27,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nasnet_det.files import write_whole_file
 from nasnet_det.search.child import ChildJob, ChildResult
-from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.executors import Executor
 from nasnet_det.search.journal import Journal, StudyError
 from nasnet_det.search.progress import Progress, Speed
+from nasnet_det.search.saved_state import load_state, save_state
 from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.size import ChildSize, SizeLimits
 from nasnet_det.search.space import Choices, SearchSpace
@@ -131,8 +129,9 @@ class Search:
                 self._add_checksum(numbers)
                 continue
             if not restored:
-                self._load_state()
                 restored = True
+                if self.state_file:
+                    load_state(self.state_file, self.sampler, self._checksums)
             self._run_minibatch(numbers)
             if self.on_minibatch:
                 self.on_minibatch()
@@ -144,7 +143,8 @@ class Search:
 
     def _run_minibatch(self, numbers: Sequence[int]) -> None:
         asked = [self.mirror.ask(self._distributions) for _ in numbers]
-        self._save_state()
+        if self.state_file:
+            save_state(self.state_file, self.sampler, self._checksums)
         for trial in asked:
             self._enter(trial)
         jobs = [self._make_job(number) for number in numbers if self._waits_for_worker(number)]
@@ -248,32 +248,6 @@ class Search:
             seconds_left=self._speed.seconds_for(num_left),
         )
         self.on_progress(progress)
-
-    # ---- The sampler's state
-
-    def _save_state(self) -> None:
-        if self.state_file is None or not isinstance(self.sampler, ControllerSampler):
-            return
-        state = self.sampler.state_dict()
-        content = {"sampler": state, "study": self._checksums[state["num_learned"]]}
-        write_whole_file(self.state_file, lambda file: torch.save(content, file))
-
-    def _load_state(self) -> None:
-        """Continue from the saved state if it is of this study, else from nothing."""
-        if self.state_file is None or not isinstance(self.sampler, ControllerSampler):
-            return
-        if not self.state_file.is_file():
-            return
-        try:
-            content = torch.load(self.state_file, weights_only=True)
-            state = content["sampler"]
-            if content["study"] == self._checksums[state["num_learned"]]:
-                self.sampler.load_state_dict(state)
-                return
-            reason = "it is of another study"
-        except Exception as error:  # whatever is wrong with the file, the study has it all
-            reason = " ".join(str(error).split())[:200]
-        logger.warning("%s is not used (%s): relearning from the study", self.state_file, reason)
 
     def _add_checksum(self, numbers: Sequence[int]) -> None:
         trials = [self._trial(number) for number in numbers]
