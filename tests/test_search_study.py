@@ -196,20 +196,22 @@ def test_search_killed_at_random_moments_continues_exactly(
 
 @pytest.mark.slow
 def test_search_killed_twenty_times_continues_exactly(tmp_path: Path, repository: Path) -> None:
-    search(tmp_path / "plain", "SEARCH.NUM_TRIALS", "120")
+    # A slow controller: one that has learned proposes what was trained before, and all ends early.
+    opts = ("SEARCH.PPO.LR", "0.001", "SEARCH.NUM_TRIALS", "200")
+    search(tmp_path / "plain", *opts)
     folder = tmp_path / "killed"
-    _kill_and_resume(tmp_path / "plain", folder, repository, num_kills=20, num_trials=120)
+    _kill_and_resume(tmp_path / "plain", folder, repository, *opts, num_kills=20, num_trials=200)
 
 
 def _kill_and_resume(
-    plain: Path, folder: Path, repository: Path, *, num_kills: int, num_trials: int
+    plain: Path, folder: Path, repository: Path, *opts: str, num_kills: int, num_trials: int
 ) -> None:
     """SIGKILL for the search alone or for it and its two workers, while it starts or works."""
     folder.mkdir()
     script = folder / "run.py"
     script.write_text(RUN)
     command = [sys.executable, str(script), str(folder / "log"), "0.3", *OPTS]
-    command += ["OUTPUT_DIR", str(folder), "SEARCH.NUM_TRIALS", str(num_trials)]
+    command += ["OUTPUT_DIR", str(folder), *opts]
     command += ["SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS", "2"]
     environment = {**os.environ, "PYTHONPATH": f"{repository}:{repository / 'tests'}"}
     rng = random.Random(0)
