@@ -75,7 +75,8 @@ def test_coco_trains_and_evaluates_through_detectron2_datasets(
     assert 0 <= scores["AP"] < 5, "nothing is learned in ten iterations"
     assert len([name for name in scores if name.startswith("AP-")]) == 80
     lines = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
-    assert lines[-1]["iteration"] == 9
+    assert [line["iteration"] for line in lines] == [9, 10], "ten iterations, then the evaluation"
+    assert lines[-1]["bbox/AP"] == scores["AP"]
     assert (run / "model_final.pth").is_file()
 
 
