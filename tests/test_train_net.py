@@ -285,7 +285,9 @@ def test_genotype_s_faults_are_all_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert train_net.main(_arguments(tmp_path, "MODEL.NASNET.GENOTYPE", str(file))) == 1
     error = capsys.readouterr().err
     assert f"train_net.py: MODEL.NASNET: file '{file}' is not a valid genotype: " in error
-    assert "normal.blocks[1].ops[0]: unknown operation 'sep_conv_9x9', did you mean 'sep_con" in error
+    assert (
+        "normal.blocks[1].ops[0]: unknown operation 'sep_conv_9x9', did you mean 'sep_con" in error
+    )
     assert "reduction.blocks[0].inputs[1]: wanted a state from 0 to 1, got 5" in error
 
 
