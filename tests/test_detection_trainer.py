@@ -315,6 +315,38 @@ def test_loss_of_nan_on_one_process_stops_all_with_its_images(tmp_path: Path) ->
     assert "loss nan; images: of_rank_1.png" in messages["0"]
 
 
+# ---- Optimizer
+
+
+def test_adamw_has_detectron2s_groups_of_parameters(tmp_path: Path) -> None:
+    cfg = _config(
+        tmp_path,
+        SOLVER__OPTIMIZER="AdamW",
+        SOLVER__BASE_LR=0.001,
+        SOLVER__WEIGHT_DECAY=0.05,
+        SOLVER__WEIGHT_DECAY_BIAS=0.0,
+    )
+    model = Trainer.build_model(cfg)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    assert type(optimizer) is torch.optim.AdamW
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decays = {
+        names[p]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert decays.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {d for name, d in decays.items() if name.endswith(".bias")} == {0.0}
+    assert decays["proposal_generator.rpn_head.conv.weight"] == 0.05
+    norms = [n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert {decays[f"{name}.weight"] for name in norms} == {0.0}
+    assert all(group["lr"] == 0.001 for group in optimizer.param_groups)
+
+
+def test_optimizer_of_another_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="SOLVER.OPTIMIZER: wanted SGD or AdamW, got 'Adam'"):
+        Trainer(_config(tmp_path, SOLVER__OPTIMIZER="Adam"))
+
+
 # ---- Precision
 
 

@@ -143,6 +143,18 @@ def test_crops_are_windows_of_the_image_or_of_its_mirror_image() -> None:
     assert len(windows) == 18
 
 
+def test_without_mirroring_crops_are_windows_of_the_image_alone() -> None:
+    image = torch.arange(3 * 6 * 6, dtype=torch.uint8).view(1, 3, 6, 6)
+    windows = {
+        image[0, :, top : top + 4, left : left + 4].numpy().tobytes()
+        for top in range(3)
+        for left in range(3)
+    }
+    batch = torch.zeros(200, dtype=torch.int64)
+    crops = crop_and_flip(image, batch, 4, torch.Generator().manual_seed(0), flip=False)
+    assert {crop.contiguous().numpy().tobytes() for crop in crops} == windows
+
+
 def test_batches_are_whitened_over_the_training_images(tmp_path: Path) -> None:
     data = load(tmp_path, upsampled_size=32)
     ((images, _),) = data.train_batches(100, torch.Generator())

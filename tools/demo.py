@@ -1,11 +1,12 @@
-"""From nothing to a trained NASNet detector: make a data set, train, evaluate, draw.
+"""From nothing to a trained NASNet detector: make data, search cells, train, evaluate, draw.
 
     python tools/demo.py
 
-It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), run/ (what
-tools/train_net.py leaves behind) and predictions.png (the truth beside what was found, for the
-first pictures of the test set). Interrupted, it goes on where it was; done, it prints the result
-again.
+It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), search/ (what
+tools/search.py leaves behind, with the best cells in genotype.json), run/ (what tools/train_net.py
+leaves behind, with these cells in the backbone) and predictions.png (the truth beside what was
+found, for the first pictures of the test set). Interrupted, it goes on where it was; done, it
+prints the result again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = Path("output/demo")
+SEARCH_CONFIG = "configs/search/demo.yaml"
 CONFIG = "configs/quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_digits.yaml"
 NUM_PICTURES = 6
 
@@ -26,6 +28,7 @@ def main() -> int:
     run = OUTPUT / "run"
     for command in (
         ["tools/make_demo_data.py", str(OUTPUT / "data")],
+        ["tools/search.py", "--resume", "--config-file", SEARCH_CONFIG],
         ["tools/train_net.py", "--resume", "--config-file", CONFIG],
     ):
         if command[0] == "tools/train_net.py" and is_finished(run):

@@ -48,6 +48,8 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.DATASETS.TEST_JSON = ""
     cfg.DATASETS.TEST_IMAGES = ""
 
+    # SGD as in Detectron2, or AdamW, whose decoupled SOLVER.WEIGHT_DECAY is larger (0.05, say).
+    cfg.SOLVER.OPTIMIZER = "SGD"
     # float16 (with loss scaling) or bfloat16; a CPU always computes in bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # The result that chooses model_best.pth, as metrics.json names it.

@@ -14,10 +14,12 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import COCOEvaluator
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
@@ -98,6 +100,25 @@ class Trainer(DefaultTrainer):
                 f"the model can't be built: {cfg.MODEL.BACKBONE.NAME} has no feature "
                 f"{error.args[0]!r}; see {', '.join(keys)}"
             ) from error
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """SGD as in Detectron2, or AdamW with the same groups of parameters."""
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        if cfg.SOLVER.OPTIMIZER != "AdamW":
+            raise ConfigError(
+                f"SOLVER.OPTIMIZER: wanted SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}"
+            )
+        groups = get_default_optimizer_params(
+            model,
+            base_lr=cfg.SOLVER.BASE_LR,
+            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        )
+        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Hooks in the order that ``hooks.py`` explains; the checkpoint is last."""

@@ -87,6 +87,8 @@ def _add_child_config(search: CfgNode) -> None:
     # Height and width of what the network sees, and before the random crop.
     data.IMAGE_SIZE = 32
     data.UPSAMPLED_SIZE = 40
+    # Mirror half of the images on which children are trained.
+    data.FLIP = True
 
     child = search.CHILD = CfgNode()
     # N, normal cells in each of the three stages.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ class DataSource:
         num_train: images to train on; 0 for all others.
         image_size: height and width that the network sees; images of another size are resized.
         upsampled_size: height and width from which the random crop is taken.
+        flip: whether half of the crops are mirrored.
         seed: decides, with the number of images, which of them are held out.
     """
 
@@ -42,6 +43,7 @@ class DataSource:
     num_train: int = 0
     image_size: int = 32
     upsampled_size: int = 40
+    flip: bool = True
     seed: int = 0
 
 
@@ -54,6 +56,7 @@ class ChildData:
         held_out: images of ``image_size``.
         num_classes: number of classes.
         image_size: height and width that the network sees.
+        flip: whether half of the crops are mirrored.
         mean, std: (1, 3, 1, 1) float32, in the scale of bytes.
     """
 
@@ -61,6 +64,7 @@ class ChildData:
     held_out: ImageSet
     num_classes: int
     image_size: int
+    flip: bool
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -70,7 +74,7 @@ class ChildData:
             ImageSet(*(t.to(device) for t in part)) for part in (self.train, self.held_out)
         )
         mean, std = self.mean.to(device), self.std.to(device)
-        return ChildData(train, held_out, self.num_classes, self.image_size, mean, std)
+        return replace(self, train=train, held_out=held_out, mean=mean, std=std)
 
     def checksum(self) -> int:
         """A number that other images, another split or other sizes almost surely change."""
@@ -94,7 +98,9 @@ class ChildData:
         order = torch.randperm(len(self.train.labels), generator=generator)
         batch_size = min(batch_size, len(order))
         for batch in order[: len(order) // batch_size * batch_size].split(batch_size):
-            images = crop_and_flip(self.train.images, batch, self.image_size, generator)
+            images = crop_and_flip(
+                self.train.images, batch, self.image_size, generator, flip=self.flip
+            )
             yield self._whiten(images), self.train.labels[batch.to(self.train.labels.device)]
 
     def held_out_batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -107,15 +113,21 @@ class ChildData:
 
 
 def crop_and_flip(
-    images: torch.Tensor, batch: torch.Tensor, size: int, generator: torch.Generator
+    images: torch.Tensor,
+    batch: torch.Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    flip: bool = True,
 ) -> torch.Tensor:
-    """Random crops of some images, half of them mirrored.
+    """Random crops of some images.
 
     Args:
         images: (N, C, H, W).
         batch: (B,) which images, on the CPU.
         size: height and width of the crops.
         generator: of the CPU.
+        flip: mirror half of them.
 
     Returns:
         (B, C, size, size), gathered in one step.
@@ -123,7 +135,7 @@ def crop_and_flip(
     num_places = images.shape[2] - size + 1
     top = torch.randint(num_places, (len(batch), 1), generator=generator)
     left = torch.randint(num_places, (len(batch), 1), generator=generator)
-    flipped = torch.randint(2, (len(batch), 1), generator=generator).bool()
+    flipped = torch.randint(2, (len(batch), 1), generator=generator).bool() & flip
     along = torch.arange(size)
     rows = top + along
     columns = left + torch.where(flipped, size - 1 - along, along)
@@ -148,6 +160,7 @@ def load_child_data(source: DataSource) -> ChildData:
         ImageSet(resize(images[held_out], source.image_size), labels[held_out]),
         int(labels.max()) + 1,
         source.image_size,
+        source.flip,
         mean,
         std,
     )
