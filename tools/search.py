@@ -58,7 +58,7 @@ class _ProgressLine:
         self._shown: Progress | None = None
 
     def show(self, progress: Progress) -> None:
-        is_final = progress.done + progress.failed == progress.total
+        is_final = progress.finished == progress.total
         if self._is_terminal:
             text = str(progress)
             print(f"\r{text:<{self._length}}", end="", file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ from nasnet_det.search.journal import Journal, open_storage, silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
+from nasnet_det.search.pruning import build_pruner
 from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.study import GOALS, Search, SearchPlan
 
@@ -171,7 +172,7 @@ def open_search(
     """
     silence_optuna()
     space, recipe, plan = build_space(cfg), build_recipe(cfg), build_plan(cfg)
-    sampler = build_sampler(cfg, space)
+    sampler, pruner = build_sampler(cfg, space), build_pruner(cfg)
     identity = get_identity(cfg)
     num_classes, image_size = 10, cfg.SEARCH.DATA.IMAGE_SIZE
     if train is None:
@@ -200,7 +201,8 @@ def open_search(
             journal=journal,
             executor=executor,
             measure=measure,
-            state_file=folder / "controller.pth",
+            pruner=pruner,
+            state_file=Path(cfg.OUTPUT_DIR) / "controller.pth",
             on_progress=on_progress,
         )
         search.on_minibatch = functools.partial(on_minibatch, search) if on_minibatch else None

@@ -68,6 +68,19 @@ def add_search_config(cfg: CfgNode) -> None:
     # Optuna's defaults: trials at random before TPE starts, and NSGA-II's population.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
     search.NSGA2 = CfgNode({"POPULATION": 50})
+
+    pruner = search.PRUNER = CfgNode()
+    # Empty: every child is trained to the end. median or asha: one that is hopeless beside those of
+    # earlier minibatches is ended early, and its reward is its last accuracy. For accuracy alone.
+    pruner.NAME = ""
+    # Ours, as is the rest: the first epoch after which a child can be ended.
+    pruner.MIN_EPOCHS = 1
+    # median: a child ends where its best accuracy is below the median of the complete ones after as
+    # many epochs; how many complete ones there have to be.
+    pruner.NUM_STARTUP_TRIALS = 5
+    # asha: after MIN_EPOCHS and each time its epochs are this many times as many, one child of so
+    # many goes on.
+    pruner.REDUCTION_FACTOR = 4
     _add_child_config(search)
 
 

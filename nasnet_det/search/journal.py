@@ -5,7 +5,9 @@ transaction) and when its result is known. So a RUNNING trial of a search that w
 child to be trained again, under its number. Optuna's dashboard and other tools read it all.
 
 What a trial says beside its parameters, as user attributes: ``key`` (the canonical form of the
-architecture), ``params`` and ``macs``, ``seed``, ``seconds``, ``failure``, ``duplicate_of``.
+architecture), ``params`` and ``macs``, ``seed``, ``seconds``, ``failure``, ``duplicate_of``. With a
+pruner, intermediate values are the accuracies after each epoch, and a pruned trial is PRUNED. The
+study's user attribute ``update.<k>`` is what the controller's update after minibatch k did.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 import nasnet_det
+from nasnet_det.search.child import Curve
 
 _LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
 _ATTRIBUTE = "search"
@@ -144,9 +147,20 @@ class Journal:
         self.trials[number] = template
 
     def tell(
-        self, number: int, values: Sequence[float] | None, attributes: Mapping[str, Any]
+        self,
+        number: int,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        curve: Curve | None = None,
     ) -> None:
-        """Write a trial's result; without values it has failed."""
+        """Write a trial's result; without values it has failed.
+
+        Args:
+            number: of the trial.
+            values: one for each goal.
+            attributes: user attributes.
+            curve: how it went, where that is recorded.
+        """
         trial = self.trials[number]
         for key, value in attributes.items():
             self.storage.set_trial_user_attr(trial._trial_id, key, value)
@@ -163,6 +177,18 @@ class Journal:
 
 _OTHER_NAME = "give another SEARCH.STUDY.NAME"
 
+        if curve:
+            for epoch, accuracy in enumerate(curve.accuracies, start=1):
+                self.storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
+                trial.intermediate_values[epoch] = accuracy
+            for key, value in curve.notes.items():
+                self.storage.set_trial_system_attr(trial._trial_id, key, value)
+                trial.system_attrs[key] = value
+            if not curve.is_complete:
+                state = TrialState.PRUNED
+                assert trial.last_step is not None
+                # Optuna's rule. A kill between these writes may have left more steps than now.
+                values = [trial.intermediate_values[trial.last_step]]
 
 def compare(
     recorded: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
