@@ -83,6 +83,13 @@ def read_trials(folder: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name="search", storage=url).trials
 
 
+def read_updates(folder: Path) -> dict[str, Any]:
+    """What the controller's updates did, as the study has it."""
+    url = f"sqlite:///{folder / 'study.db'}"
+    attributes = optuna.load_study(study_name="search", storage=url).user_attrs
+    return {key: value for key, value in attributes.items() if key != "search"}
+
+
 def read_weights(folder: Path, num_trials: int) -> dict[str, torch.Tensor]:
     state = torch.load(folder / "controller.pth", weights_only=True)["sampler"]
     assert state["num_learned"] == (num_trials - 1) // MINIBATCH
@@ -96,6 +103,8 @@ def check_same(
     assert len(read_study(folder)) == num_trials
     weights, wanted_weights = read_weights(folder, num_trials), read_weights(wanted, num_trials)
     assert all(torch.equal(weights[name], wanted_weights[name]) for name in wanted_weights)
+    assert read_updates(folder) == read_updates(wanted)
+    assert len(read_updates(folder)) == (num_trials - 1) // MINIBATCH
     trained = read_log(folder / "log")
     assert set(trained) == set(read_log(wanted / "log"))
     if num_trainings is not None:
@@ -168,10 +177,18 @@ def test_search_interrupted_at_every_write_continues_exactly(
     """
     opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "10", "SEARCH.PRUNER.NAME", pruner)
     wanted = search(tmp_path / "plain", *opts)
+    assert any(state == "PRUNED" for _, state, *_ in wanted) == (pruner != "''")
     storage = optuna.storages.RDBStorage
     left = 0
 
-    for method in ("create_new_trial", "set_trial_user_attr", "set_trial_state_values"):
+    for method in (
+        "create_new_trial",
+        "set_trial_user_attr",
+        "set_trial_system_attr",
+        "set_trial_intermediate_value",
+        "set_trial_state_values",
+        "set_study_user_attr",
+    ):
         original = getattr(storage, method)
 
         def write(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:

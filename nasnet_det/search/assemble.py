@@ -17,6 +17,7 @@ from nasnet_det.network import plan_cells
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import DataSource
+from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.executors import Executor, TrainChild, build_executor
 from nasnet_det.search.journal import Journal, open_storage, silence_optuna
 from nasnet_det.search.progress import Progress
@@ -204,6 +205,8 @@ def open_search(
             pruner=pruner,
             state_file=Path(cfg.OUTPUT_DIR) / "controller.pth",
             on_progress=on_progress,
+    if isinstance(sampler, ControllerSampler):
+        sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
         )
         search.on_minibatch = functools.partial(on_minibatch, search) if on_minibatch else None
         yield search

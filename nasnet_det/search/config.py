@@ -20,7 +20,7 @@ from nasnet_det.search.space import SearchSpace
 
 def add_search_config(cfg: CfgNode) -> None:
     """Add the keys of the search, with their defaults."""
-    # Gets config.yaml, study.db, controller.pth and genotype.json.
+    # Gets config.yaml, study.db, controller.pth, tensorboard/ and genotype.json.
     cfg.OUTPUT_DIR = "output/search"
     cfg.SEARCH = search = CfgNode()
     # Children in all; the paper stopped at 20,000.

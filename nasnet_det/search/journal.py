@@ -30,6 +30,8 @@ from nasnet_det.search.child import Curve
 _LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
 _ATTRIBUTE = "search"
 """The study's user attribute that says what it is."""
+_UPDATE = "update."
+"""What the study's user attributes of the controller's updates begin with."""
 
 
 class StudyError(ValueError):
@@ -77,6 +79,7 @@ class Journal:
         name, identity: see above.
         trials: all trials by number, kept up to date.
 
+        updates: what the controller's updates did, by number.
     Raises:
         StudyError: there is a study of this name that differs, or has trials without ``resume``.
     """
@@ -97,7 +100,8 @@ class Journal:
             self._study_id = storage.get_study_id_from_name(name)
         except KeyError:
             self._study_id = storage.create_new_study(list(directions), name)
-        recorded = storage.get_study_user_attrs(self._study_id).get(_ATTRIBUTE)
+        attributes = storage.get_study_user_attrs(self._study_id)
+        recorded = attributes.get(_ATTRIBUTE)
         trials = storage.get_all_trials(self._study_id)
         if recorded is None and not trials:  # new, or killed before it said what it is
             content = {"version": nasnet_det.__version__, "config": dict(identity)}
@@ -116,6 +120,11 @@ class Journal:
         self.trials = dict(sorted((t.number, t) for t in trials))
 
     def ask(
+        self.updates: dict[int, dict[str, float]] = {
+            int(key.removeprefix(_UPDATE)): value
+            for key, value in attributes.items()
+            if key.startswith(_UPDATE)
+        }
         self,
         number: int,
         params: Mapping[str, Any],
@@ -180,6 +189,19 @@ _OTHER_NAME = "give another SEARCH.STUDY.NAME"
         if curve:
             for epoch, accuracy in enumerate(curve.accuracies, start=1):
                 self.storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
+        self.storage.set_trial_state_values(trial._trial_id, state, values)
+        trial.state, trial.values = state, values
+
+    def write_update(self, number: int, stats: Mapping[str, float]) -> None:
+        """Write what an update of the controller did; one that is made again writes the same."""
+        self.storage.set_study_user_attr(self._study_id, f"{_UPDATE}{number}", dict(stats))
+        self.updates[number] = dict(stats)
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
                 trial.intermediate_values[epoch] = accuracy
             for key, value in curve.notes.items():
                 self.storage.set_trial_system_attr(trial._trial_id, key, value)
