@@ -123,6 +123,25 @@ def _add_child_config(search: CfgNode) -> None:
     # Seconds after which a child has failed; 0: no limit. With one, results depend on the machine.
     child.TIME_LIMIT_S = 0.0
 
+    retrain = search.RETRAIN = CfgNode()
+    # After the search so many of its best architectures are trained again, for longer, and the best
+    # of these is the result (the paper: 250, until they converged); 0: the search's best is.
+    retrain.NUM_BEST = 0
+    # Their study is <SEARCH.STUDY.NAME>.<this one>.
+    retrain.NAME = "retrained"
+    retrain.TIME_LIMIT_S = 0.0
+    # What is not -1 stands for the key of SEARCH.CHILD or SEARCH.DATA.
+    retrain.EPOCHS = -1
+    retrain.NUM_CELLS_PER_STAGE = -1
+    retrain.CHANNELS = -1
+    retrain.BATCH_SIZE = -1
+    retrain.LR = -1.0
+    retrain.WEIGHT_DECAY = -1.0
+    retrain.DROP_PATH_PROB = -1.0
+    retrain.NUM_TRAIN = -1
+    retrain.IMAGE_SIZE = -1
+    retrain.UPSAMPLED_SIZE = -1
+
     executor = search.EXECUTOR = CfgNode()
     # in_process or local_processes (see nasnet_det/search/executors.py).
     executor.NAME = "in_process"

@@ -74,12 +74,13 @@ class Journal:
         identity: everything that decides the results: config keys and values, as JSON has them.
         defaults: values of the keys that an older study does not name.
         resume: go on with a study that has trials, instead of refusing it.
+        remedy: what to do about a study that is another one.
 
     Attributes:
         name, identity: see above.
         trials: all trials by number, kept up to date.
-
         updates: what the controller's updates did, by number.
+
     Raises:
         StudyError: there is a study of this name that differs, or has trials without ``resume``.
     """
@@ -93,6 +94,7 @@ class Journal:
         identity: Mapping[str, Any],
         defaults: Mapping[str, Any],
         resume: bool,
+        remedy: str = "give another SEARCH.STUDY.NAME",
     ) -> None:
         self.storage, self.name, self.identity = storage, name, dict(identity)
         url = _hide_password(storage.url)
@@ -107,24 +109,24 @@ class Journal:
             content = {"version": nasnet_det.__version__, "config": dict(identity)}
             storage.set_study_user_attr(self._study_id, _ATTRIBUTE, content)
         elif recorded is None:
-            raise StudyError(f"study {name!r} in {url} was not made by this search; {_OTHER_NAME}")
+            raise StudyError(f"study {name!r} in {url} was not made by this search; {remedy}")
         else:
             faults = compare(recorded["config"], identity, defaults)
             if faults:
-                raise StudyError(f"study {name!r} in {url} has {', '.join(faults)}; {_OTHER_NAME}")
+                raise StudyError(f"study {name!r} in {url} has {', '.join(faults)}; {remedy}")
         if trials and not resume:
             raise StudyError(
                 f"study {name!r} in {url} has {len(trials)} trials already; resume it "
-                f"(--resume), or {_OTHER_NAME}"
+                f"(--resume), or {remedy}"
             )
         self.trials = dict(sorted((t.number, t) for t in trials))
-
-    def ask(
         self.updates: dict[int, dict[str, float]] = {
             int(key.removeprefix(_UPDATE)): value
             for key, value in attributes.items()
             if key.startswith(_UPDATE)
         }
+
+    def ask(
         self,
         number: int,
         params: Mapping[str, Any],
@@ -175,20 +177,18 @@ class Journal:
             self.storage.set_trial_user_attr(trial._trial_id, key, value)
             trial.user_attrs[key] = value
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
-        self.storage.set_trial_state_values(trial._trial_id, state, values)
-        trial.state, trial.values = state, values
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
-
-
-_OTHER_NAME = "give another SEARCH.STUDY.NAME"
-
         if curve:
             for epoch, accuracy in enumerate(curve.accuracies, start=1):
                 self.storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
+                trial.intermediate_values[epoch] = accuracy
+            for key, value in curve.notes.items():
+                self.storage.set_trial_system_attr(trial._trial_id, key, value)
+                trial.system_attrs[key] = value
+            if not curve.is_complete:
+                state = TrialState.PRUNED
+                assert trial.last_step is not None
+                # Optuna's rule. A kill between these writes may have left more steps than now.
+                values = [trial.intermediate_values[trial.last_step]]
         self.storage.set_trial_state_values(trial._trial_id, state, values)
         trial.state, trial.values = state, values
 
@@ -202,15 +202,6 @@ _OTHER_NAME = "give another SEARCH.STUDY.NAME"
         self.storage.remove_session()
         self.storage.engine.dispose()
 
-                trial.intermediate_values[epoch] = accuracy
-            for key, value in curve.notes.items():
-                self.storage.set_trial_system_attr(trial._trial_id, key, value)
-                trial.system_attrs[key] = value
-            if not curve.is_complete:
-                state = TrialState.PRUNED
-                assert trial.last_step is not None
-                # Optuna's rule. A kill between these writes may have left more steps than now.
-                values = [trial.intermediate_values[trial.last_step]]
 
 def compare(
     recorded: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
