@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasnet_det.search.child import ChildJob, ChildResult
+from nasnet_det.search.child import ChildJob, ChildResult, Curve
 
 FAILING = 7  # children whose seed is a multiple of it fail
+EPOCHS = 4  # of a child that may be pruned
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class PlantedChild:
     """Stands for :class:`~nasnet_det.search.child.ChildTrainer`, in worker processes too.
 
     Attributes:
-        log: a file that gets a line ``<number> <process>`` for each finished training.
+        log: a file that gets a line ``<number> <process> <epochs>`` for each finished training.
         seconds: how long a training takes.
     """
 
@@ -27,13 +28,27 @@ class PlantedChild:
 
     def __call__(self, job: ChildJob, device: str) -> ChildResult:
         time.sleep(self.seconds)
-        with open(self.log, "a") as file:
-            file.write(f"{job.number} {os.getpid()}\n")
-        if job.seed % FAILING == 0:
-            return ChildResult(job.number, None, "planted failure", self.seconds)
         noise = random.Random(job.seed).random() / 100
         reward = 1 - sum(job.choices) / (4 * len(job.choices)) - noise
-        return ChildResult(job.number, reward, "", self.seconds)
+        curve = follow(job, reward) if job.comparison else None
+        with open(self.log, "a") as file:
+            file.write(f"{job.number} {os.getpid()} {len(curve.accuracies) if curve else EPOCHS}\n")
+        if job.seed % FAILING == 0:
+            return ChildResult(job.number, None, "planted failure", self.seconds)
+        reward = curve.accuracies[-1] if curve else reward
+        return ChildResult(job.number, reward, "", self.seconds, curve)
+
+
+def follow(job: ChildJob, reward: float) -> Curve:
+    """An accuracy that rises to the reward in a straight line, unless the child is pruned."""
+    assert job.comparison is not None
+    judge = job.comparison.begin()
+    accuracies: list[float] = []
+    for epoch in range(1, EPOCHS + 1):
+        accuracies.append(reward * epoch / EPOCHS)
+        if epoch < EPOCHS and judge.is_hopeless(accuracies):
+            break
+    return Curve(tuple(accuracies), len(accuracies) == EPOCHS, judge.notes)
 
 
 def read_log(path: str | Path) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from optuna.pruners import MedianPruner, NopPruner
 
 from nasnet_det.complexity import count_multiply_adds, count_parameters
 from nasnet_det.network import NASNet
@@ -25,12 +26,14 @@ from nasnet_det.search.child import (
     ChildRecipe,
     ChildResult,
     ChildTrainer,
+    Curve,
     build_child,
     cosine,
     train_child,
 )
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
 from nasnet_det.search.image_files import DataError
+from nasnet_det.search.pruning import Comparison
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.search.space import Choices, SearchSpace
 
@@ -216,6 +219,55 @@ def test_impossible_network_is_a_failure(data: ChildData) -> None:
     result = train(data, channels=1)
     assert result.reward is None
     assert "channels: wanted at least 2" in result.failure
+
+
+# ---- Pruning
+
+
+def test_judged_child_is_trained_as_one_that_is_not(data: ChildData) -> None:
+    """Looking at it after each epoch changes nothing, bit for bit."""
+    plain = train(data, epochs=3, drop_path_prob=0.3)
+    judged = train(
+        data,
+        dataclasses.replace(JOB, comparison=Comparison(NopPruner())),
+        epochs=3,
+        drop_path_prob=0.3,
+    )
+    assert plain.curve is None
+    assert judged.curve is not None
+    assert judged.curve.is_complete
+    assert len(judged.curve.accuracies) == 3
+    assert judged.curve.accuracies[-1] == judged.reward == plain.reward
+
+
+def test_hopeless_child_stops_early(data: ChildData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that it is compared with is right more than always."""
+    num_steps = 0
+    step = torch.optim.SGD.step
+
+    def count(self: torch.optim.SGD, *args: Any) -> Any:
+        nonlocal num_steps
+        num_steps += 1
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", count)
+    pruner = MedianPruner(n_startup_trials=1, n_warmup_steps=2)
+    comparison = Comparison(pruner, (Curve((2.0,) * 6, True, {}),))
+    result = train(data, dataclasses.replace(JOB, comparison=comparison), epochs=6)
+    assert result.curve is not None
+    assert not result.curve.is_complete
+    assert num_steps == 2 * (90 // 16)
+    assert len(result.curve.accuracies) == 2
+    assert result.reward == result.curve.accuracies[-1]
+    assert result.failure == ""
+
+
+def test_judged_child_that_fails_has_no_curve(data: ChildData) -> None:
+    job = dataclasses.replace(JOB, comparison=Comparison(NopPruner()))
+    result = train(data, job, lr=1e30, clip_norm=0.0, epochs=20)
+    assert result.reward is None
+    assert result.failure.startswith("diverged: ")
+    assert result.curve is None
 
 
 # ---- Size

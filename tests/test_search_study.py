@@ -33,7 +33,7 @@ OPTS = (
     "SEARCH.SPACE.OPERATIONS ['identity','sep_conv_3x3','max_pool_3x3'] "
     "SEARCH.CHILD.NUM_CELLS_PER_STAGE 1 SEARCH.CHILD.CHANNELS 4 SEARCH.DATA.IMAGE_SIZE 8 "
     "SEARCH.EVOLUTION.POPULATION 8 SEARCH.EVOLUTION.TOURNAMENT 3 SEARCH.NSGA2.POPULATION 6 "
-    "SEARCH.TPE.NUM_STARTUP_TRIALS 4 SEARCH.PPO.LR 0.05"
+    "SEARCH.TPE.NUM_STARTUP_TRIALS 4 SEARCH.PPO.LR 0.05 SEARCH.PRUNER.NUM_STARTUP_TRIALS 1"
 ).split()
 # What a killed search and one with two workers are compared with, and how they are run.
 RUN = """
@@ -71,6 +71,8 @@ def read_study(folder: Path) -> list[tuple]:
             tuple(trial.params.items()),
             trial.values,
             {key: value for key, value in trial.user_attrs.items() if key != "seconds"},
+            trial.system_attrs,
+            trial.intermediate_values,
         )
         for trial in read_trials(folder)
     ]
@@ -79,6 +81,13 @@ def read_study(folder: Path) -> list[tuple]:
 def read_trials(folder: Path) -> list[FrozenTrial]:
     url = f"sqlite:///{folder / 'study.db'}"
     return optuna.load_study(study_name="search", storage=url).trials
+
+
+def read_updates(folder: Path) -> dict[str, Any]:
+    """What the controller's updates did, as the study has it."""
+    url = f"sqlite:///{folder / 'study.db'}"
+    attributes = optuna.load_study(study_name="search", storage=url).user_attrs
+    return {key: value for key, value in attributes.items() if key != "search"}
 
 
 def read_weights(folder: Path, num_trials: int) -> dict[str, torch.Tensor]:
@@ -94,6 +103,8 @@ def check_same(
     assert len(read_study(folder)) == num_trials
     weights, wanted_weights = read_weights(folder, num_trials), read_weights(wanted, num_trials)
     assert all(torch.equal(weights[name], wanted_weights[name]) for name in wanted_weights)
+    assert read_updates(folder) == read_updates(wanted)
+    assert len(read_updates(folder)) == (num_trials - 1) // MINIBATCH
     trained = read_log(folder / "log")
     assert set(trained) == set(read_log(wanted / "log"))
     if num_trainings is not None:
@@ -152,17 +163,32 @@ class _Killed(BaseException):
     """Stands for SIGKILL: nothing of the search runs after it but closing."""
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    ("name", "pruner", "num_writes"),
+    [*((name, "''", 3) for name in SAMPLERS), ("controller", "asha", 9), ("tpe", "median", 9)],
+)
 def test_search_interrupted_at_every_write_continues_exactly(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, pruner: str, num_writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every transaction of the storage is once the last one of its run."""
-    opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "10")
+    """Every transaction of the storage is once the last one of its run.
+
+    Where children are pruned, each has more writes than 3, so a run has more, and not always as
+    many.
+    """
+    opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "10", "SEARCH.PRUNER.NAME", pruner)
     wanted = search(tmp_path / "plain", *opts)
+    assert any(state == "PRUNED" for _, state, *_ in wanted) == (pruner != "''")
     storage = optuna.storages.RDBStorage
     left = 0
 
-    for method in ("create_new_trial", "set_trial_user_attr", "set_trial_state_values"):
+    for method in (
+        "create_new_trial",
+        "set_trial_user_attr",
+        "set_trial_system_attr",
+        "set_trial_intermediate_value",
+        "set_trial_state_values",
+        "set_study_user_attr",
+    ):
         original = getattr(storage, method)
 
         def write(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:
@@ -176,7 +202,7 @@ def test_search_interrupted_at_every_write_continues_exactly(
         monkeypatch.setattr(storage, method, write)
     num_runs = 0
     while True:
-        left, num_runs = 3, num_runs + 1
+        left, num_runs = num_writes + num_runs % (num_writes - 2), num_runs + 1
         try:
             found = search(tmp_path / "killed", *opts, resume=True)
             break
@@ -191,7 +217,7 @@ def test_search_interrupted_at_every_write_continues_exactly(
 def test_search_killed_at_random_moments_continues_exactly(
     plain: Path, tmp_path: Path, repository: Path
 ) -> None:
-    _kill_and_resume(plain, tmp_path / "killed", repository, num_kills=2, num_trials=NUM_TRIALS)
+    kill_and_resume(plain, tmp_path / "killed", repository, num_kills=2, num_trials=NUM_TRIALS)
 
 
 @pytest.mark.slow
@@ -200,10 +226,10 @@ def test_search_killed_twenty_times_continues_exactly(tmp_path: Path, repository
     opts = ("SEARCH.PPO.LR", "0.001", "SEARCH.NUM_TRIALS", "200")
     search(tmp_path / "plain", *opts)
     folder = tmp_path / "killed"
-    _kill_and_resume(tmp_path / "plain", folder, repository, *opts, num_kills=20, num_trials=200)
+    kill_and_resume(tmp_path / "plain", folder, repository, *opts, num_kills=20, num_trials=200)
 
 
-def _kill_and_resume(
+def kill_and_resume(
     plain: Path, folder: Path, repository: Path, *opts: str, num_kills: int, num_trials: int
 ) -> None:
     """SIGKILL for the search alone or for it and its two workers, while it starts or works."""

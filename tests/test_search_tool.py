@@ -16,10 +16,11 @@ import nasnet_det
 from nasnet_det import create_model, load_genotype
 from nasnet_det.config import get_config_file, list_configs
 from nasnet_det.search.assemble import build_plan, build_recipe, build_source
-from nasnet_det.search.child import ChildJob, ChildRecipe, ChildTrainer
+from nasnet_det.search.child import ChildJob, ChildRecipe, ChildResult, ChildTrainer
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import DataSource
 from nasnet_det.search.progress import Progress, format_seconds
+from nasnet_det.search.retraining import get_retraining_config
 from nasnet_det.search.size import SizeLimits
 from nasnet_det.search.study import SearchPlan
 
@@ -98,6 +99,87 @@ def test_search_resumes_and_hands_on_a_genotype_with_its_origin(
     assert again.reward == origin["reward"]
 
 
+def test_best_are_retrained_and_the_genotype_says_how_well(
+    tool: ModuleType,
+    tmp_path: Path,
+    images: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Interrupted in the middle of it, the second start trains what is left."""
+    retrain = ChildTrainer.__call__
+    trained: list[int] = []
+
+    def interrupt(self: ChildTrainer, job: ChildJob, device: str) -> ChildResult:
+        if self.recipe.epochs == 2:
+            if len(trained) == 1:
+                trained.append(-1)
+                raise KeyboardInterrupt
+            trained.append(job.number)
+        return retrain(self, job, device)
+
+    monkeypatch.setattr(ChildTrainer, "__call__", interrupt)
+    words = "SEARCH.RETRAIN.NUM_BEST 3 SEARCH.RETRAIN.EPOCHS 2 SEARCH.RETRAIN.NUM_TRAIN 40"
+    given = arguments(tmp_path, images, *words.split())
+    assert tool.main(given) == 130
+    assert tool.main(["--resume", *given]) == 0
+    assert trained == [0, -1, 1, 2]
+    monkeypatch.undo()
+    out, err = capsys.readouterr()
+    assert "3/3 best children retrained: 3 done, 0 failed, 0 running, best 0." in err
+
+    genotype = load_genotype(tmp_path / "genotype.json")
+    origin: dict[str, Any] = genotype.provenance
+    retrained = origin["retrained"]
+    assert retrained["study"] == "search.retrained"
+    trials = _read_trials(tmp_path, "search.retrained")
+    accuracy = max(trial.value for trial in trials)
+    assert retrained["accuracy"] == trials[retrained["trial"]].value == accuracy
+    assert trials[retrained["trial"]].user_attrs["searched_as"] == origin["trial"]
+    assert origin["reward"] == _read_trials(tmp_path)[origin["trial"]].value
+    assert f"of held-out images, {accuracy:.4f} when retrained" in out
+
+    # The file says enough to retrain the child again, bit for bit.
+    cfg = get_search_config(str(tmp_path / "config.yaml"))
+    for key, value in retrained["config"].items():
+        if key.startswith("SEARCH."):
+            _, node, *rest = key.split(".")
+            if rest:
+                cfg.SEARCH[node][rest[0]] = value
+    assert (cfg.SEARCH.CHILD.EPOCHS, cfg.SEARCH.DATA.NUM_TRAIN) == (2, 40)
+    trainer = ChildTrainer(build_recipe(cfg), build_space(cfg), build_source(cfg))
+    choices = build_space(cfg).encode(genotype)
+    again = trainer(ChildJob(0, choices, retrained["child"]["seed"]), "cpu")
+    assert again.reward == accuracy
+
+
+def test_mistake_in_the_retraining_does_not_wait_for_the_end_of_the_search(
+    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "SEARCH.RETRAIN.NUM_BEST 1 SEARCH.RETRAIN.NUM_TRAIN 61"
+    assert tool.main(arguments(tmp_path, images, *words.split())) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("search.py: SEARCH.RETRAIN: ")
+    assert "wanted at least 91 training images, 30 of them held out, got 90" in err
+    assert err.count("\n") == 1
+    assert not _read_trials(tmp_path)
+
+
+def test_search_leaves_events_for_tensorboard(
+    tool: ModuleType, tmp_path: Path, images: str
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert tool.main(arguments(tmp_path, images, "SEARCH.NUM_TRIALS", "4")) == 0
+    assert tool.main(["--resume", *arguments(tmp_path, images)]) == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("child/accuracy")]
+    trials = _read_trials(tmp_path)
+    assert found == [(t.number, pytest.approx(t.value)) for t in trials]
+    assert [event.step for event in events.Scalars("controller/entropy")] == [0]
+
+
 def test_dry_run_prints_the_first_proposals_and_writes_nothing(
     tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,10 +197,10 @@ def test_dry_run_prints_the_first_proposals_and_writes_nothing(
         assert f"{trial.params['normal.0.op_0']}({trial.params['normal.0.input_0']})" in out
 
 
-def _read_trials(folder: Path) -> list[Any]:
+def _read_trials(folder: Path, name: str = "search") -> list[Any]:
     import optuna
 
-    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'study.db'}").trials
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'study.db'}").trials
 
 
 def test_search_without_any_reward_says_so(
@@ -211,6 +293,7 @@ def test_default_children_are_the_papers() -> None:
     assert (source.num_held_out, source.num_train) == (5000, 0)
     assert (source.image_size, source.upsampled_size) == (32, 40)
     assert (plan.num_trials, plan.minibatch) == (20000, 20)
+    assert cfg.SEARCH.RETRAIN.NUM_BEST == 250
 
 
 @pytest.mark.parametrize("name", [n for n in list_configs() if n.startswith("search/")])
@@ -219,6 +302,7 @@ def test_configs_can_be_searched_with(name: str) -> None:
     assert build_recipe(cfg).network(cfg.SEARCH.DATA.IMAGE_SIZE).validate()
     assert build_plan(cfg).num_trials > 0
     assert build_space(cfg).num_blocks == 5
+    assert build_recipe(get_retraining_config(cfg)).epochs > cfg.SEARCH.CHILD.EPOCHS
 
 
 def test_every_key_of_children_reaches_what_it_is_for() -> None:

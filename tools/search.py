@@ -6,8 +6,10 @@
 
 OUTPUT_DIR gets study.db (Optuna's storage: every child with its decisions and its reward),
 config.yaml, controller.pth (the controller, so that --resume need not teach it again) and
-genotype.json, the best architecture so far, which MODEL.NASNET.GENOTYPE takes. Killed at any
-moment, the same command with --resume goes on; the result is that of a search that was not killed.
+genotype.json, the best architecture so far, which MODEL.NASNET.GENOTYPE takes. With
+SEARCH.RETRAIN.NUM_BEST the best are trained for longer at the end, and the best of these is the one
+in genotype.json. Killed at any moment, the same command with --resume goes on; the result is that
+of a search that was not killed. Curves: tensorboard --logdir OUTPUT_DIR.
 
 --dry-run prints the first architectures of the search, one minibatch at most; nothing is trained or
 written. A mistake is reported in one sentence and exit status 1 (2 for the arguments).
@@ -20,6 +22,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +30,7 @@ try:
     import optuna
 
     from nasnet_det.search.assemble import build_measure, build_recipe, build_source, open_search
+    from nasnet_det.search.event_log import EventLog
 except ImportError as import_error:
     sys.exit(f"search.py: {import_error} (pip install 'nasnet-det[search]')")
 
@@ -34,12 +38,13 @@ from optuna.exceptions import StorageInternalError
 from yacs.config import CfgNode
 
 from nasnet_det.files import write_whole_file
-from nasnet_det.search.best import find_best, make_genotype
+from nasnet_det.search.best import find_best, find_best_trials, make_genotype
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import load_child_data
 from nasnet_det.search.folder import lock_folder
 from nasnet_det.search.journal import silence_optuna
 from nasnet_det.search.progress import Progress
+from nasnet_det.search.retraining import open_retraining
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.study import Search
 from nasnet_det.search.trials import get_distributions, params_to_choices
@@ -58,7 +63,7 @@ class _ProgressLine:
         self._shown: Progress | None = None
 
     def show(self, progress: Progress) -> None:
-        is_final = progress.done + progress.failed == progress.total
+        is_final = progress.finished == progress.total
         if self._is_terminal:
             text = str(progress)
             print(f"\r{text:<{self._length}}", end="", file=sys.stderr, flush=True)
@@ -129,6 +134,7 @@ def search(cfg: CfgNode, *, resume: bool) -> str:
     """Run or resume; returns what to print at the end."""
     folder = Path(cfg.OUTPUT_DIR)
     path = folder / "genotype.json"
+    num_best = cfg.SEARCH.RETRAIN.NUM_BEST
     line = _ProgressLine()
 
     def write_best(search: Search) -> None:
@@ -136,23 +142,41 @@ def search(cfg: CfgNode, *, resume: bool) -> str:
         if best is not None:
             make_genotype(cfg, search.journal, search.space, best).save(path)
 
-    with (
-        lock_folder(folder),
-        open_search(cfg, resume=resume, on_progress=line.show, on_minibatch=write_best) as opened,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(lock_folder(folder))
+        opened = stack.enter_context(open_search(cfg, resume=resume, on_minibatch=write_best))
+        journal = opened.journal
+        retraining = None
+        if num_best:  # opened before the search, as a mistake in it should not wait for its end
+            retraining = stack.enter_context(open_retraining(cfg, on_progress=line.show))
+        events = stack.enter_context(closing(EventLog(folder / "tensorboard", journal)))
+
+        def show(progress: Progress) -> None:
+            line.show(progress)
+            events.write()
+
+        opened.on_progress = show
         config = cfg.dump().encode()
         write_whole_file(folder / "config.yaml", lambda file: file.write(config))
-        try:
-            opened.run()
-        finally:
-            line.end()
-        write_best(opened)
-        best = find_best(opened.journal)
-    if best is None:
-        raise ValueError(
-            f"no child has a reward; the study {cfg.SEARCH.STUDY.NAME!r} says why each failed"
-        )
-    return f"best: child {best.number}, accuracy {best.values[0]:.4f} of held-out images\n{path}"
+        stack.callback(line.end)
+        opened.run()
+        line.end()
+        opened.executor.close()  # the machine is free for the retraining
+        best = find_best(journal)
+        if best is None:
+            raise ValueError(
+                f"no child has a reward; the study {journal.name!r} says why each failed"
+            )
+        retrained = None
+        if retraining:
+            pair = retraining.run(find_best_trials(journal, num_best))
+            if pair:
+                best, retrained = pair[0], retraining.describe(pair[1])
+        make_genotype(cfg, journal, opened.space, best, retrained).save(path)
+    text = f"best: child {best.number}, accuracy {best.values[0]:.4f} of held-out images"
+    if retrained:
+        text += f", {retrained['accuracy']:.4f} when retrained"
+    return f"{text}\n{path}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.storages import RDBStorage
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
@@ -16,18 +17,21 @@ from nasnet_det.genotype import nearest
 from nasnet_det.network import plan_cells
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config
+from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.data import DataSource
 from nasnet_det.search.executors import Executor, TrainChild, build_executor
 from nasnet_det.search.journal import Journal, open_storage, silence_optuna
 from nasnet_det.search.progress import Progress
+from nasnet_det.search.pruning import build_pruner
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.study import GOALS, Search, SearchPlan
 
-# Keys that decide where and how fast children are trained, but not what comes of it.
+# Keys that decide where and how fast children are trained, or what happens after the search, but
+# not what comes of it.
 FREE_KEYS = ("OUTPUT_DIR", "SEARCH.NUM_TRIALS", "SEARCH.DATA.PATH")
-FREE_NODES = ("SEARCH.STUDY.", "SEARCH.EXECUTOR.")
+FREE_NODES = ("SEARCH.STUDY.", "SEARCH.EXECUTOR.", "SEARCH.RETRAIN.")
 
 
 def build_recipe(cfg: CfgNode) -> ChildRecipe:
@@ -149,6 +153,17 @@ def check_limits(
                 )
 
 
+def open_storage_of(cfg: CfgNode) -> RDBStorage:
+    """The storage of a config; without one, a file in OUTPUT_DIR.
+
+    Raises:
+        StudyError: it can't be used.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    return open_storage(cfg.SEARCH.STUDY.STORAGE or f"sqlite:///{folder / 'study.db'}")
+
+
 @contextmanager
 def open_search(
     cfg: CfgNode,
@@ -171,7 +186,7 @@ def open_search(
     """
     silence_optuna()
     space, recipe, plan = build_space(cfg), build_recipe(cfg), build_plan(cfg)
-    sampler = build_sampler(cfg, space)
+    sampler, pruner = build_sampler(cfg, space), build_pruner(cfg)
     identity = get_identity(cfg)
     num_classes, image_size = 10, cfg.SEARCH.DATA.IMAGE_SIZE
     if train is None:
@@ -182,16 +197,16 @@ def open_search(
     measure = build_measure(recipe, space, num_classes, image_size)
     check_limits(plan.limits, space, measure)
     executor: Executor = build_executor(cfg, train)
-    folder = Path(cfg.OUTPUT_DIR)
-    folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(
-        open_storage(cfg.SEARCH.STUDY.STORAGE or f"sqlite:///{folder / 'study.db'}"),
+        open_storage_of(cfg),
         cfg.SEARCH.STUDY.NAME,
         directions=[GOALS[goal] for goal in plan.goals],
         identity=identity,
         defaults=get_identity(get_search_config()),
         resume=resume,
     )
+    if isinstance(sampler, ControllerSampler):
+        sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
     try:
         search = Search(
             plan,
@@ -200,7 +215,8 @@ def open_search(
             journal=journal,
             executor=executor,
             measure=measure,
-            state_file=folder / "controller.pth",
+            pruner=pruner,
+            state_file=Path(cfg.OUTPUT_DIR) / "controller.pth",
             on_progress=on_progress,
         )
         search.on_minibatch = functools.partial(on_minibatch, search) if on_minibatch else None

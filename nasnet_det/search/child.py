@@ -6,14 +6,18 @@ last epoch. What the paper leaves open is a field of :class:`ChildRecipe`.
 
 A child's own failure is a result, never an exception: a loss that is no number, memory that runs
 out, time that is up, or anything that is raised while it trains.
+
+A child whose job says what to compare it with is judged after every epoch, and pruned where it is
+hopeless: it then ends early, with its last accuracy as reward.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +27,9 @@ from nasnet_det.network import NASNet, NetworkSpec
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
 from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.threads import one_thread
+
+if TYPE_CHECKING:  # a worker without a pruner needs no Optuna
+    from nasnet_det.search.pruning import Comparison
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _EVAL_BATCH = 500  # held-out images at once
@@ -80,12 +87,28 @@ class ChildJob:
         choices: the architecture.
         seed: of everything that is random in the training.
         time_limit_s: seconds after which the child has failed; 0 for no limit.
+        comparison: when it is pruned; None: never.
     """
 
     number: int
     choices: Choices
     seed: int
     time_limit_s: float = 0.0
+    comparison: Comparison | None = None
+
+
+class Curve(NamedTuple):
+    """How a child went, epoch by epoch.
+
+    Attributes:
+        accuracies: on the held-out images, after each epoch that it was trained.
+        is_complete: it was trained to the end; otherwise it was pruned.
+        notes: what the pruner has to know about it later (Optuna's system attributes).
+    """
+
+    accuracies: tuple[float, ...]
+    is_complete: bool
+    notes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -97,12 +120,14 @@ class ChildResult:
         reward: accuracy on the held-out images, 0 to 1; None if the child failed.
         failure: why it failed, one sentence; "" if it did not.
         seconds: how long it took.
+        curve: how it went, where its job had a comparison and it did not fail.
     """
 
     number: int
     reward: float | None
     failure: str
     seconds: float
+    curve: Curve | None = None
 
 
 class ChildFailure(Exception):
@@ -154,19 +179,23 @@ def train_child(
 ) -> ChildResult:
     """Train one child; equal jobs give equal results, bit for bit, on one kind of CPU."""
     started = time.monotonic()
-    reward, failure = None, ""
+    curve, failure = None, ""
     gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
     try:
         with one_thread(), torch.random.fork_rng(gpus):
             torch.manual_seed(job.seed)
-            reward = _train(job, recipe, space, data, device, started)
+            curve = _train(job, recipe, space, data, device, started)
     except ChildFailure as error:
         failure = str(error)
     except Exception as error:  # whatever it is, the search goes on
         failure = _describe(error)
     if gpus:
         torch.cuda.empty_cache()  # the next network has other shapes
-    return ChildResult(job.number, reward, failure, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    if curve is None:
+        return ChildResult(job.number, None, failure, seconds)
+    reward = curve.accuracies[-1]
+    return ChildResult(job.number, reward, "", seconds, curve if job.comparison else None)
 
 
 def _describe(error: Exception) -> str:
@@ -190,7 +219,29 @@ def _train(
     data: ChildData,
     device: str,
     started: float,
-) -> float:
+) -> Curve:
+    judge = job.comparison.begin() if job.comparison else None
+    accuracies: list[float] = []
+    is_complete = False
+    epochs = _train_epochs(job, recipe, space, data, device, started)
+    for epoch, model in enumerate(epochs, start=1):
+        is_complete = epoch == recipe.epochs
+        if judge or is_complete:
+            accuracies.append(evaluate(model, data, recipe=recipe, device=device))
+        if judge and not is_complete and judge.is_hopeless(accuracies):
+            break
+    return Curve(tuple(accuracies), is_complete, judge.notes if judge else {})
+
+
+def _train_epochs(
+    job: ChildJob,
+    recipe: ChildRecipe,
+    space: SearchSpace,
+    data: ChildData,
+    device: str,
+    started: float,
+) -> Iterator[NASNet]:
+    """Train, and give the network after each epoch."""
     model = build_child(
         recipe, space, job.choices, num_classes=data.num_classes, image_size=data.image_size
     ).to(device)
@@ -202,8 +253,8 @@ def _train(
     steps_per_epoch = max(1, num_images // recipe.batch_size)
     num_steps = recipe.epochs * steps_per_epoch
     step = 0
-    model.train()
     for _ in range(recipe.epochs):
+        model.train()
         for images, labels in data.train_batches(recipe.batch_size, generator):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * cosine(step / num_steps)
@@ -223,7 +274,7 @@ def _train(
                 raise ChildFailure(
                     f"out of time: {job.time_limit_s:g} s were up after {step} of {num_steps} steps"
                 )
-    return evaluate(model, data, recipe=recipe, device=device)
+        yield model
 
 
 def _autocast(recipe: ChildRecipe, device: str) -> torch.autocast:

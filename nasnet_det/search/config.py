@@ -20,7 +20,7 @@ from nasnet_det.search.space import SearchSpace
 
 def add_search_config(cfg: CfgNode) -> None:
     """Add the keys of the search, with their defaults."""
-    # Gets config.yaml, study.db, controller.pth and genotype.json.
+    # Gets config.yaml, study.db, controller.pth, tensorboard/ and genotype.json.
     cfg.OUTPUT_DIR = "output/search"
     cfg.SEARCH = search = CfgNode()
     # Children in all; the paper stopped at 20,000.
@@ -68,6 +68,19 @@ def add_search_config(cfg: CfgNode) -> None:
     # Optuna's defaults: trials at random before TPE starts, and NSGA-II's population.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
     search.NSGA2 = CfgNode({"POPULATION": 50})
+
+    pruner = search.PRUNER = CfgNode()
+    # Empty: every child is trained to the end. median or asha: one that is hopeless beside those of
+    # earlier minibatches is ended early, and its reward is its last accuracy. For accuracy alone.
+    pruner.NAME = ""
+    # Ours, as is the rest: the first epoch after which a child can be ended.
+    pruner.MIN_EPOCHS = 1
+    # median: a child ends where its best accuracy is below the median of the complete ones after as
+    # many epochs; how many complete ones there have to be.
+    pruner.NUM_STARTUP_TRIALS = 5
+    # asha: after MIN_EPOCHS and each time its epochs are this many times as many, one child of so
+    # many goes on.
+    pruner.REDUCTION_FACTOR = 4
     _add_child_config(search)
 
 
@@ -111,6 +124,25 @@ def _add_child_config(search: CfgNode) -> None:
     child.PRECISION = "float32"
     # Seconds after which a child has failed; 0: no limit. With one, results depend on the machine.
     child.TIME_LIMIT_S = 0.0
+
+    retrain = search.RETRAIN = CfgNode()
+    # After the search so many of its best architectures are trained again, for longer, and the best
+    # of these is the result (the paper: 250, until they converged); 0: the search's best is.
+    retrain.NUM_BEST = 0
+    # Their study is <SEARCH.STUDY.NAME>.<this one>.
+    retrain.NAME = "retrained"
+    retrain.TIME_LIMIT_S = 0.0
+    # What is not -1 stands for the key of SEARCH.CHILD or SEARCH.DATA.
+    retrain.EPOCHS = -1
+    retrain.NUM_CELLS_PER_STAGE = -1
+    retrain.CHANNELS = -1
+    retrain.BATCH_SIZE = -1
+    retrain.LR = -1.0
+    retrain.WEIGHT_DECAY = -1.0
+    retrain.DROP_PATH_PROB = -1.0
+    retrain.NUM_TRAIN = -1
+    retrain.IMAGE_SIZE = -1
+    retrain.UPSAMPLED_SIZE = -1
 
     executor = search.EXECUTOR = CfgNode()
     # in_process or local_processes (see nasnet_det/search/executors.py).

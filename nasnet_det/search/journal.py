@@ -5,7 +5,9 @@ transaction) and when its result is known. So a RUNNING trial of a search that w
 child to be trained again, under its number. Optuna's dashboard and other tools read it all.
 
 What a trial says beside its parameters, as user attributes: ``key`` (the canonical form of the
-architecture), ``params`` and ``macs``, ``seed``, ``seconds``, ``failure``, ``duplicate_of``.
+architecture), ``params`` and ``macs``, ``seed``, ``seconds``, ``failure``, ``duplicate_of``. With a
+pruner, intermediate values are the accuracies after each epoch, and a pruned trial is PRUNED. The
+study's user attribute ``update.<k>`` is what the controller's update after minibatch k did.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 import nasnet_det
+from nasnet_det.search.child import Curve
 
 _LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
 _ATTRIBUTE = "search"
 """The study's user attribute that says what it is."""
+_UPDATE = "update."
+"""What the study's user attributes of the controller's updates begin with."""
 
 
 class StudyError(ValueError):
@@ -69,10 +74,12 @@ class Journal:
         identity: everything that decides the results: config keys and values, as JSON has them.
         defaults: values of the keys that an older study does not name.
         resume: go on with a study that has trials, instead of refusing it.
+        remedy: what to do about a study that is another one.
 
     Attributes:
         name, identity: see above.
         trials: all trials by number, kept up to date.
+        updates: what the controller's updates did, by number.
 
     Raises:
         StudyError: there is a study of this name that differs, or has trials without ``resume``.
@@ -87,6 +94,7 @@ class Journal:
         identity: Mapping[str, Any],
         defaults: Mapping[str, Any],
         resume: bool,
+        remedy: str = "give another SEARCH.STUDY.NAME",
     ) -> None:
         self.storage, self.name, self.identity = storage, name, dict(identity)
         url = _hide_password(storage.url)
@@ -94,23 +102,29 @@ class Journal:
             self._study_id = storage.get_study_id_from_name(name)
         except KeyError:
             self._study_id = storage.create_new_study(list(directions), name)
-        recorded = storage.get_study_user_attrs(self._study_id).get(_ATTRIBUTE)
+        attributes = storage.get_study_user_attrs(self._study_id)
+        recorded = attributes.get(_ATTRIBUTE)
         trials = storage.get_all_trials(self._study_id)
         if recorded is None and not trials:  # new, or killed before it said what it is
             content = {"version": nasnet_det.__version__, "config": dict(identity)}
             storage.set_study_user_attr(self._study_id, _ATTRIBUTE, content)
         elif recorded is None:
-            raise StudyError(f"study {name!r} in {url} was not made by this search; {_OTHER_NAME}")
+            raise StudyError(f"study {name!r} in {url} was not made by this search; {remedy}")
         else:
             faults = compare(recorded["config"], identity, defaults)
             if faults:
-                raise StudyError(f"study {name!r} in {url} has {', '.join(faults)}; {_OTHER_NAME}")
+                raise StudyError(f"study {name!r} in {url} has {', '.join(faults)}; {remedy}")
         if trials and not resume:
             raise StudyError(
                 f"study {name!r} in {url} has {len(trials)} trials already; resume it "
-                f"(--resume), or {_OTHER_NAME}"
+                f"(--resume), or {remedy}"
             )
         self.trials = dict(sorted((t.number, t) for t in trials))
+        self.updates: dict[int, dict[str, float]] = {
+            int(key.removeprefix(_UPDATE)): value
+            for key, value in attributes.items()
+            if key.startswith(_UPDATE)
+        }
 
     def ask(
         self,
@@ -144,24 +158,49 @@ class Journal:
         self.trials[number] = template
 
     def tell(
-        self, number: int, values: Sequence[float] | None, attributes: Mapping[str, Any]
+        self,
+        number: int,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        curve: Curve | None = None,
     ) -> None:
-        """Write a trial's result; without values it has failed."""
+        """Write a trial's result; without values it has failed.
+
+        Args:
+            number: of the trial.
+            values: one for each goal.
+            attributes: user attributes.
+            curve: how it went, where that is recorded.
+        """
         trial = self.trials[number]
         for key, value in attributes.items():
             self.storage.set_trial_user_attr(trial._trial_id, key, value)
             trial.user_attrs[key] = value
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        if curve:
+            for epoch, accuracy in enumerate(curve.accuracies, start=1):
+                self.storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
+                trial.intermediate_values[epoch] = accuracy
+            for key, value in curve.notes.items():
+                self.storage.set_trial_system_attr(trial._trial_id, key, value)
+                trial.system_attrs[key] = value
+            if not curve.is_complete:
+                state = TrialState.PRUNED
+                assert trial.last_step is not None
+                # Optuna's rule. A kill between these writes may have left more steps than now.
+                values = [trial.intermediate_values[trial.last_step]]
         self.storage.set_trial_state_values(trial._trial_id, state, values)
         trial.state, trial.values = state, values
+
+    def write_update(self, number: int, stats: Mapping[str, float]) -> None:
+        """Write what an update of the controller did; one that is made again writes the same."""
+        self.storage.set_study_user_attr(self._study_id, f"{_UPDATE}{number}", dict(stats))
+        self.updates[number] = dict(stats)
 
     def close(self) -> None:
         """Let go of the storage."""
         self.storage.remove_session()
         self.storage.engine.dispose()
-
-
-_OTHER_NAME = "give another SEARCH.STUDY.NAME"
 
 
 def compare(

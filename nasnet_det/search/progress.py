@@ -12,11 +12,13 @@ class Progress:
 
     Attributes:
         total: children that are asked for.
-        done: children with a reward.
-        failed: children without one.
+        done: children that were trained to the end.
+        failed: children without a reward.
         running: children under way, or waiting for a worker.
         best: highest reward so far, 0 to 1; None if there is none.
         seconds_left: at the speed of this run; None while that is not known.
+        pruned: children that were ended early.
+        what: whose progress it is.
     """
 
     total: int
@@ -25,11 +27,19 @@ class Progress:
     running: int
     best: float | None
     seconds_left: float | None
+    pruned: int = 0
+    what: str = "children"
+
+    @property
+    def finished(self) -> int:
+        """Children that need no worker any more."""
+        return self.done + self.pruned + self.failed
 
     def __str__(self) -> str:
         best = "-" if self.best is None else f"{self.best:.4f}"
+        pruned = f"{self.pruned} pruned, " if self.pruned else ""
         return (
-            f"{self.done + self.failed}/{self.total} children: {self.done} done, "
+            f"{self.finished}/{self.total} {self.what}: {self.done} done, {pruned}"
             f"{self.failed} failed, {self.running} running, best {best}, "
             f"ETA {format_seconds(self.seconds_left)}"
         )

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     OPTUNA = 4  # Optuna's own samplers, by trial
     CHILD = 5  # training of a child, by trial
     SPLIT = 6  # which training images are held out
+    RETRAIN = 7  # retraining of an architecture, by the checksum of its canonical form
 
 
 def derive_seed(seed: int, stream: Stream, number: int = 0) -> int:

@@ -10,7 +10,8 @@ For each minibatch
 4. when all are finished, the mirror is told, in the order of their numbers.
 
 What is proposed depends on the seed and on earlier minibatches alone, and a child's training on its
-seed, which is mixed from the search's seed and its number. So neither the number of workers nor a
+seed, which is mixed from the search's seed and its number, and, where children are pruned, on
+earlier minibatches. So neither the number of workers nor a
 kill changes anything: after it, the mirror is built from the finished minibatches, the minibatch
 that was under way is proposed again (and compared with what the journal has), and what it lacks is
 trained. The sampler's state is saved so that a controller need not learn everything again; whether
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -35,11 +37,12 @@ from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.executors import Executor
 from nasnet_det.search.journal import Journal, StudyError
 from nasnet_det.search.progress import Progress, Speed
+from nasnet_det.search.pruning import Comparison, make_comparison
 from nasnet_det.search.saved_state import load_state, save_state
 from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.size import ChildSize, SizeLimits
 from nasnet_det.search.space import Choices, SearchSpace
-from nasnet_det.search.trials import get_distributions, params_to_choices
+from nasnet_det.search.trials import get_distributions, params_to_choices, trial_to_curve
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,7 @@ class Search:
         journal: the study.
         executor: trains them.
         measure: the size of an architecture.
+        pruner: ends hopeless children early; None: all are trained to the end.
         state_file: where the sampler's state is saved; None: nowhere.
         on_progress: called whenever a child begins or ends.
         on_minibatch: called after each minibatch.
@@ -96,12 +100,14 @@ class Search:
         journal: Journal,
         executor: Executor,
         measure: Callable[[Choices], ChildSize],
+        pruner: BasePruner | None = None,
         state_file: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_minibatch: Callable[[], None] | None = None,
     ) -> None:
         self.plan, self.space, self.sampler = plan, space, sampler
         self.journal, self.executor, self.measure = journal, executor, measure
+        self.pruner = pruner
         self.state_file, self.on_progress, self.on_minibatch = state_file, on_progress, on_minibatch
         self.mirror = optuna.create_study(
             sampler=sampler, directions=[GOALS[goal] for goal in plan.goals]
@@ -147,7 +153,8 @@ class Search:
             save_state(self.state_file, self.sampler, self._checksums)
         for trial in asked:
             self._enter(trial)
-        jobs = [self._make_job(number) for number in numbers if self._waits_for_worker(number)]
+        comparison = self._compare_with_trials_before(numbers[0])
+        jobs = [self._make_job(n, comparison) for n in numbers if self._waits_for_worker(n)]
         self._report()
         for result in self.executor.run(jobs):
             self._write(result)
@@ -158,7 +165,11 @@ class Search:
                 self._copy_result(number)
         for trial in asked:
             stored = self._trial(trial.number)
-            self.mirror.tell(trial, stored.values, state=stored.state)
+            for epoch, accuracy in stored.intermediate_values.items():
+                trial.report(accuracy, epoch)
+            # A pruned trial's value is the last that was reported, and Optuna wants no other.
+            values = None if stored.state is TrialState.PRUNED else stored.values
+            self.mirror.tell(trial, values, state=stored.state)
         self._add_checksum(numbers)
 
     def _trial(self, number: int) -> FrozenTrial:
@@ -209,10 +220,18 @@ class Search:
         is_first = self._original(number) == number
         return is_first and not self._trial(number).state.is_finished()
 
-    def _make_job(self, number: int) -> ChildJob:
+    def _compare_with_trials_before(self, first: int) -> Comparison | None:
+        """What the pruner compares a minibatch with: not its own children, done or not."""
+        if self.pruner is None:
+            return None
+        trials = self.journal.trials.values()
+        return make_comparison(self.pruner, (t for t in trials if t.number < first))
+
+    def _make_job(self, number: int, comparison: Comparison | None) -> ChildJob:
         trial = self._trial(number)
         choices = params_to_choices(self.space, trial.params)
-        return ChildJob(number, choices, trial.user_attrs["seed"], self.plan.time_limit_s)
+        seed, limit = trial.user_attrs["seed"], self.plan.time_limit_s
+        return ChildJob(number, choices, seed, limit, comparison)
 
     def _write(self, result: ChildResult) -> None:
         if result.reward is None:
@@ -222,7 +241,7 @@ class Search:
             return
         measured = {"accuracy": result.reward, **self._trial(result.number).user_attrs}
         values = [float(measured[goal]) for goal in self.plan.goals]
-        self.journal.tell(result.number, values, {"seconds": result.seconds})
+        self.journal.tell(result.number, values, {"seconds": result.seconds}, result.curve)
 
     def _copy_result(self, number: int) -> None:
         """Give an architecture that was trained before the result that it had."""
@@ -230,22 +249,25 @@ class Search:
         attributes: dict[str, Any] = {"duplicate_of": original.number}
         if original.state is TrialState.FAIL:
             attributes["failure"] = original.user_attrs["failure"]
-        self.journal.tell(number, original.values, attributes)
+        curve = trial_to_curve(original)
+        if curve:
+            curve = curve._replace(notes={})
+        self.journal.tell(number, original.values, attributes, curve)
 
     def _report(self) -> None:
         if not self.on_progress:
             return
         trials = list(self.journal.trials.values())[: self.plan.num_trials]
         rewards = [t.values[0] for t in trials if t.state is TrialState.COMPLETE]
-        num_failed = sum(t.state is TrialState.FAIL for t in trials)
-        num_left = self.plan.num_trials - len(rewards) - num_failed
+        num_finished = sum(t.state.is_finished() for t in trials)
         progress = Progress(
             total=self.plan.num_trials,
             done=len(rewards),
-            failed=num_failed,
-            running=len(trials) - len(rewards) - num_failed,
+            failed=sum(t.state is TrialState.FAIL for t in trials),
+            running=len(trials) - num_finished,
             best=max(rewards, default=None),
-            seconds_left=self._speed.seconds_for(num_left),
+            seconds_left=self._speed.seconds_for(self.plan.num_trials - num_finished),
+            pruned=sum(t.state is TrialState.PRUNED for t in trials),
         )
         self.on_progress(progress)
 

@@ -13,7 +13,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nasnet_det.search.child import Curve
 from nasnet_det.search.space import Choices, SearchSpace
+
+REWARDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of children that a sampler learns from."""
 
 
 def get_distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -41,6 +45,17 @@ def params_to_choices(space: SearchSpace, params: Mapping[str, Any]) -> Choices:
     return tuple(d.values.index(params[d.name]) for d in space.decisions)
 
 
+def trial_to_curve(trial: FrozenTrial) -> Curve | None:
+    """How a finished child went; None where that was not recorded, or it failed or is under way."""
+    if trial.state not in REWARDED_STATES or not trial.intermediate_values:
+        return None
+    return Curve(
+        tuple(value for _, value in sorted(trial.intermediate_values.items())),
+        trial.state is TrialState.COMPLETE,
+        trial.system_attrs,
+    )
+
+
 def get_rewarded_trials(study: Study, first: int, stop: int) -> list[tuple[FrozenTrial, float]]:
     """The trials from ``first`` to ``stop - 1`` that have a reward, with it, by number.
 
@@ -59,5 +74,5 @@ def get_rewarded_trials(study: Study, first: int, stop: int) -> list[tuple[Froze
     return [
         (t, t.value)
         for t in sorted(trials, key=lambda t: t.number)
-        if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.value is not None
+        if t.state in REWARDED_STATES and t.value is not None
     ]
