@@ -97,7 +97,9 @@ def make_raw(seed: int = 0, num_children: int = 60, **config: Any) -> dict[str, 
         if kind < 0.15:
             reason = rng.choice(["diverged: the loss is nan", "out of time: 9 s", "odd"])
             rows.append(["failed", decisions, None, *size, 3.21, reason, None])
-        elif kind < 0.3 and rows and rows[0][0] == "complete":
+        elif kind < 0.2:
+            rows.append(["pruned", decisions, 0.6, *size, 0.5, None, None])
+        elif kind < 0.35 and rows and rows[0][0] == "complete":
             rows.append([*rows[0][:5], None, None, 0])
         else:
             reward = rng.randrange(0, 500) / 1000
@@ -158,7 +160,7 @@ def test_compact_form_is_small_and_has_a_line_for_each_child(tmp_path: Path) -> 
     save_results([make_raw(seed, 200) for seed in range(4)], path)
     assert path.stat().st_size < 120_000
     lines = path.read_text().splitlines()
-    assert sum(line.lstrip().startswith(('["complete"', '["failed"', '["running"')) for line in lines) == 800  # fmt: skip
+    assert sum(line.lstrip().startswith(('["complete"', '["failed"', '["pruned"', '["running"')) for line in lines) == 800  # fmt: skip
     assert str(tmp_path) not in path.read_text()
 
 
@@ -167,7 +169,7 @@ def test_children_under_way_are_not_counted() -> None:
     assert len(study.children) == len(study.finished) + 1
     counts = summarize(study)["children"]
     assert (counts["asked"], counts["finished"], counts["under_way"]) == (61, 59, 1)
-    assert counts["with_reward"] + counts["failed"] == 59
+    assert counts["complete"] + counts["failed"] + counts["pruned"] == 59
 
 
 # ---- Numbers, computed again in other ways
@@ -183,7 +185,7 @@ def test_top_means_are_those_of_the_best_different_architectures(k: int) -> None
                 (
                     c.reward
                     for c in children[: place + 1]
-                    if c.reward is not None and c.duplicate_of is None
+                    if c.state == "complete" and c.duplicate_of is None
                 ),
                 reverse=True,
             )[:k]
@@ -259,7 +261,8 @@ def test_failures_are_counted_by_kind() -> None:
 def test_summary_names_the_best_child_and_its_cells() -> None:
     study = make_study(1)
     summary = summarize(study)
-    best = max(c.reward for c in study.children if c.reward is not None)
+    assert any(c.state == "pruned" and c.reward > study.best.reward for c in study.children)
+    best = max(c.reward for c in study.children if c.state == "complete")
     first = next(c for c in study.children if c.reward == best)
     assert summary["best"]["child"] == first.number
     genotype = Genotype.from_dict(summary["best_genotype"])
@@ -291,7 +294,7 @@ def test_seeds_of_a_sampler_are_averaged_as_far_as_all_go() -> None:
     compared = compare(groups)
     assert compared["num_children"] == 49
     random_best = compared["groups"]["random"]["at_equal_number"]["top_1"]["mean"]
-    assert random_best == max(c.reward for c in studies[2].finished[:49] if c.reward is not None)
+    assert random_best == max(c.reward for c in studies[2].finished[:49] if c.state == "complete")
 
 
 def test_other_settings_of_a_sampler_are_a_group_of_their_own() -> None:
@@ -479,7 +482,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, folders: list[Path]) -> dic
         ("{short} --out x", 1, "short.json: its results can't be read"),
         ("{keyless} --out x", 1, "keyless.json: its results lack 'config'"),
         ("{bad} --out x", 1, "bad.json: its results can't be read"),
-        ("{running} --out x", 1, "running.json: the study 'search' has no finished child with a reward yet .5 children, 0 of them failed"),
+        ("{running} --out x", 1, "running.json: the study 'search' has no child that was trained to the end yet .5 children, 0 of them failed"),
         ("{none} --out x", 1, "none.json holds no studies"),
         ("{good} {good} --out x", 1, "are the same search .controller, seed 0, equal configs.: give it once"),
         ("{good} --out {file}", 1, "file"),

@@ -11,7 +11,6 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from nasnet_det.files import write_whole_file
-from nasnet_det.genotype import nearest
 
 FORMATS = ("svg", "png", "pdf")
 PNG_DPI = 150
@@ -29,7 +28,7 @@ def check_format(path: str | os.PathLike[str]) -> str:
     if suffix not in FORMATS:
         raise ValueError(
             f"{os.fspath(path)}: wanted a name that ends with .svg, .png or .pdf, "
-            f"got {suffix or 'no ending'!r}, {nearest(suffix, FORMATS)}"
+            f"got {suffix or 'no ending'!r}"
         )
     return suffix
 

@@ -7,7 +7,7 @@ markers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -36,6 +36,7 @@ STYLES: tuple[dict[str, Any], ...] = (
 INK, GRID = "#222222", "#DDDDDD"
 MAX_VECTOR_DOTS = 2000  # more are drawn as pixels, also in an SVG
 NOISE_SIGMAS = 2.0
+DOTS = (("complete", "one child", "#888888"), ("pruned", "pruned", "none"))
 
 
 def _make_axes(
@@ -70,35 +71,33 @@ def _numbers(curve: Sequence[object]) -> range:
 def draw_rewards(studies: Sequence[Study]) -> Figure:
     """A panel for each study: every child's reward, the best so far, and the moving mean."""
     figure, panels = _make_axes(len(studies), num_columns=2, size=(4.2, 2.7))
-    has_failures = any(len(study.rewarded) < len(study.finished) for study in studies)
+    states = {child.state for study in studies for child in study.finished}
     for study, panel in zip(studies, panels, strict=True):
         children = study.finished
-        rewards, window = _percent([c.reward for c in children]), choose_window(study)
-        panel.plot(
-            _numbers(rewards), rewards, ".", color="#888888", markersize=4, label="one child",
-            rasterized=len(rewards) > MAX_VECTOR_DOTS,
-        )  # fmt: skip
+        window = choose_window(study)
+        for state, label, fill in DOTS:
+            places = [place for place, c in enumerate(children, 1) if c.state == state]
+            rewards = _percent([children[place - 1].reward for place in places])
+            panel.plot(
+                places, rewards, "o", color="#888888", markerfacecolor=fill, markersize=2.6,
+                markeredgewidth=0.7, label=label, rasterized=len(places) > MAX_VECTOR_DOTS,
+            )  # fmt: skip
         best = _percent(compute_top_means(children, 1))
         panel.step(
             _numbers(best), best, where="post", color="#D55E00", linestyle="--", label="best so far"
         )
         moving = _percent(compute_moving_mean(children, window))
         panel.plot(_numbers(moving), moving, color="#0072B2", linewidth=1.8, label="moving mean")
-        failed = [place for place, c in enumerate(children, 1) if c.reward is None]
+        failed = [place for place, c in enumerate(children, 1) if c.state == "failed"]
         (marks,) = panel.plot(
             failed, [0.02] * len(failed), "x", color=INK, markersize=5,
-            transform=panel.get_xaxis_transform(), label="without a reward",
+            transform=panel.get_xaxis_transform(), label="failed",
         )  # fmt: skip
         marks.set_in_layout(False)
         panel.set_title(f"{study.title} (mean of {window})", fontsize=10)
         panel.set_xlabel("children", fontsize=9)
         panel.set_ylabel("held-out accuracy (%)", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    shown = len(handles) if has_failures else len(handles) - 1
-    figure.legend(
-        handles[:shown], labels[:shown], loc="outside upper center", ncols=4, frameon=False,
-        fontsize=9,
-    )  # fmt: skip
+    _add_legend(figure, panels[0], without={"pruned", "failed"} - states)
     return figure
 
 
@@ -129,7 +128,7 @@ def draw_fronts(groups: Sequence[Group]) -> Figure:
     """Accuracy against multiply-adds, with the Pareto front of each group."""
     figure, (panel,) = _make_axes(1, num_columns=1, size=(6.0, 4.2))
     for group, style in zip(groups, _cycle(len(groups)), strict=True):
-        children = [c for study in group.studies for c in study.rewarded if c.macs is not None]
+        children = [c for study in group.studies for c in study.complete if c.macs is not None]
         front = find_pareto_front(children)
         panel.plot(
             *_measure(children), style["marker"], color=style["color"], markersize=3.5, alpha=0.45,
@@ -181,9 +180,10 @@ def _cycle(number: int) -> list[dict[str, Any]]:
     return [STYLES[i % len(STYLES)] for i in range(number)]
 
 
-def _add_legend(figure: Figure, panel: Axes) -> None:
-    handles, labels = panel.get_legend_handles_labels()
+def _add_legend(figure: Figure, panel: Axes, *, without: Collection[str] = ()) -> None:
+    pairs = zip(*panel.get_legend_handles_labels(), strict=True)
+    handles, labels = zip(*(pair for pair in pairs if pair[1] not in without), strict=True)
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(3, len(handles)), frameon=False,
+        handles, labels, loc="outside upper center", ncols=min(5, len(handles)), frameon=False,
         fontsize=9,
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Curves have one value for each finished child, None where there is none yet. Top-k means are over
 *different* architectures, as in the NASNet paper (arXiv 1707.07012, figure 6): a child that repeats
-an architecture counts as a child, but not a second time among the best.
+an architecture counts as a child, but not a second time among the best. Children that were pruned
+count as children, but are never among the best.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def compute_top_means(children: Sequence[Child], k: int) -> Curve:
     best: list[float] = []
     curve: Curve = []
     for child in children:
-        if child.reward is not None and child.duplicate_of is None:
+        if child.state == "complete" and child.duplicate_of is None:
             insort(best, child.reward)
             del best[:-k]
         curve.append(math.fsum(best) / k if len(best) == k else None)
@@ -46,7 +47,7 @@ def find_pareto_front(children: Iterable[Child]) -> list[Child]:
     multiply-adds, or fewer with at least the reward. By multiply-adds; of equals the first.
     """
     front: list[Child] = []
-    candidates = [c for c in children if c.reward is not None and c.macs is not None]
+    candidates = [c for c in children if c.state == "complete" and c.macs is not None]
     for child in sorted(candidates, key=lambda c: (c.macs, -(c.reward or 0), c.number)):
         if not front or child.reward > front[-1].reward:  # type: ignore[operator]
             front.append(child)
@@ -92,8 +93,8 @@ def count_operations(study: Study, window: int) -> dict[str, Any]:
 
 
 def count_failures(study: Study) -> list[dict[str, Any]]:
-    """Why children have no reward: the kinds with their numbers and an example, frequent first."""
-    reasons = [child.failure or child.state for child in study.finished if child.reward is None]
+    """Why children failed: the kinds with their numbers and an example, frequent first."""
+    reasons = [c.failure or "no reason" for c in study.finished if c.state == "failed"]
     kinds = Counter(reason.partition(":")[0] for reason in reasons)
     return [
         {
@@ -123,7 +124,7 @@ def summarize(study: Study) -> dict[str, Any]:
         "children": {
             "asked": study.num_trials,
             "finished": len(finished),
-            "with_reward": states["complete"],
+            "complete": states["complete"],
             "failed": states["failed"],
             "pruned": states["pruned"],
             "under_way": states["running"],

@@ -116,7 +116,8 @@ def make_search_page(
             svgs["rewards"],
             "The reward of every child, the best so far and the moving mean of each search.",
             "Every child in the order in which it was proposed. The moving mean says whether a "
-            "sampler learns; the best so far also grows by chance.",
+            "sampler learns; the best so far also grows by chance. A pruned child has the accuracy "
+            "at which its training was ended.",
         ),
         page.heading("Accuracy against multiply-adds"),
         page.picture(
@@ -162,7 +163,7 @@ def _list_studies(studies: Sequence[Mapping[str, Any]]) -> list[str]:
         "folder": lambda s: s["folder"],
         "asked": lambda s: s["children"]["asked"],
         "finished": lambda s: s["children"]["finished"],
-        "with reward": lambda s: s["children"]["with_reward"],
+        "complete": lambda s: s["children"]["complete"],
         "failed": lambda s: s["children"]["failed"],
         "pruned": lambda s: s["children"]["pruned"],
         "under way": lambda s: s["children"]["under_way"],
@@ -216,7 +217,7 @@ def _list_failures(studies: Sequence[Mapping[str, Any]]) -> list[str]:
         for failure in study["failures"]
     ]
     if not rows:
-        return [page.heading("Failures"), page.paragraph("Every finished child has a reward.")]
+        return [page.heading("Failures"), page.paragraph("No child failed.")]
     return [
         page.heading("Failures"),
         page.table(["search", "reason", "children", "for example"], rows),

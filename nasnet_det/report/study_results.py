@@ -51,7 +51,8 @@ class Child:
         number: of the child, from 0.
         state: of :data:`STATES`; the last are not finished.
         decisions: one digit of base 62 each.
-        reward: accuracy on held-out images, 0 to 1; None without one.
+        reward: accuracy on held-out images, 0 to 1; of a pruned child when it was ended; None
+            without one.
         params, macs: trainable parameters, and multiply-adds for one image.
         seconds: of its training; None where there was none.
         failure: why it has no reward.
@@ -115,14 +116,14 @@ class Study:
         return tuple(child for child in self.children if child.state != "running")
 
     @cached_property
-    def rewarded(self) -> tuple[Child, ...]:
-        """Children with a reward, by number."""
-        return tuple(child for child in self.children if child.reward is not None)
+    def complete(self) -> tuple[Child, ...]:
+        """Children that were trained to the end, by number; all have a reward."""
+        return tuple(child for child in self.children if child.state == "complete")
 
     @property
     def best(self) -> Child:
         """The child of the highest reward, the first of equal ones."""
-        return max(self.rewarded, key=lambda child: (child.reward, -child.number))
+        return max(self.complete, key=lambda child: (child.reward, -child.number))
 
     def decode(self, child: Child) -> Genotype:
         """The architecture of a child."""
@@ -215,17 +216,18 @@ def parse_study(data: Mapping[str, Any], source: str) -> Study:
         raise ResultsError(f"{source}: its results lack {error}") from None
     except (TypeError, ValueError, IndexError) as error:
         raise ResultsError(f"{source}: its results can't be read ({error})") from None
-    if not study.rewarded:
+    if not study.complete:
         num_failed = sum(child.state == "failed" for child in children)
         raise ResultsError(
-            f"{source}: the study {study.name!r} has no finished child with a reward yet "
+            f"{source}: the study {study.name!r} has no child that was trained to the end yet "
             f"({len(children)} children, {num_failed} of them failed)"
         )
     return study
 
 
 def _check_child(study: Study, child: Child) -> None:
-    if child.state not in STATES or (child.reward is not None) != (child.state == "complete"):
+    has_reward = child.state in ("complete", "pruned")
+    if child.state not in STATES or (child.reward is not None) != has_reward:
         raise ValueError(f"child {child.number}: {child.state!r} with reward {child.reward!r}")
     numbers = (child.reward, child.macs, child.params, child.seconds)
     if not all(isinstance(n, int | float | None) for n in numbers):

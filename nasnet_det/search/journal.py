@@ -161,6 +161,21 @@ class Journal:
         self.storage.engine.dispose()
 
 
+_OTHER_NAME = "give another SEARCH.STUDY.NAME"
+
+
+def compare(
+    recorded: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[str]:
+    """Where two configs differ, each as ``KEY <recorded> instead of <wanted>``."""
+    before = {**defaults, **recorded}
+    return [
+        f"{key} {before.get(key)!r} instead of {value!r}"
+        for key, value in wanted.items()
+        if before.get(key) != value
+    ]
+
+
 def read_study(storage: RDBStorage, name: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
     """What a search wrote, without touching it: ``version`` and ``config``, and its trials.
 
@@ -176,21 +191,6 @@ def read_study(storage: RDBStorage, name: str) -> tuple[dict[str, Any], list[Fro
     if recorded is None:
         raise StudyError(f"study {name!r} in {url} was not made by this search")
     return recorded, sorted(storage.get_all_trials(study_id), key=lambda trial: trial.number)
-
-
-_OTHER_NAME = "give another SEARCH.STUDY.NAME"
-
-
-def compare(
-    recorded: Mapping[str, Any], wanted: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> list[str]:
-    """Where two configs differ, each as ``KEY <recorded> instead of <wanted>``."""
-    before = {**defaults, **recorded}
-    return [
-        f"{key} {before.get(key)!r} instead of {value!r}"
-        for key, value in wanted.items()
-        if before.get(key) != value
-    ]
 
 
 def silence_optuna() -> None:

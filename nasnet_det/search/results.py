@@ -23,7 +23,7 @@ from nasnet_det.search.trials import params_to_choices
 COLUMNS = (
     "state",  # complete, failed, pruned or running
     "decisions",
-    "reward",  # accuracy of held-out images, 0 to 1; null without one
+    "reward",  # accuracy of held-out images, 0 to 1, of a pruned child when it was ended; or null
     "params",
     "macs",
     "seconds",
@@ -94,7 +94,7 @@ def _make_row(trial: FrozenTrial, space: SearchSpace) -> list[Any]:
     return [
         _STATES.get(trial.state, "running"),
         "".join(DIGITS[choice] for choice in choices),
-        trial.values[0] if trial.state is TrialState.COMPLETE else None,
+        trial.values[0] if trial.values else None,
         attributes.get("params"),
         attributes.get("macs"),
         None if seconds is None else round(seconds, 2),
