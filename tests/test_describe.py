@@ -148,6 +148,18 @@ def test_command_knows_the_published_cells_and_needs_no_name(
     assert capsys.readouterr().out.startswith("genotype nasnet_a\n")
 
 
+def test_command_draws_the_cells_beside_the_description(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, word in (("pnasnet_5_large", "sep conv"), ("amoebanet_a", "avg pool")):
+        path = tmp_path / f"{name}.svg"
+        assert tool.main([name, "--draw", str(path), *TINY_WORDS, "input_size", "40"]) == 0
+        text = path.read_text()
+        assert word in text
+        assert f"Cells of {name.removesuffix('_large')}" in text
+    assert "genotype amoebanet_a" in capsys.readouterr().out
+
+
 def test_command_types_values_by_the_fields_of_the_spec(tool: ModuleType) -> None:
     words = ["channels", "12", "stem", "cifar", "dropout", "0.5", "norm_eps", "1e-5", "skip_reduction_input", "True", "extra_reduction_cells", "0"]  # fmt: skip
     assert tool.parse_words(words) == (
@@ -181,6 +193,18 @@ def test_command_types_values_by_the_fields_of_the_spec(tool: ModuleType) -> Non
         ("--input-size 32 input_size 64", "--input-size and the field input_size differ"),
         ("--num-classes 0", "wanted at least 1 class, got num_classes=0"),
         ("--channels 8", "unrecognized arguments: --channels"),
+        (
+            "--draw cells.jpg channels 8",
+            "cells.jpg: wanted a name that ends with .svg, .png or .pdf, got 'jpg'",
+        ),
+        (
+            "--draw cells channels 8",
+            "cells: wanted a name that ends with .svg, .png or .pdf, got 'no ending'",
+        ),
+        (
+            "--draw nowhere/cells.svg channels 8",
+            "nowhere/cells.svg can't be written (No such file or directory)",
+        ),
         ("missing.json", "no genotype 'missing.json': it is neither a file nor a published cell"),
         ("tests/conftest.py", "file 'tests/conftest.py' is not a valid genotype: it is not JSON"),
     ],

@@ -4,6 +4,7 @@
     python tools/describe.py nasnet_a_large --input-size 331
     python tools/describe.py nasnet_a_4@1056 num_cells_per_stage 2
     python tools/describe.py my_genotype.json --num-classes 10 stem cifar input_size 32
+    python tools/describe.py my_genotype.json --draw cells.svg         # or .png, .pdf
     python tools/describe.py --list
 
 KEY VALUE pairs are fields of ``nasnet_det.NetworkSpec``.
@@ -18,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nasnet_det import GENOTYPES, NetworkSpec, describe, list_models, load_genotype
+from nasnet_det import GENOTYPES, Genotype, NetworkSpec, describe, list_models, load_genotype
 from nasnet_det.genotype import nearest
+from nasnet_det.network import resolve_variant
 
 FIELD_TYPES = {field.name: str(field.type) for field in dataclasses.fields(NetworkSpec)}
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
@@ -67,6 +69,20 @@ def is_genotype(name: str) -> bool:
     return name in GENOTYPES or name.endswith(".json") or Path(name).is_file()
 
 
+def draw(network: str | Genotype, path: str) -> None:
+    """Draw the cells of a network into a file.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from nasnet_det.report.draw_cell import save_drawing
+    except ImportError as error:
+        raise ImportError(f"--draw: {error} (pip install 'nasnet-det[report]')") from error
+    genotype = network if isinstance(network, Genotype) else resolve_variant(network)[1]
+    save_drawing(genotype, path)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports a mistake in one sentence."""
 
@@ -87,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--input-size", type=int, metavar="N", help="pixels; the network's own")
     parser.add_argument("--num-classes", type=int, metavar="K", default=1000)
+    parser.add_argument("--draw", metavar="FILE", help="draw the cells too: .svg, .png or .pdf")
     parser.add_argument("--list", action="store_true", help="print the names of the networks")
     options = parser.parse_intermixed_args(arguments)
     try:
@@ -98,8 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.input_size not in (None, overrides["input_size"]):
             raise ValueError("--input-size and the field input_size differ")
         network = load_genotype(name) if is_genotype(name) else name
-        print(describe(network, num_classes=options.num_classes, **overrides))
-    except (ValueError, OSError) as error:
+        text = describe(network, num_classes=options.num_classes, **overrides)
+        if options.draw:
+            draw(network, options.draw)
+        print(text)
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     return 0
 

@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -213,6 +213,23 @@ def compare(
         for key, value in wanted.items()
         if before.get(key) != value
     ]
+
+
+def read_study(storage: RDBStorage, name: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """What a search wrote, without touching it: ``version`` and ``config``, and its trials.
+
+    Raises:
+        StudyError: there is no study of this name, or it was not made by a search.
+    """
+    url = _hide_password(storage.url)
+    try:
+        study_id = storage.get_study_id_from_name(name)
+    except KeyError:
+        raise StudyError(f"there is no study {name!r} in {url}") from None
+    recorded = storage.get_study_user_attrs(study_id).get(_ATTRIBUTE)
+    if recorded is None:
+        raise StudyError(f"study {name!r} in {url} was not made by this search")
+    return recorded, sorted(storage.get_all_trials(study_id), key=lambda trial: trial.number)
 
 
 def silence_optuna() -> None:

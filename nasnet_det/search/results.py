@@ -1,0 +1,103 @@
+"""A search's results as plain values, which reports read without Optuna or the storage.
+
+They are what the journal says of every child, and the config that decided it; no images and no
+weights. ``nasnet_det/report/study_results.py`` writes them into a file and reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from nasnet_det.genotype import load_genotype
+from nasnet_det.search.assemble import get_identity
+from nasnet_det.search.config import get_search_config
+from nasnet_det.search.journal import StudyError, open_storage, read_study
+from nasnet_det.search.space import SearchSpace
+from nasnet_det.search.trials import params_to_choices
+
+COLUMNS = (
+    "state",  # complete, failed, pruned or running
+    "decisions",
+    "reward",  # accuracy of held-out images, 0 to 1, of a pruned child when it was ended; or null
+    "params",
+    "macs",
+    "seconds",
+    "failure",  # why it has no reward
+    "duplicate_of",  # number of the child whose result this one has, being the same architecture
+)
+DIGITS = string.digits + string.ascii_letters
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+    TrialState.PRUNED: "pruned",
+}
+
+
+def collect_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The results in the ``OUTPUT_DIR`` of a search, which may still be running.
+
+    Raises:
+        StudyError: there is no study.
+        ConfigError: its config can't be read.
+    """
+    folder = Path(folder)
+    config_file = folder / "config.yaml"
+    if not config_file.is_file():
+        raise StudyError(
+            f"{folder} holds no search: wanted config.yaml and study.db in it, the OUTPUT_DIR of "
+            "tools/search.py"
+        )
+    cfg = get_search_config(str(config_file))
+    database = folder / "study.db"
+    if not cfg.SEARCH.STUDY.STORAGE and not database.is_file():
+        raise StudyError(f"{folder} holds no search: it has a config.yaml, but no study.db")
+    storage = open_storage(cfg.SEARCH.STUDY.STORAGE or f"sqlite:///{database}")
+    try:
+        recorded, trials = read_study(storage, cfg.SEARCH.STUDY.NAME)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+    config = {**get_identity(get_search_config()), **recorded["config"]}
+    space = SearchSpace(
+        config["SEARCH.SPACE.NUM_BLOCKS"],
+        tuple(config["SEARCH.SPACE.OPERATIONS"]),
+        tuple(config["SEARCH.SPACE.COMBINERS"]),
+    )
+    return {
+        "name": cfg.SEARCH.STUDY.NAME,
+        "folder": folder.resolve().name,
+        "num_trials": cfg.SEARCH.NUM_TRIALS,
+        "config": config,
+        "versions": {**_read_versions(folder), "nasnet_det": recorded["version"]},
+        "columns": list(COLUMNS),
+        "children": [_make_row(trial, space) for trial in trials],
+    }
+
+
+def _read_versions(folder: Path) -> dict[str, str]:
+    """The versions in ``genotype.json``, which a search writes with its first reward."""
+    path = folder / "genotype.json"
+    return load_genotype(path).provenance.get("versions", {}) if path.is_file() else {}
+
+
+def _make_row(trial: FrozenTrial, space: SearchSpace) -> list[Any]:
+    choices = params_to_choices(space, trial.params)
+    if max(choices) >= len(DIGITS):
+        raise StudyError(f"wanted decisions among at most {len(DIGITS)} choices, got more")
+    attributes = trial.user_attrs
+    seconds = attributes.get("seconds")
+    return [
+        _STATES.get(trial.state, "running"),
+        "".join(DIGITS[choice] for choice in choices),
+        trial.values[0] if trial.values else None,
+        attributes.get("params"),
+        attributes.get("macs"),
+        None if seconds is None else round(seconds, 2),
+        attributes.get("failure"),
+        attributes.get("duplicate_of"),
+    ]
