@@ -7,6 +7,7 @@ classifier).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import numbers
@@ -313,8 +314,9 @@ def _unchanged_running_statistics(module: nn.Module) -> Iterator[None]:
     """Recompute a forward pass without counting its batch twice in batch normalizations."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     saved = [(m.momentum, m.num_batches_tracked) for m in norms]
-    for m in norms:
-        m.momentum, m.num_batches_tracked = 0.0, None
+    for m in norms:  # SyncBatchNorm insists on a counter
+        m.momentum = 0.0
+        m.num_batches_tracked = copy.deepcopy(m.num_batches_tracked)
     try:
         yield
     finally:

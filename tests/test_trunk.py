@@ -125,7 +125,8 @@ def _train_step(checkpointing: bool, drop_path_prob: float, norm: str) -> dict[s
 
 
 @pytest.mark.parametrize(
-    ("drop_path_prob", "norm"), [(0.0, "BN"), (0.5, "BN"), (0.0, "GN"), (0.5, "FrozenBN")]
+    ("drop_path_prob", "norm"),
+    [(0.0, "BN"), (0.5, "BN"), (0.5, "SyncBN"), (0.0, "GN"), (0.5, "FrozenBN")],
 )
 def test_checkpointing_changes_nothing(drop_path_prob: float, norm: str) -> None:
     """Same losses, gradients, running statistics and batch counts, and the same random stream."""
@@ -135,7 +136,7 @@ def test_checkpointing_changes_nothing(drop_path_prob: float, norm: str) -> None
     for name, tensor in plain.items():
         torch.testing.assert_close(recomputed[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
     counts = {t.item() for name, t in recomputed.items() if name.endswith("num_batches_tracked")}
-    assert counts == ({2} if norm == "BN" else set())
+    assert counts == ({2} if norm in ("BN", "SyncBN") else set())
 
 
 def test_drop_path_under_checkpointing_does_something() -> None:
