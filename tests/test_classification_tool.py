@@ -138,6 +138,9 @@ def test_mistakes_are_one_sentence(
 
     flags = [word for word in arguments if word.startswith("--")]
     opts = [word for word in arguments if not word.startswith("--")]
+    logger = train_classifier.logger
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
     assert train_classifier.main([*flags, *quick(tmp_path, "out"), *opts]) == 1
     error = capsys.readouterr().err
     assert error.startswith("train_classifier.py: ")

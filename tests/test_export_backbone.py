@@ -103,7 +103,8 @@ def test_detector_computes_the_classifiers_features(
         expected = classifier.eval().trunk(((image - mean) / std)[None])
     assert set(got) == set(expected)
     for name in got:
-        torch.testing.assert_close(got[name], expected[name])
+        # The detector computes in channels-last order, which rounds otherwise.
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
