@@ -19,6 +19,7 @@ import torch
 from optuna.pruners import MedianPruner, NopPruner
 
 from nasnet_det.complexity import count_multiply_adds, count_parameters
+from nasnet_det.image_files import DataError
 from nasnet_det.network import NASNet
 from nasnet_det.search import child as child_module
 from nasnet_det.search.child import (
@@ -32,7 +33,6 @@ from nasnet_det.search.child import (
     train_child,
 )
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
-from nasnet_det.search.image_files import DataError
 from nasnet_det.search.pruning import Comparison
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.search.space import Choices, SearchSpace

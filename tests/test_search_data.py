@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
+from nasnet_det.image_files import DataError, load_images
 from nasnet_det.search.data import ChildData, DataSource, crop_and_flip, load_child_data, resize
-from nasnet_det.search.image_files import DataError, load_images
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)

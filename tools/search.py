@@ -38,10 +38,10 @@ from optuna.exceptions import StorageInternalError
 from yacs.config import CfgNode
 
 from nasnet_det.files import write_whole_file
+from nasnet_det.folder import lock_folder
 from nasnet_det.search.best import find_best, find_best_trials, make_genotype
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import load_child_data
-from nasnet_det.search.folder import lock_folder
 from nasnet_det.search.journal import silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.retraining import open_retraining

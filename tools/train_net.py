@@ -32,6 +32,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table, setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
+from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import (
     DatasetError,
@@ -120,6 +121,7 @@ def prepare(options: argparse.Namespace) -> CfgNode:
     if options.config_file and not os.path.isfile(options.config_file):
         options.config_file = detection.get_config_file(options.config_file)
     check_names(cfg)
+    check_backbone(cfg)
     register_config_datasets(cfg)
     if options.machine_rank == 0:  # the others may see the folder after this one has started
         check_output_dir(cfg, resume=options.resume, eval_only=options.eval_only)

@@ -1,4 +1,4 @@
-"""Reading the training images of a data set from the forms that people have them in."""
+"""Reading the images of a small data set from the forms that people have them in."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def load_images(path: str, image_size: int) -> ImageSet:
     """
     place = Path(path)
     if path and place.is_file():
-        return _load_npz(place)
+        return load_npz(place)
     if path and (place / CIFAR10.base_folder).is_dir():
-        return _load_cifar10(place)
+        return load_cifar10(place)
     if path and place.is_dir():
         return _load_folder(place, image_size)
     raise DataError(
@@ -50,9 +50,14 @@ def load_images(path: str, image_size: int) -> ImageSet:
     )
 
 
-def _load_cifar10(place: Path) -> ImageSet:
+def load_cifar10(place: Path, split: str = "train") -> ImageSet:
+    """The ``train`` or ``test`` images of the folder that torchvision's CIFAR10 wants.
+
+    Raises:
+        DataError: the files are damaged or not complete.
+    """
     try:
-        data = CIFAR10(str(place), train=True)  # compares checksums before it reads
+        data = CIFAR10(str(place), train=split == "train")  # compares checksums before it reads
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"{place / CIFAR10.base_folder} is damaged or not complete: {error}"
@@ -60,15 +65,20 @@ def _load_cifar10(place: Path) -> ImageSet:
     return _to_image_set(data.data, np.asarray(data.targets), str(place))
 
 
-def _load_npz(place: Path) -> ImageSet:
+def load_npz(place: Path, split: str = "train") -> ImageSet:
+    """The ``train`` or ``test`` images of an ``.npz`` file as Keras has them.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    images, labels = f"x_{split}", f"y_{split}"
     try:
         with np.load(place, allow_pickle=False) as arrays:
-            missing = [name for name in ("x_train", "y_train") if name not in arrays]
-            if missing:
+            if images not in arrays or labels not in arrays:
                 raise DataError(
-                    f"{place}: wanted arrays x_train and y_train, got {', '.join(arrays.files)}"
+                    f"{place}: wanted arrays {images} and {labels}, got {', '.join(arrays.files)}"
                 )
-            return _to_image_set(arrays["x_train"], arrays["y_train"], str(place))
+            return _to_image_set(arrays[images], arrays[labels], str(place))
     except DataError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""A search's folder belongs to one search at a time."""
+"""A run's folder belongs to one run at a time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from nasnet_det.files import FileError
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep other searches out of it; a kill lets go of it too.
+def lock_folder(folder: Path, *, run: str = "search") -> Iterator[None]:
+    """Make the folder, and keep other runs out of it; a kill lets go of it too.
+
+    Args:
+        folder: where the run writes.
+        run: what it is called.
 
     Raises:
-        FileError: another search is running there, or the folder can't be made.
+        FileError: another one is running there, or the folder can't be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "search.lock", "w")  # noqa: SIM115
+        file = open(folder / f"{run}.lock", "w")  # noqa: SIM115
     except OSError as error:
         raise FileError(f"OUTPUT_DIR {folder} can't be written to ({error.strerror})") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise FileError(f"OUTPUT_DIR {folder}: another search is running there") from None
+            raise FileError(f"OUTPUT_DIR {folder}: another {run} is running there") from None
         yield

@@ -1,0 +1,96 @@
+"""A trained backbone in one file: what the classification writes and the detector reads.
+
+It is a safetensors file with the weights of the trunk, and with a card in its metadata: genotype,
+network, preprocessing and accuracy, from which the detector sees that it runs the same network on
+the same kind of input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.genotype import Genotype
+from nasnet_det.network import NetworkSpec
+
+_KEY = "nasnet_det"
+
+
+@dataclass(frozen=True)
+class BackboneCard:
+    """What is known about the weights of a backbone.
+
+    Attributes:
+        genotype: its cells.
+        spec: its size.
+        pixel_mean, pixel_std: of the input, in the scale of bytes and in the order of ``format``.
+        format: ``RGB``.
+        score: ``top1`` and ``top5`` on the test images, 0 to 1, after ``iteration`` steps.
+        classes: names of what it was trained to tell apart.
+        config: what trained it, key by key.
+        version: of this package.
+    """
+
+    genotype: Genotype
+    spec: NetworkSpec
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    format: str
+    score: dict[str, float]
+    classes: tuple[str, ...]
+    config: dict[str, Any]
+    version: str
+
+
+def save_backbone(
+    path: str | os.PathLike[str], weights: Mapping[str, torch.Tensor], card: BackboneCard
+) -> None:
+    """Write a backbone's file in one step.
+
+    Raises:
+        FileError: the disk is full or can't be written to.
+    """
+    from safetensors.torch import save
+
+    text = json.dumps({**asdict(card), "genotype": card.genotype.to_dict()})
+    content = save({k: v.contiguous() for k, v in weights.items()}, {"format": "pt", _KEY: text})
+    write_whole_file(path, lambda file: file.write(content))
+
+
+def read_card(path: str | os.PathLike[str]) -> BackboneCard | None:
+    """The card of a file; None if it is no file of :func:`save_backbone`.
+
+    Raises:
+        FileError: it has a card that can't be understood.
+    """
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), "pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+    except (OSError, SafetensorError):
+        return None  # who reads the weights says so
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+        return BackboneCard(
+            **{
+                **data,
+                "genotype": Genotype.from_dict(data["genotype"], source=str(path)),
+                "spec": NetworkSpec(**data["spec"]).validate(),
+                **{key: tuple(data[key]) for key in ("pixel_mean", "pixel_std", "classes")},
+            }
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: its card can't be understood ({reason:.200})") from None

@@ -1,0 +1,1 @@
+"""Image classification: a genotype becomes a trained classifier, the detector's backbone."""

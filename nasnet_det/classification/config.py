@@ -1,0 +1,269 @@
+"""Config keys of the classification.
+
+The defaults are TF-slim's for its final CIFAR-10 network (nasnet.py ``cifar_config``), which are
+the paper's (arXiv 1707.07012) where that gives a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from nasnet_det.config import ConfigError, merge_config
+from nasnet_det.genotype import load_genotype, nearest
+from nasnet_det.network import NASNet, override_spec, resolve_variant
+
+OPTIMIZERS = ("SGD", "AdamW", "RMSpropTF")
+SCHEDULES = ("cosine", "exponential")
+PRECISIONS = ("float32", "bfloat16", "float16")
+CROPS = ("none", "pad", "upsample", "inception")
+
+# May change between a start and its resume: the weights mean the same.
+FREE_KEYS = (
+    *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING"),
+    *("DATA.PATH", "DATA.NUM_WORKERS", "TEST.BATCH_SIZE", "TEST.EVAL_PERIOD"),
+    *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.LOG_PERIOD"),
+)
+
+
+def add_classification_config(cfg: CfgNode) -> None:
+    """Add the keys of the classification, with their defaults."""
+    # Gets config.yaml, run.json, log.txt, metrics.json, tensorboard/, checkpoint.pth (the last
+    # one), model_best.pth, model_final.pth and results.json.
+    cfg.OUTPUT_DIR = "output/classification"
+    # 0 or more. One seed, one result on one kind of CPU.
+    cfg.SEED = 0
+    _add_model_config(cfg)
+    _add_data_config(cfg)
+    _add_solver_config(cfg)
+
+    # Moving average of weights and statistics, which is what is evaluated; 0: none. Early on the
+    # decay is less, (1 + n) / (10 + n) after n steps, as in TensorFlow.
+    cfg.EMA = CfgNode({"DECAY": 0.0})
+    # The auxiliary head's share of the loss; 0: no such head.
+    cfg.AUX = CfgNode({"WEIGHT": 0.4})
+
+    test = cfg.TEST = CfgNode()
+    test.BATCH_SIZE = 500
+    # Epochs between evaluations; there is one at the end too. 0: only that one.
+    test.EVAL_PERIOD = 1
+    # The shorter side of an image is made IMAGE_SIZE / CROP_FRACTION, and its centre is taken.
+    test.CROP_FRACTION = 1.0
+
+
+def _add_model_config(cfg: CfgNode) -> None:
+    cfg.MODEL = CfgNode()
+    # auto (a GPU where there is one), cpu, cuda or cuda:<i>.
+    cfg.MODEL.DEVICE = "auto"
+    # What --eval-only evaluates: model_best.pth, model_final.pth or checkpoint.pth.
+    cfg.MODEL.WEIGHTS = ""
+    # The first keys mean what they mean for the detector.
+    node = cfg.MODEL.NASNET = CfgNode()
+    # A name from nasnet_det.list_models(), or <genotype>_<N>@<P> such as "nasnet_a_4@1056".
+    node.VARIANT = "nasnet_a_cifar_6_768"
+    # A published genotype or a genotype's JSON file in place of the variant's own cells.
+    node.GENOTYPE = ""
+    # Fields of nasnet_det.NetworkSpec; 0 or "" keeps the variant's own value.
+    node.NUM_CELLS_PER_STAGE = 0
+    node.CHANNELS = 0
+    node.STEM = ""
+    node.STEM_MULTIPLIER = 0
+    # BN, SyncBN or GN in every cell.
+    node.NORM = "BN"
+    # How much of the running statistics each step replaces: 1 - TensorFlow's decay.
+    node.NORM_MOMENTUM = 0.1
+    # ScheduledDropPath's final probability; it ramps up until the end of the training.
+    node.DROP_PATH_PROB = 0.4
+    node.DROP_PATH_SCHEDULE = "time_and_depth"
+    # Before the last linear layer.
+    node.DROPOUT = 0.0
+    # Recompute every cell in the backward pass: slower, with far less memory.
+    node.ACTIVATION_CHECKPOINTING = False
+    # Channels-last order in memory: faster on CPUs and in half precision on GPUs.
+    node.CHANNELS_LAST = True
+
+
+def _add_data_config(cfg: CfgNode) -> None:
+    data = cfg.DATA = CfgNode()
+    # A folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train, x_test,
+    # y_test), or a folder with train/ and val/, each with one sub-folder of images for each class.
+    data.PATH = ""
+    # Height and width of what the network sees.
+    data.IMAGE_SIZE = 32
+    # The first so many of the shuffled training images; 0: all.
+    data.NUM_TRAIN = 0
+    # RGB in the scale of bytes, as the detector's MODEL.PIXEL_MEAN. These are CIFAR-10's own.
+    data.PIXEL_MEAN = [125.3, 123.0, 113.9]
+    data.PIXEL_STD = [63.0, 62.1, 66.7]
+    # Processes that decode and augment; 0: the main one does. The result is the same.
+    data.NUM_WORKERS = 2
+
+    augment = cfg.AUGMENT = CfgNode()
+    # pad: black borders, then a random crop; upsample: larger by the borders, then a random crop;
+    # inception: a random part of any shape, resized; none: the centre, as for evaluation.
+    augment.CROP = "pad"
+    # Pixels on each side for pad and upsample.
+    augment.BORDER = 4
+    # Smallest part of the area for inception; its width is 3/4 to 4/3 of its height.
+    augment.MIN_AREA = 0.08
+    # Mirror half of the images.
+    augment.FLIP = True
+    # Side of the square that is cut out of each image (arXiv 1708.04552); 0: none.
+    augment.CUTOUT = 0
+    # Change brightness, contrast, saturation and hue at random.
+    augment.COLOR = False
+    # Operations of RandAugment (arXiv 1909.13719) for each image, and their strength of 30.
+    augment.RAND_AUGMENT = CfgNode({"NUM_OPS": 0, "MAGNITUDE": 9})
+
+
+def _add_solver_config(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER = CfgNode()
+    # SGD, AdamW, or RMSpropTF: RMSProp as TensorFlow computes it.
+    solver.OPTIMIZER = "SGD"
+    solver.EPOCHS = 600
+    # Images in each step, and in how many parts they are computed to save memory. What is left of
+    # an epoch is left out.
+    solver.BATCH_SIZE = 32
+    solver.NUM_PARTS = 1
+    # LR is for REFERENCE_BATCH_SIZE images a step and is scaled with BATCH_SIZE; 0: it is not.
+    solver.LR = 0.025
+    solver.REFERENCE_BATCH_SIZE = 0
+    # cosine: half a period over the training; exponential: times DECAY_RATE each DECAY_EPOCHS.
+    solver.SCHEDULE = "cosine"
+    solver.DECAY_RATE = 0.97
+    solver.DECAY_EPOCHS = 2.4
+    # The rate rises along a line at first.
+    solver.WARMUP_EPOCHS = 0.0
+    # Of SGD and RMSpropTF.
+    solver.MOMENTUM = 0.9
+    # RMSpropTF: weight of the past, and what is added inside the root.
+    solver.RMSPROP = CfgNode({"DECAY": 0.9, "EPSILON": 1.0})
+    # L2 (AdamW: decoupled) on convolutions and linear layers; biases and normalizations have none.
+    solver.WEIGHT_DECAY = 5e-4
+    # Largest norm of the gradient; 0: no limit.
+    solver.CLIP_NORM = 5.0
+    solver.LABEL_SMOOTHING = 0.0
+    # float32, bfloat16 or float16 (autocast; float16 with loss scaling, on GPUs only).
+    solver.PRECISION = "float32"
+    # Iterations between checkpoints beside those at the end of each epoch; 0: none.
+    solver.CHECKPOINT_PERIOD = 0
+    # Iterations between lines of the log and of metrics.json.
+    solver.LOG_PERIOD = 100
+
+
+def get_classification_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
+    """Defaults, then a config file, then overrides, checked.
+
+    Args:
+        config_file: a path, or the name of a config that comes with this package. Empty: the
+            defaults.
+        opts: ``KEY VALUE`` pairs.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or a value can't be meant.
+    """
+    cfg = CfgNode()
+    add_classification_config(cfg)
+    merge_config(cfg, config_file, opts)
+    check_config(cfg)
+    return cfg
+
+
+def check_config(cfg: CfgNode) -> None:
+    """See that every value is possible by itself.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    values = dict(flatten(cfg))
+    for key, names in (
+        ("SOLVER.OPTIMIZER", OPTIMIZERS),
+        ("SOLVER.SCHEDULE", SCHEDULES),
+        ("SOLVER.PRECISION", PRECISIONS),
+        ("AUGMENT.CROP", CROPS),
+    ):
+        if values[key] not in names:
+            raise ConfigError(f"{key}: unknown name {values[key]!r}, {nearest(values[key], names)}")
+    at_least_one = (
+        *("SOLVER.EPOCHS", "SOLVER.BATCH_SIZE", "SOLVER.NUM_PARTS", "SOLVER.LOG_PERIOD"),
+        *("TEST.BATCH_SIZE", "DATA.IMAGE_SIZE"),
+    )
+    for key in at_least_one:
+        if values[key] < 1:
+            raise ConfigError(f"{key}: wanted at least 1, got {values[key]}")
+    for key, value in values.items():
+        if key.startswith(("SOLVER.", "DATA.", "AUGMENT.", "AUX.", "TEST.", "SEED")) and (
+            isinstance(value, int | float) and not value >= 0
+        ):
+            raise ConfigError(f"{key}: wanted at least 0, got {value}")
+    for key, low, high in (
+        ("EMA.DECAY", 0.0, 1.0),
+        ("SOLVER.LABEL_SMOOTHING", 0.0, 1.0),
+        ("SOLVER.MOMENTUM", 0.0, 1.0),
+        ("SOLVER.RMSPROP.DECAY", 0.0, 1.0),
+    ):
+        if not low <= values[key] < high:
+            raise ConfigError(f"{key}: wanted a number in [{low:g}, {high:g}), got {values[key]}")
+    for key in ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE"):
+        if not 0 < values[key] <= 1:
+            raise ConfigError(f"{key}: wanted a number in (0, 1], got {values[key]}")
+    if not values["SOLVER.DECAY_EPOCHS"] > 0:
+        raise ConfigError(f"SOLVER.DECAY_EPOCHS: wanted more than 0, got {cfg.SOLVER.DECAY_EPOCHS}")
+    if cfg.SOLVER.NUM_PARTS > cfg.SOLVER.BATCH_SIZE:
+        raise ConfigError(
+            f"SOLVER.NUM_PARTS: wanted at most SOLVER.BATCH_SIZE, {cfg.SOLVER.BATCH_SIZE}, got "
+            f"{cfg.SOLVER.NUM_PARTS}"
+        )
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        numbers = cfg.DATA[key]
+        if len(numbers) != 3 or not all(isinstance(n, int | float) for n in numbers):
+            raise ConfigError(f"DATA.{key}: wanted 3 numbers, got {numbers}")
+    if not min(cfg.DATA.PIXEL_STD) > 0:
+        raise ConfigError(f"DATA.PIXEL_STD: wanted more than 0, got {cfg.DATA.PIXEL_STD}")
+
+
+def flatten(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys of a config with their values."""
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
+    """The classifier of a config, with torch's own random numbers.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    node = cfg.MODEL.NASNET
+    overrides = {
+        key.lower(): node[key]
+        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
+        if node[key]
+    }
+    try:
+        genotype = load_genotype(node.GENOTYPE) if node.GENOTYPE else None
+        spec, cells = resolve_variant(node.VARIANT, genotype)
+        spec = override_spec(
+            spec,
+            input_size=cfg.DATA.IMAGE_SIZE,
+            drop_path_prob=node.DROP_PATH_PROB,
+            dropout=node.DROPOUT,
+            **overrides,
+        )
+        return NASNet(
+            spec,
+            cells,
+            num_classes=num_classes,
+            aux_head=cfg.AUX.WEIGHT > 0,
+            norm=node.NORM,
+            norm_momentum=node.NORM_MOMENTUM,
+            activation_checkpointing=node.ACTIVATION_CHECKPOINTING,
+            drop_path_schedule=node.DROP_PATH_SCHEDULE,
+        )
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NASNET: {error}") from None

@@ -1,0 +1,175 @@
+"""A run's folder: whose it is, how it began, and its metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch.utils.tensorboard import SummaryWriter
+from yacs.config import CfgNode
+
+import nasnet_det
+from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointError
+from nasnet_det.classification.config import FREE_KEYS, flatten
+from nasnet_det.config import ConfigError
+from nasnet_det.files import FileError, write_whole_file
+
+logger = logging.getLogger(__name__)
+
+
+class OutputDirError(ValueError):
+    """An OUTPUT_DIR that holds another run."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``MODEL.DEVICE`` means.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_gpu else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type == "cpu" or (
+            device.type == "cuda" and has_gpu and (device.index or 0) < torch.cuda.device_count()
+        ):
+            return device
+    except RuntimeError:
+        pass
+    have = f"{torch.cuda.device_count()} CUDA devices" if has_gpu else "no CUDA device"
+    raise ConfigError(
+        f"MODEL.DEVICE: wanted auto, cpu, cuda or cuda:<i>, got {name!r}; this machine has {have}"
+    )
+
+
+def check_output_dir(folder: Path, *, resume: bool) -> None:
+    """Keep a run from overwriting another one.
+
+    Raises:
+        OutputDirError: it would.
+    """
+    names = [name for name in (LAST, BEST, FINAL, "metrics.json") if (folder / name).is_file()]
+    if names and not resume:
+        raise OutputDirError(
+            f"OUTPUT_DIR {folder} holds another run ({names[0]}); give --resume to go on with it, "
+            "or another OUTPUT_DIR"
+        )
+
+
+def get_identity(cfg: CfgNode) -> dict[str, Any]:
+    """The keys that decide what comes of a training, as plain values."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in flatten(cfg)
+        if key not in FREE_KEYS
+    }
+
+
+def check_same_run(
+    state: Mapping[str, Any], cfg: CfgNode, classes: Sequence[str], num_images: int, path: Path
+) -> None:
+    """See that a checkpoint is one of this config and this data set.
+
+    Raises:
+        CheckpointError: it is not; the differences are named.
+    """
+    saved, now = state["config"], get_identity(cfg)
+    differing = [
+        f"{key} was {saved[key]!r}, is {value!r}"
+        for key, value in now.items()
+        if key in saved and saved[key] != value  # a newer version may have more keys
+    ]
+    if list(classes) != list(state["classes"]):
+        differing.append(f"there were {len(state['classes'])} classes, are {len(classes)} (others)")
+    if num_images != state.get("num_images", num_images):
+        differing.append(f"there were {state['num_images']} training images, are {num_images}")
+    if differing:
+        raise CheckpointError(
+            f"{path} is of another training: {'; '.join(differing[:5])}"
+            f"{' and more' if len(differing) > 5 else ''}; give its config or another OUTPUT_DIR"
+        )
+
+
+def write_run_info(cfg: CfgNode, command: Sequence[str], device: torch.device) -> None:
+    """Write ``config.yaml``, and append this start to the list in ``run.json``."""
+    folder = Path(cfg.OUTPUT_DIR)
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    start = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": list(command),
+        "seed": cfg.SEED,
+        "device": f"{device}{name}",
+        "versions": {
+            "nasnet_det": nasnet_det.__version__,
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "python": platform.python_version(),
+        },
+    }
+    path = folder / "run.json"
+    try:
+        starts = json.loads(path.read_text())
+    except FileNotFoundError:
+        starts = []
+    except (OSError, ValueError) as error:
+        logger.warning("%s can't be read and is started anew: %s", path, error)
+        starts = []
+    write_json(path, [*starts, start])
+    config = cfg.dump().encode()
+    write_whole_file(folder / "config.yaml", lambda file: file.write(config))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole_file(path, lambda file: file.write(text.encode()))
+
+
+class Metrics:
+    """``metrics.json``, one JSON object a line, and TensorBoard's events.
+
+    Args:
+        folder: OUTPUT_DIR.
+        start: iterations that are done; what was written about later ones is dropped, as these
+            will be done again.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self._path = folder / "metrics.json"
+        kept = []
+        if self._path.is_file():
+            for line in self._path.read_bytes().splitlines(keepends=True):
+                try:
+                    if json.loads(line)["iteration"] <= start:
+                        kept.append(line)
+                except (ValueError, KeyError, TypeError):  # torn by a kill
+                    continue
+        write_whole_file(self._path, lambda file: file.write(b"".join(kept)))
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def write(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Add the values after an iteration.
+
+        Raises:
+            FileError: the disk is full.
+        """
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        except OSError as error:
+            raise FileError(f"{self._path} can't be written ({error.strerror})") from error
+        for name, value in values.items():
+            self._events.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Write what TensorBoard still holds."""
+        self._events.close()

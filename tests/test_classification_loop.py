@@ -1,0 +1,308 @@
+"""The training loop: exact resume, what a step computes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_classification import CPU, make_config, save_folders
+from torch import nn
+from yacs.config import CfgNode
+
+from nasnet_det.classification.checkpoint import CheckpointError, load_checkpoint
+from nasnet_det.classification.data import Batch, load_data
+from nasnet_det.classification.evaluation import evaluate
+from nasnet_det.classification.loop import NonFiniteLossError, Trainer
+from nasnet_det.config import ConfigError
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def train(cfg: CfgNode, stops: Sequence[int] = ()) -> Trainer:
+    """Train to the end; killed after each of some iterations, and resumed."""
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    data = load_data(cfg)
+
+    def kill(trainer: Trainer) -> None:
+        if stops and trainer.iteration == stops[0]:
+            raise Killed
+
+    while True:
+        torch.manual_seed(random.randrange(1000))  # another process has other random numbers
+        trainer = Trainer(cfg, data, device=CPU, on_step=kill)
+        trainer.resume()
+        try:
+            trainer.train()
+        except Killed:
+            stops = stops[1:]
+            continue
+        assert not stops
+        return trainer
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / "metrics.json").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "images_per_s"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A training that was not killed."""
+    return train(make_config(tmp_path_factory.mktemp("whole")))
+
+
+@pytest.mark.parametrize(("seed", "num_workers"), [(0, 0), (1, 1)])
+def test_killed_and_resumed_gives_the_same_bits(
+    whole: Trainer, tmp_path: Path, seed: int, num_workers: int
+) -> None:
+    stops = sorted(random.Random(seed).sample(range(1, 12), 5))
+    cfg = make_config(
+        tmp_path, "DATA.NUM_WORKERS", str(num_workers), "SOLVER.CHECKPOINT_PERIOD", "2"
+    )
+    killed = train(cfg, stops)
+    assert whole.iteration == killed.iteration == 12
+    one, other = (load_checkpoint(t.folder / "checkpoint.pth") for t in (whole, killed))
+    for part in ("model", "ema"):
+        assert one[part].keys() == other[part].keys()
+        assert all(torch.equal(one[part][k], other[part][k]) for k in one[part])
+    assert torch.equal(one["random"]["cpu"], other["random"]["cpu"])
+    assert one["best"] == other["best"]
+    assert read_metrics(whole.folder) == read_metrics(killed.folder)
+
+
+def test_resume_without_random_states_would_differ(whole: Trainer, tmp_path: Path) -> None:
+    """Dropout and drop path take part, so the test above can fail."""
+    cfg = make_config(tmp_path)
+    data = load_data(cfg)
+    Path(cfg.OUTPUT_DIR).mkdir()
+
+    def kill(trainer: Trainer) -> None:
+        if trainer.iteration == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Trainer(cfg, data, device=CPU, on_step=kill).train()
+    trainer = Trainer(cfg, data, device=CPU)
+    trainer.resume()
+    torch.manual_seed(1)
+    trainer.train()
+    weight = "classifier.weight"
+    assert not torch.equal(whole.model.state_dict()[weight], trainer.model.state_dict()[weight])
+
+
+def test_files_hold_what_they_promise(whole: Trainer) -> None:
+    folder = whole.folder
+    lines = read_metrics(folder)
+    assert [line["iteration"] for line in lines if "loss" in line] == list(range(1, 13))
+    tests = [line for line in lines if "test/top1" in line]
+    assert [line["iteration"] for line in tests] == [4, 8, 12]
+    best = load_checkpoint(folder / "model_best.pth")
+    assert best["score"]["top1"] == max(line["test/top1"] for line in tests)
+    final = load_checkpoint(folder / "model_final.pth")
+    assert whole.ema is not None
+    for name, value in whole.ema.module.state_dict().items():
+        assert torch.equal(final["model"][name], value), "the moving average is what is exported"
+    assert list((folder / "tensorboard").glob("events*"))
+
+
+def test_one_step_is_the_formula(tmp_path: Path) -> None:
+    """Loss with smoothing and auxiliary head, clipping and momentum, written out again."""
+    opts = "MODEL.NASNET.DROP_PATH_PROB 0 MODEL.NASNET.DROPOUT 0 SOLVER.NUM_PARTS 1 EMA.DECAY 0"
+    cfg = make_config(
+        tmp_path, *opts.split(), "SOLVER.CLIP_NORM", "0.5", "SOLVER.WARMUP_EPOCHS", "0"
+    )
+    trainer, twin = (Trainer(cfg, load_data(cfg), device=CPU) for _ in range(2))
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(16) % 4
+    trainer._step(Batch(images, labels, []))
+    model = twin.model.train()
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in (cfg.DATA.PIXEL_MEAN, cfg.DATA.PIXEL_STD)
+    )
+    logits, aux_logits = model((images.float() - mean) / std)
+    target = F.one_hot(labels, 4) * 0.9 + 0.1 / 4
+    loss = sum(
+        weight * -(target * x.log_softmax(1)).sum(1).mean()
+        for weight, x in ((1, logits), (0.4, aux_logits))
+    )
+    loss.backward()
+    params = list(model.parameters())
+    norm = torch.stack([p.grad.norm() for p in params]).norm()
+    assert norm > 0.5
+    for p, trained in zip(params, trainer.model.parameters(), strict=True):
+        grad = p.grad * (0.5 / norm)
+        decay = 5e-4 if p.ndim > 1 else 0.0
+        torch.testing.assert_close(trained, p - 0.05 * (grad + decay * p), rtol=1e-4, atol=1e-6)
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path: Path) -> None:
+    """With GroupNorm, as the statistics of batch normalization are those of a part."""
+    opts = [
+        "MODEL.NASNET.DROP_PATH_PROB",
+        "0",
+        "MODEL.NASNET.DROPOUT",
+        "0",
+        "MODEL.NASNET.NORM",
+        "GN",
+    ]
+    states = []
+    for parts in ("1", "3"):
+        cfg = make_config(tmp_path, *opts, "SOLVER.NUM_PARTS", parts)
+        trainer = Trainer(cfg, load_data(cfg), device=CPU)
+        images = torch.arange(16 * 3 * 32 * 32).view(16, 3, 32, 32).remainder(251).byte()
+        trainer._step(Batch(images, torch.arange(16) % 4, []))
+        states.append(trainer.model.state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_drop_path_follows_the_training(tmp_path: Path) -> None:
+    seen = []
+    cfg = make_config(tmp_path, "SOLVER.EPOCHS", "1")
+    Path(cfg.OUTPUT_DIR).mkdir()
+    trainer = Trainer(
+        cfg,
+        load_data(cfg),
+        device=CPU,
+        on_step=lambda t: seen.append(t.model.trunk.drop_path_progress.value),
+    )
+    trainer.train()
+    assert seen == pytest.approx([i / 4 for i in range(4)])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_learns(tmp_path: Path, precision: str) -> None:
+    opts = [
+        "SOLVER.EPOCHS",
+        "6",
+        "EMA.DECAY",
+        "0.5",
+        "TEST.EVAL_PERIOD",
+        "0",
+        "SOLVER.CHECKPOINT_PERIOD",
+        "0",
+    ]
+    cfg = make_config(tmp_path, *opts, "SOLVER.PRECISION", precision, "AUGMENT.CUTOUT", "0")
+    trainer = train(cfg)
+    assert trainer.best["top1"] >= 0.75  # chance: 0.25
+
+
+def test_non_finite_loss_names_iteration_rate_and_checkpoint(tmp_path: Path) -> None:
+    cfg = make_config(tmp_path)
+    Path(cfg.OUTPUT_DIR).mkdir()
+
+    def spoil(trainer: Trainer) -> None:
+        if trainer.iteration == 6:
+            with torch.no_grad():
+                trainer.model.classifier.bias.fill_(float("inf"))
+
+    trainer = Trainer(cfg, load_data(cfg), device=CPU, on_step=spoil)
+    sentence = (
+        "the loss is not a finite number in iteration 6, with learning rate [0-9.]+; the last good "
+        r"checkpoint is .*checkpoint.pth \(iteration 6\)"
+    )
+    with pytest.raises(NonFiniteLossError, match=sentence):
+        trainer.train()
+    assert Trainer(cfg, load_data(cfg), device=CPU).resume(), "from it the training can go on"
+
+
+def test_checkpoint_with_non_finite_weights_is_not_written(tmp_path: Path) -> None:
+    cfg = make_config(tmp_path)
+    Path(cfg.OUTPUT_DIR).mkdir()
+    trainer = Trainer(cfg, load_data(cfg), device=CPU)
+    with torch.no_grad():
+        trainer.model.classifier.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="classifier.weight is not .* no checkpoint yet"):
+        trainer.save()
+    assert not list(Path(cfg.OUTPUT_DIR).iterdir())
+
+
+def test_evaluation_counts() -> None:
+    logits = torch.tensor([[9.0, 1, 2, 3, 4, 5, 6]] * 4)  # best: 0, then 6, 5, 4, 3
+    batches = [
+        Batch(torch.zeros(3, 3, 1, 1), torch.tensor([0, 3, 1]), ["one"]),
+        Batch(torch.zeros(0, 3, 0, 0), torch.empty(0).long(), ["two"]),
+        Batch(torch.zeros(1, 3, 1, 1), torch.tensor([0]), []),
+    ]
+    broken: list[str] = []
+    result = evaluate(
+        nn.Identity(),
+        batches,
+        classes=list("abcdefg"),
+        predict=lambda _, images: logits[: len(images)],
+        on_broken=broken.append,
+    )
+    assert (result.top1, result.top5, result.num_images, result.num_broken) == (0.5, 0.75, 4, 2)
+    assert result.per_class == {"a": 1.0, "b": 0.0, "d": 0.0}
+    assert broken == ["one", "two"]
+    expected = F.cross_entropy(logits, torch.tensor([0, 3, 1, 0]))
+    assert result.loss == pytest.approx(float(expected))
+
+
+def test_broken_image_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_folders(tmp_path / "images")
+    (tmp_path / "images" / "train" / "red" / "1.png").write_bytes(b"no image")
+    opts = ["DATA.NUM_TRAIN", "0", "SOLVER.BATCH_SIZE", "4"]
+    cfg = make_config(tmp_path, "DATA.PATH", str(tmp_path / "images"), *opts)
+    with caplog.at_level("INFO"):
+        trainer = train(cfg)
+    assert trainer.iteration == 6
+    named = [r.message for r in caplog.records if "1.png" in r.message]
+    assert len(named) == 1, "each once, not once an epoch"
+    assert "can't be read and is skipped" in named[0]
+
+
+def test_other_training_is_refused(whole: Trainer, tmp_path: Path) -> None:
+    cfg = make_config(tmp_path, "OUTPUT_DIR", str(whole.folder), "SOLVER.LR", "0.5")
+    with pytest.raises(
+        CheckpointError, match=r"of another training: SOLVER.LR was 0.05, is 0.5; give"
+    ):
+        Trainer(cfg, load_data(cfg), device=CPU).resume()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda data: data[: len(data) // 2], "is truncated or no checkpoint"),
+        (lambda data: b"", "is truncated or no checkpoint"),
+        (
+            lambda data: data.replace(data[len(data) // 2 : len(data) // 2 + 64], bytes(64)),
+            "is damaged|truncated",
+        ),
+    ],
+)
+def test_damaged_checkpoint_is_refused(
+    whole: Trainer, tmp_path: Path, spoil: object, sentence: str
+) -> None:
+    cfg = make_config(tmp_path)
+    Path(cfg.OUTPUT_DIR).mkdir()
+    data = (whole.folder / "checkpoint.pth").read_bytes()
+    (Path(cfg.OUTPUT_DIR) / "checkpoint.pth").write_bytes(spoil(data))  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match=sentence):
+        Trainer(cfg, load_data(cfg), device=CPU).resume()
+
+
+def test_checkpoint_that_could_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"model": Evil(), "config": {}, "classes": []}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match="is refused: it holds Python objects"):
+        load_checkpoint(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_float16_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    cfg = make_config(tmp_path, "SOLVER.PRECISION", "float16")
+    with pytest.raises(ConfigError, match="SOLVER.PRECISION: float16 needs a GPU"):
+        Trainer(cfg, load_data(cfg), device=CPU)
