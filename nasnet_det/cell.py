@@ -37,6 +37,7 @@ class Cell(nn.Module):
         depth_ratio: (cell index + 1) / number of cells.
         drop_path_progress: shared by the network; needed where ``drop_path_prob`` is not 0.
         drop_path_schedule: see :func:`~nasnet_det.drop_path.scheduled_drop_path_prob`.
+        pool_padding: a key of :data:`~nasnet_det.operations.POOL_PADDINGS`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Cell(nn.Module):
         depth_ratio: float = 1.0,
         drop_path_progress: DropPathProgress | None = None,
         drop_path_schedule: str = "time_and_depth",
+        pool_padding: str = "tf",
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -91,6 +93,7 @@ class Cell(nn.Module):
                     channels,
                     stride if state < FIRST_BLOCK else 1,
                     norm_layer,
+                    pool_padding=pool_padding,
                 )
                 for side, op, state in zip(("left", "right"), block.ops, block.inputs, strict=True)
             }

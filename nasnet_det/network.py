@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DROP_PATH_SCHEDULES, DropPathProgress
 from nasnet_det.genotype import GENOTYPES, CellSpec, Genotype, nearest
-from nasnet_det.operations import Conv2dSame, NormLayer, get_norm_layer
+from nasnet_det.operations import POOL_PADDINGS, Conv2dSame, NormLayer, get_norm_layer
 
 STEMS: tuple[str, ...] = ("imagenet", "cifar")
 
@@ -49,6 +49,9 @@ class NetworkSpec:
         norm_eps: added to the variance in each normalization.
         drop_path_prob: final drop probability of ScheduledDropPath.
         dropout: drop probability before the last linear layer.
+        pool_padding: whose strided pools to compute at the borders: those of ``tf``, where the
+            networks come from, ``timm`` or ``keras`` (see
+            :data:`~nasnet_det.operations.POOL_PADDINGS`).
     """
 
     num_cells_per_stage: int
@@ -61,6 +64,7 @@ class NetworkSpec:
     norm_eps: float = 1e-3
     drop_path_prob: float = 0.0
     dropout: float = 0.0
+    pool_padding: str = "tf"
 
     def validate(self) -> NetworkSpec:
         """Return ``self`` or raise ValueError naming every impossible value."""
@@ -80,6 +84,11 @@ class NetworkSpec:
                 faults.append(f"{key}: wanted at least 1, got {getattr(self, key)}")
         if self.stem not in STEMS:
             faults.append(f"stem: unknown stem {self.stem!r}, {nearest(self.stem, STEMS)}")
+        if self.pool_padding not in POOL_PADDINGS:
+            faults.append(
+                f"pool_padding: unknown pool padding {self.pool_padding!r}, "
+                + nearest(self.pool_padding, POOL_PADDINGS)
+            )
         # A factorized reduction needs two channels; the first stem cell has F/4.
         fewest = 8 if self.stem == "imagenet" else 2
         if self.channels < fewest:
@@ -263,6 +272,7 @@ class NASNetTrunk(nn.Module):
                     depth_ratio=row.depth_ratio,
                     drop_path_progress=self.drop_path_progress,
                     drop_path_schedule=drop_path_schedule,
+                    pool_padding=spec.pool_padding,
                 )
                 for row in self.plan
             }

@@ -28,6 +28,13 @@ NormLayer = Callable[[int], nn.Module]
 
 NORMS: tuple[str, ...] = ("BN", "SyncBN", "FrozenBN", "GN")
 
+POOL_PADDINGS: dict[str, tuple[str, ...]] = {"tf": (), "timm": ("avg",), "keras": ("avg", "max")}
+"""Implementation -> the kinds of strided pools in which it counts the padding as zeros.
+
+TensorFlow's original, and Cadene's port at its native size, leave the padding out of the average
+and of the maximum. timm's AvgPool2dSame and the ZeroPadding2D layers of Keras's NASNet do not.
+"""
+
 
 def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> NormLayer:
     """A factory of normalization layers.
@@ -94,29 +101,43 @@ class Conv2dSame(nn.Conv2d):
 
 
 class Pool2dSame(nn.Module):
-    """Average or max pooling with SAME padding; padding never enters the average or the maximum.
+    """Average or max pooling with SAME padding.
 
     Args:
         kind: ``avg`` or ``max``.
         kernel_size: an odd number of pixels.
         stride: 1 or 2.
+        padding: a key of :data:`POOL_PADDINGS`. With ``tf``, and always at stride 1, the padding
+            never enters the average or the maximum.
     """
 
-    def __init__(self, kind: str, kernel_size: int, stride: int) -> None:
+    def __init__(self, kind: str, kernel_size: int, stride: int, padding: str = "tf") -> None:
         super().__init__()
-        self.kind, self.kernel_size, self.stride = kind, kernel_size, stride
+        if padding not in POOL_PADDINGS:
+            raise ValueError(f"unknown pool padding {padding!r}, {nearest(padding, POOL_PADDINGS)}")
+        self.kind, self.kernel_size, self.stride, self.padding = kind, kernel_size, stride, padding
+        self.pads_with_zeros = stride > 1 and kind in POOL_PADDINGS[padding]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (top, bottom), (left, right) = (
+            _same_padding(n, self.kernel_size, self.stride) for n in x.shape[2:]
+        )
+        padding, ceil_mode = [top, left], True
+        if self.pads_with_zeros:
+            x = F.pad(x, (left, right, top, bottom))
+            padding, ceil_mode = [0, 0], False
         # ceil_mode supplies the one row or column more that SAME adds after an even size.
-        padding = [_same_padding(n, self.kernel_size, self.stride)[0] for n in x.shape[2:]]
         if self.kind == "max":
-            return F.max_pool2d(x, self.kernel_size, self.stride, padding, ceil_mode=True)
+            return F.max_pool2d(x, self.kernel_size, self.stride, padding, ceil_mode=ceil_mode)
         return F.avg_pool2d(
-            x, self.kernel_size, self.stride, padding, ceil_mode=True, count_include_pad=False
+            x, self.kernel_size, self.stride, padding, ceil_mode, count_include_pad=False
         )
 
     def extra_repr(self) -> str:
-        return f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}"
+        return (
+            f"{self.kind}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}"
+        )
 
 
 class FactorizedReduction(nn.Module):
@@ -183,9 +204,15 @@ def _build_conv_1x1(in_channels: int, channels: int, stride: int, norm: NormLaye
 
 
 def _build_pool(
-    kind: str, kernel: int, in_channels: int, channels: int, stride: int, norm: NormLayer
+    kind: str,
+    kernel: int,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    norm: NormLayer,
+    pool_padding: str = "tf",
 ) -> nn.Module:
-    pool = Pool2dSame(kind, kernel, stride)
+    pool = Pool2dSame(kind, kernel, stride, pool_padding)
     if in_channels == channels:
         return pool
     return _named(pool=pool, conv=Conv2dSame(in_channels, channels, 1), norm=norm(channels))
@@ -240,7 +267,7 @@ def _build_bottleneck(
     return _named(**layers)
 
 
-OPERATIONS: dict[str, Callable[[int, int, int, NormLayer], nn.Module]] = {
+OPERATIONS: dict[str, Callable[..., nn.Module]] = {
     "identity": _build_identity,
     "conv_1x3_3x1": partial(_build_bottleneck, ((1, 3), (3, 1)), 3 / 8, 1),
     "conv_1x7_7x1": partial(_build_bottleneck, ((1, 7), (7, 1)), 1 / 4, 1),
@@ -255,11 +282,20 @@ OPERATIONS: dict[str, Callable[[int, int, int, NormLayer], nn.Module]] = {
     "sep_conv_5x5": partial(_build_separable, 5),
     "sep_conv_7x7": partial(_build_separable, 7),
 }
-"""Operation name -> builder ``(in_channels, channels, stride, norm_layer)``."""
+"""Operation name -> builder ``(in_channels, channels, stride, norm_layer)``.
+
+Those of pools also take ``pool_padding``.
+"""
 
 
 def build_operation(
-    name: str, in_channels: int, channels: int, stride: int, norm_layer: NormLayer
+    name: str,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    norm_layer: NormLayer,
+    *,
+    pool_padding: str = "tf",
 ) -> nn.Module:
     """One operation of the search space.
 
@@ -269,7 +305,9 @@ def build_operation(
         channels: channels that it returns.
         stride: 1 or 2.
         norm_layer: see :func:`get_norm_layer`.
+        pool_padding: a key of :data:`POOL_PADDINGS`.
     """
     if name not in OPERATIONS:
         raise ValueError(f"unknown operation {name!r}, {nearest(name, OPERATIONS)}")
-    return OPERATIONS[name](in_channels, channels, stride, norm_layer)
+    options = {"pool_padding": pool_padding} if "_pool_" in name else {}
+    return OPERATIONS[name](in_channels, channels, stride, norm_layer, **options)

@@ -49,9 +49,15 @@ def conv_same(
     return np.moveaxis(np.tensordot(view, weight, axes=([1, 4, 5], [1, 2, 3])), 3, 1)
 
 
-def pool_same(kind: str, x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
-    """Padding is absent: it enters neither the average (nor its count) nor the maximum."""
-    view = windows(x, (kernel, kernel), (stride, stride), 1, np.nan)
+def pool_same(
+    kind: str, x: np.ndarray, kernel: int, stride: int, fill: float = np.nan
+) -> np.ndarray:
+    """Pool windows of the image and of padding with the value ``fill``.
+
+    NaN is for padding that is absent: it enters neither the average (nor its count) nor the
+    maximum.
+    """
+    view = windows(x, (kernel, kernel), (stride, stride), 1, fill)
     return {"avg": np.nanmean, "max": np.nanmax}[kind](view, axis=(4, 5))
 
 

@@ -269,6 +269,7 @@ def test_config_keys_reach_the_network(tmp_path: Any) -> None:
         "MODEL.NASNET.STEM_MULTIPLIER", "1", "MODEL.NASNET.NORM", "GN",
         "MODEL.NASNET.OUT_FEATURES", "['c3']", "MODEL.NASNET.ALIGN_FEATURES", "False",
         "MODEL.NASNET.ACTIVATION_CHECKPOINTING", "True", "MODEL.NASNET.DROP_PATH_SCHEDULE", "time",
+        "MODEL.NASNET.POOL_PADDING", "keras",
     )  # fmt: skip
     trunk = backbone.trunk
     assert trunk.genotype == GENOTYPES["amoebanet_a"]
@@ -280,6 +281,9 @@ def test_config_keys_reach_the_network(tmp_path: Any) -> None:
     assert not backbone.align_features
     assert list(backbone.output_shape()) == ["c3"]
     assert any(isinstance(m, nn.GroupNorm) for m in trunk.modules())
+    pools = [m for m in trunk.modules() if isinstance(m, Pool2dSame)]
+    assert {pool.padding for pool in pools} == {"keras"}
+    assert any(pool.pads_with_zeros for pool in pools)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +296,7 @@ def test_config_keys_reach_the_network(tmp_path: Any) -> None:
         (["CHANNELS", "2"], "channels: wanted at least 8 with the imagenet stem, got 2"),
         (["NUM_CELLS_PER_STAGE", "-1"], "num_cells_per_stage: wanted at least 1, got -1"),
         (["STEM", "imagenets"], "unknown stem 'imagenets', did you mean 'imagenet'"),
+        (["POOL_PADDING", "tensorflow"], "unknown pool padding 'tensorflow'"),
         (["DROP_PATH_PROB", "1"], r"drop_path_prob: wanted a probability in \[0, 1\), got 1.0"),
         (["DROP_PATH_SCHEDULE", "tim"], "unknown drop path schedule 'tim', did you mean 'time'"),
         (["OUT_FEATURES", "['c2', 'c6']"], r"out_features: wanted some of \['c2', 'c3', 'c4', 'c5'\], got \['c2', 'c6'\]"),

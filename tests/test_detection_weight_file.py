@@ -17,7 +17,11 @@ pytest.importorskip("detectron2")
 
 from tiny_detection import Payload, make_toy_detector
 
+from nasnet_det.detection import NASNetBackbone
 from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError, WeightsError
+from nasnet_det.network import create_model
+from nasnet_det.weights import convert_weights, write_weights
+from nasnet_det.weights.conversion import export_weights
 
 
 def _make_checkpointer(folder: Path) -> Checkpointer:
@@ -130,6 +134,29 @@ def test_safetensors_load(tmp_path: Path) -> None:
     checkpointer = _make_checkpointer(tmp_path)
     checkpointer.resume_or_load(str(tmp_path / "w.safetensors"), resume=False)
     assert torch.equal(checkpointer.model.head.weight, source.head.weight)
+
+
+@pytest.mark.parametrize("extension", ["safetensors", "pth"])
+def test_converted_weights_load_and_other_pools_are_told(
+    extension: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = {"channels": 8, "num_cells_per_stage": 1, "stem_multiplier": 1}
+    network = create_model("nasnet_a_large", 10, **size)
+    theirs = export_weights(network.state_dict(), "torch", "nasnet_a_large", **size)
+    converted = convert_weights(theirs, variant="nasnet_a_large", **size)
+    path = str(tmp_path / f"w.{extension}")
+    write_weights(path, converted.weights, converted.metadata)
+    told = f"w.{extension}: these weights are timm's; MODEL.NASNET.POOL_PADDING timm gives"
+    for pool_padding in ("tf", "timm"):
+        caplog.clear()
+        model = nn.Module()
+        model.backbone = NASNetBackbone("nasnet_a_large", pool_padding=pool_padding, **size)
+        Checkpointer(model, "").load(path, checkpointables=[])
+        loaded = model.backbone.trunk.state_dict()
+        for name, tensor in network.trunk.state_dict().items():
+            if not name.endswith("num_batches_tracked"):
+                assert torch.equal(loaded[name], tensor), name
+        assert (told in caplog.text) == (pool_padding == "tf")
 
 
 def test_weights_by_detectron2s_heuristics_still_load(tmp_path: Path) -> None:

@@ -143,11 +143,18 @@ def test_all_tensors_map_one_to_one(shapes: dict[str, tuple[int, ...]], model: N
 
 
 class KerasGraph:
-    """Runs the published layer graph in numpy with weights from our state dict."""
+    """Runs the published layer graph in numpy with weights from our state dict.
 
-    def __init__(self, layers: list[dict[str, Any]], state: dict[str, np.ndarray]) -> None:
+    With ``pads_pools`` it is Keras's own, which pads with zeros before a strided pool; without,
+    that pool does its own padding, as in TensorFlow's original.
+    """
+
+    def __init__(
+        self, layers: list[dict[str, Any]], state: dict[str, np.ndarray], *, pads_pools: bool
+    ) -> None:
         self.layers = layers
         self.state = state
+        self.pads_pools = pads_pools
 
     def run(self, image: np.ndarray) -> np.ndarray:
         """Logits: the softmax of the last layer is left out."""
@@ -195,9 +202,7 @@ class KerasGraph:
         return np.maximum(x, 0)
 
     def _run_ZeroPadding2D(self, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
-        # Keras pads with zeros before a strided pool, which TensorFlow's original does not:
-        # here that pool does its own padding.
-        if config["name"].startswith("reduction_pad_"):
+        if config["name"].startswith("reduction_pad_") and not self.pads_pools:
             return x
         return np.pad(x, [(0, 0), (0, 0), *config["padding"]])
 
@@ -212,6 +217,10 @@ class KerasGraph:
         return self._pool("max", config, x)
 
     def _pool(self, kind: str, config: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        if config["padding"] == "valid" and self.pads_pools:
+            view = np.lib.stride_tricks.sliding_window_view(x, config["pool_size"], axis=(2, 3))
+            view = view[:, :, :: config["strides"][0], :: config["strides"][1]]
+            return {"avg": np.mean, "max": np.max}[kind](view, axis=(4, 5))
         return reference_ops.pool_same(kind, x, config["pool_size"][0], config["strides"][0])
 
     def _run_Add(self, config: dict[str, Any], *inputs: np.ndarray) -> np.ndarray:
@@ -227,13 +236,22 @@ class KerasGraph:
         return x @ self._weight(config, "kernel").T + self._weight(config, "bias")
 
 
-def test_published_graph_computes_the_same(keras_model: dict[str, Any], model: NASNet) -> None:
+@pytest.mark.parametrize("pool_padding", ["tf", "keras"])
+def test_published_graph_computes_the_same(
+    pool_padding: str, keras_model: dict[str, Any], model: NASNet
+) -> None:
     """Cells, wiring, strides, padding, order of the concatenations: 771 layers, one number."""
     layers = keras_model["modelTopology"]["model_config"]["config"]["layers"]
     assert len(layers) == 771
+    network = create_model("nasnet_a_mobile", pool_padding=pool_padding).double().eval()
+    network.load_state_dict(model.state_dict())
     image = torch.randn(1, 3, 224, 224, dtype=torch.float64)
-    wanted = KerasGraph(layers, _state(model)).run(image.numpy())
+    graph = KerasGraph(layers, _state(model), pads_pools=pool_padding == "keras")
+    wanted = graph.run(image.numpy())
     with torch.no_grad():
-        found = model(image).numpy()
+        found = network(image).numpy()
     assert wanted.std() > 0.1, "the comparison is one of numbers that differ"
     np.testing.assert_allclose(found, wanted, atol=1e-9)
+    if pool_padding == "keras":
+        with torch.no_grad():
+            assert np.abs(model(image).numpy() - wanted).max() > 1e-3, "the border matters"

@@ -302,6 +302,10 @@ def test_impossible_name_is_explained(name: str, wanted: str) -> None:
         ({"norm_eps": float("nan")}, "norm_eps: wanted a positive number, got nan"),
         ({"drop_path_prob": 1.0}, "drop_path_prob: wanted a probability in [0, 1), got 1.0"),
         ({"dropout": -0.1}, "dropout: wanted a probability in [0, 1), got -0.1"),
+        (
+            {"pool_padding": "kera"},
+            "pool_padding: unknown pool padding 'kera', did you mean 'keras'?",
+        ),
     ],
 )
 def test_impossible_field_is_explained(overrides: dict[str, Any], wanted: str) -> None:

@@ -76,6 +76,32 @@ def test_pool_ignores_padding(kind: str, kernel: int, stride: int) -> None:
         np.testing.assert_allclose(pool(x).numpy(), wanted, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("padding", "kind", "fill"),
+    [
+        ("timm", "avg", 0.0),
+        ("timm", "max", np.nan),
+        ("keras", "avg", 0.0),
+        ("keras", "max", 0.0),
+    ],
+)
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_strided_pool_counts_padding_as_the_named_library_does(
+    padding: str, kind: str, fill: float, kernel: int
+) -> None:
+    strided, plain = Pool2dSame(kind, kernel, 2, padding), Pool2dSame(kind, kernel, 1, padding)
+    for height, width in SIZES:
+        x = -1 - _image(height, width).abs()
+        wanted = reference_ops.pool_same(kind, x.numpy(), kernel, 2, fill)
+        np.testing.assert_allclose(strided(x).numpy(), wanted, atol=1e-12)
+        assert torch.equal(plain(x), Pool2dSame(kind, kernel, 1)(x)), "all agree at stride 1"
+
+
+def test_unknown_pool_padding_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"unknown pool padding 'tim', did you mean 'timm'\?"):
+        build_operation("max_pool_3x3", 8, 8, 2, BATCH_NORM, pool_padding="tim")
+
+
 def test_average_pool_of_a_constant_is_the_constant() -> None:
     for size, stride in itertools.product(range(1, 10), (1, 2)):
         x = torch.full((1, 1, size, size), 3.0)

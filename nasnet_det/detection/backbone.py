@@ -234,7 +234,7 @@ def network_arguments(cfg: CfgNode) -> dict[str, Any]:
     node = cfg.MODEL.NASNET
     overrides = {
         key.lower(): node[key]
-        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
+        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER", "POOL_PADDING")
         if node[key]
     }
     return {

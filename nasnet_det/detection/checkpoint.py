@@ -25,14 +25,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from fvcore.common.checkpoint import _IncompatibleKeys
 
-from nasnet_det.detection.weight_file import (
-    CheckpointError,
-    WeightsError,
-    check_matches,
-    match_prefix,
-    read_weights,
-)
+from nasnet_det.detection.weight_matching import check_matches, check_pools, match_prefix
 from nasnet_det.files import PARTIAL, write_whole_file
+from nasnet_det.weights.file import METADATA_KEY, CheckpointError, WeightsError, read_weights
 
 __all__ = ["CheckpointError", "Checkpointer", "WeightsError"]
 
@@ -237,6 +232,7 @@ class Checkpointer(DetectionCheckpointer):
         file = os.path.basename(url.path)
         if not checkpoint.get("matching_heuristics"):
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
+        check_pools(file, checkpoint.get(METADATA_KEY) or {}, self.model)
         incompatible = super()._load_model(checkpoint)
         check_matches(file, incompatible, list(self.model.state_dict()), exact=self.resumed_from)
         return incompatible

@@ -25,6 +25,9 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     node.CHANNELS = 0
     node.STEM = ""
     node.STEM_MULTIPLIER = 0
+    # What strided pools make of the padding at the border: "tf" as in the paper's networks, "timm"
+    # or "keras" as in those libraries, for features equal to theirs.
+    node.POOL_PADDING = "tf"
     # BN, SyncBN, FrozenBN or GN in every cell. How many stages are frozen is
     # MODEL.BACKBONE.FREEZE_AT, as for ResNets: 0 none, 1 the stem, k >= 2 all up to c<k>.
     node.NORM = "BN"

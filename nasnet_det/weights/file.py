@@ -1,24 +1,26 @@
-"""Files of weights: read without running what may be inside, and matched with a model.
+"""Files of weights, read without running what may be inside, and written.
 
-``.pth`` goes through ``torch.load(weights_only=True)``, ``.safetensors`` through safetensors, and
-``.pkl``, the format of Detectron2's model zoo, through an unpickler that knows arrays and plain
-containers only. There is no fall-back to unsafe loading.
+``.pth`` goes through ``torch.load(weights_only=True)``, ``.safetensors`` through safetensors,
+Keras's ``.h5`` through h5py, a TensorFlow checkpoint through TensorFlow, and ``.pkl``, the format
+of Detectron2's model zoo, through an unpickler that knows arrays and plain containers only. There
+is no fall-back to unsafe loading.
 """
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import json
 import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from glob import escape, glob
 from typing import Any
 
 import numpy as np
 import torch
-from fvcore.common.checkpoint import _IncompatibleKeys
 
-from nasnet_det.files import FileError
+from nasnet_det.files import FileError, write_whole_file
 
 try:
     from numpy._core import multiarray, numeric
@@ -27,17 +29,9 @@ except ImportError:  # numpy 1
 
 # Under these keys lie the tensors of files that hold more than tensors.
 WEIGHT_KEYS = ("model", "model_state", "state_dict", "weights")
-# Where a file with the keys of a classifier or of its trunk may belong. What is left over goes to
-# the second half of a C4 detector.
-BACKBONE_PREFIXES = (
-    "",
-    *("backbone.", "backbone.bottom_up."),
-    *("backbone.trunk.", "backbone.bottom_up.trunk."),
-)
-HEAD_PREFIXES = ("roi_heads.res5.", "roi_heads.res5.trunk.")
-FPN_PARTS = ("backbone.fpn_", "backbone.top_block.")
-
-logger = logging.getLogger(__name__)
+# What this project says about weights that it wrote lies under this key: as JSON in safetensors,
+# whose own order of several keys differs from run to run.
+METADATA_KEY = "nasnet_det"
 
 
 class CheckpointError(FileError):
@@ -52,7 +46,8 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
     """Read a file of weights.
 
     Args:
-        path: ``.pth`` (or any other name that torch's format has), ``.safetensors`` or ``.pkl``.
+        path: ``.pth`` (or any other name that torch's format has), ``.safetensors``, ``.pkl``,
+            ``.h5`` or the common beginning of a TensorFlow checkpoint's files.
         mmap: leave the tensors of a ``.pth`` on the disk until they are used.
 
     Returns:
@@ -64,7 +59,13 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
     extension = os.path.splitext(path)[1]
     try:
         if extension == ".safetensors":
-            return _with_model(path, _read_safetensors(path))
+            return _read_safetensors(path)
+        if extension in (".h5", ".hdf5"):
+            return _with_model(path, {"model": _read_keras(path)})
+        if extension == ".keras":
+            raise CheckpointError(f"{path} {_NAMELESS}")
+        if os.path.isfile(f"{path.removesuffix('.index')}.index"):
+            return _with_model(path, {"model": _read_tensorflow(path.removesuffix(".index"))})
         if extension == ".pkl":
             return _describe_zoo_format(path, _read_pickle(path))
         data = _with_model(path, _read_torch(path, mmap=mmap))
@@ -97,10 +98,99 @@ def _read_torch(path: str, *, mmap: bool) -> Any:
 
 def _read_safetensors(path: str) -> dict[str, Any]:
     try:
-        from safetensors.torch import load_file
+        from safetensors import safe_open
     except ImportError:
-        raise CheckpointError(f"{path} needs safetensors: run pip install safetensors") from None
-    return load_file(path)
+        raise _missing(path, "safetensors") from None
+    with open(path, "rb"):  # the system's own words where that fails
+        pass
+    with safe_open(path, framework="pt") as file:
+        content = _with_model(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        described = (file.metadata() or {}).get(METADATA_KEY)
+    return content if described is None else {**content, METADATA_KEY: json.loads(described)}
+
+
+def _missing(path: str, package: str) -> CheckpointError:
+    return CheckpointError(f"{path} needs {package}: run pip install {package}")
+
+
+_NAMELESS = (
+    "has Keras 3's layout, which does not name the tensors: load it into Keras's model and save "
+    "that with model.save('name.h5')"
+)
+
+
+def _read_keras(path: str) -> dict[str, np.ndarray]:
+    """``layer/variable`` -> array, from the HDF5 files in which Keras publishes its models."""
+    try:
+        import h5py
+    except ImportError:
+        raise _missing(path, "h5py") from None
+    weights: dict[str, np.ndarray] = {}
+    with open(path, "rb") as file:
+        try:
+            with h5py.File(file) as content:
+                group = content.get("model_weights", content)
+                if "layer_names" not in group.attrs:
+                    raise CheckpointError(f"{path} {_NAMELESS}")
+
+                def add(name: str, item: Any) -> None:
+                    if isinstance(item, h5py.Dataset):
+                        layer, *_, variable = name.split("/")
+                        weights[f"{layer}/{variable.split(':')[0]}"] = item[()]
+
+                group.visititems(add)
+        except OSError:  # what h5py says of broken bytes
+            raise CheckpointError(f"{path} is truncated or no file of weights") from None
+    return weights
+
+
+def _read_tensorflow(path: str) -> dict[str, np.ndarray]:
+    """Variable -> array, from ``path.index`` and the files with the data."""
+    try:
+        from tensorflow.train import load_checkpoint
+    except ImportError:
+        raise _missing(path, "tensorflow") from None
+    reader = load_checkpoint(path)
+    arrays = {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
+    return {name: np.asarray(a) for name, a in arrays.items() if np.asarray(a).dtype.kind in "biuf"}
+
+
+def hash_file(path: str) -> str:
+    """The SHA-256 of a file, or of all files of a TensorFlow checkpoint in the order of names."""
+    digest = hashlib.sha256()
+    prefix = path.removesuffix(".index")
+    is_checkpoint = os.path.isfile(f"{prefix}.index")
+    for name in sorted(glob(f"{escape(prefix)}.*")) if is_checkpoint else [path]:
+        with open(name, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def write_weights(path: str, weights: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and what is known about them; the same input gives the same bytes.
+
+    Args:
+        path: ``.safetensors`` or, for Detectron2's own tools, ``.pth``.
+        weights: names -> tensors.
+        metadata: JSON values.
+
+    Raises:
+        FileError: another extension, or the file can't be written.
+    """
+    extension = os.path.splitext(path)[1]
+    if extension == ".safetensors":
+        try:
+            from safetensors.torch import save
+        except ImportError:
+            raise _missing(path, "safetensors") from None
+        content = save(weights, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+        write_whole_file(path, lambda file: file.write(content))
+    elif extension == ".pth":
+        data = {"model": weights, METADATA_KEY: metadata}
+        write_whole_file(path, lambda file: torch.save(data, file))
+    else:
+        raise FileError(f"{path}: wanted a name that ends with .safetensors or .pth")
 
 
 def _with_model(path: str, data: Any) -> dict[str, Any]:
@@ -177,68 +267,3 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _read_pickle(path: str) -> Any:
     with open(path, "rb") as file:
         return _ArrayUnpickler(file, encoding="latin1").load()
-
-
-def match_prefix(state: Mapping[str, Any], model_keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a bare backbone to those of the detector, by the best of the prefixes."""
-    if all(key.startswith("module.") for key in state):  # saved from a DistributedDataParallel
-        state = {key[len("module.") :]: value for key, value in state.items()}
-    own = max(BACKBONE_PREFIXES, key=lambda prefix: sum(prefix + k in model_keys for k in state))
-    if not own:
-        return dict(state)
-    rest = [key for key in state if own + key not in model_keys]
-    head = max(HEAD_PREFIXES, key=lambda prefix: sum(prefix + k in model_keys for k in rest))
-    renamed = {}
-    for key, value in state.items():
-        name = next((p + key for p in (own, head) if p + key in model_keys), key)
-        renamed[name] = value
-    return renamed
-
-
-def check_matches(
-    file: str, incompatible: _IncompatibleKeys, model_keys: list[str], *, exact: str = ""
-) -> None:
-    """Log how well a file fitted; raise :class:`WeightsError` if it hardly did.
-
-    Args:
-        file: its name.
-        incompatible: what Detectron2 found.
-        model_keys: all keys of the model.
-        exact: if true, everything must fit.
-    """
-    shapes = [key for key, _, _ in incompatible.incorrect_shapes]
-    unfit = set(incompatible.missing_keys) | set(shapes)
-    missing = [key for key in incompatible.missing_keys if key not in shapes]
-    unexpected = incompatible.unexpected_keys
-    trunk = _trunk_keys(model_keys)
-    num_matched = sum(key not in unfit for key in trunk)
-    counts = (
-        f"{file}: {num_matched} of {len(trunk)} tensors of the backbone and "
-        f"{len(model_keys) - len(unfit)} of {len(model_keys)} of the model matched, "
-        f"{len(missing)} missing{_first(missing)}, {len(unexpected)} unexpected"
-        f"{_first(unexpected)}, {len(shapes)} of another shape{_first(shapes)}"
-    )
-    if exact and (unfit or unexpected):
-        raise WeightsError(f"{counts}; it is a checkpoint of another model")
-    if 2 * num_matched < len(trunk):
-        raise WeightsError(
-            f"{counts}; training would start from noise, so give MODEL.WEIGHTS of this backbone, "
-            "the MODEL.BACKBONE and MODEL.NASNET of these weights, or MODEL.WEIGHTS ''"
-        )
-    logger.info("%s", counts)
-
-
-def _trunk_keys(model_keys: list[str]) -> list[str]:
-    """Keys of the backbone without its FPN and without the counters of batch normalizations."""
-    keys = [key for key in model_keys if key.startswith("backbone.bottom_up.")] or [
-        key for key in model_keys if key.startswith("backbone.")
-    ]
-    return [
-        key
-        for key in keys
-        if not key.startswith(FPN_PARTS) and not key.endswith("num_batches_tracked")
-    ]
-
-
-def _first(keys: list[str]) -> str:
-    return f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""

@@ -1,0 +1,102 @@
+"""Weights that were read, matched with a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fvcore.common.checkpoint import _IncompatibleKeys
+from torch import nn
+
+from nasnet_det.operations import Pool2dSame
+from nasnet_det.weights.file import WeightsError
+
+# Where a file with the keys of a classifier or of its trunk may belong. What is left over goes to
+# the second half of a C4 detector.
+BACKBONE_PREFIXES = (
+    "",
+    *("backbone.", "backbone.bottom_up."),
+    *("backbone.trunk.", "backbone.bottom_up.trunk."),
+)
+HEAD_PREFIXES = ("roi_heads.res5.", "roi_heads.res5.trunk.")
+FPN_PARTS = ("backbone.fpn_", "backbone.top_block.")
+
+logger = logging.getLogger(__name__)
+
+
+def match_prefix(state: Mapping[str, Any], model_keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the keys of a bare backbone to those of the detector, by the best of the prefixes."""
+    if all(key.startswith("module.") for key in state):  # saved from a DistributedDataParallel
+        state = {key[len("module.") :]: value for key, value in state.items()}
+    own = max(BACKBONE_PREFIXES, key=lambda prefix: sum(prefix + k in model_keys for k in state))
+    if not own:
+        return dict(state)
+    rest = [key for key in state if own + key not in model_keys]
+    head = max(HEAD_PREFIXES, key=lambda prefix: sum(prefix + k in model_keys for k in rest))
+    renamed = {}
+    for key, value in state.items():
+        name = next((p + key for p in (own, head) if p + key in model_keys), key)
+        renamed[name] = value
+    return renamed
+
+
+def check_matches(
+    file: str, incompatible: _IncompatibleKeys, model_keys: list[str], *, exact: str = ""
+) -> None:
+    """Log how well a file fitted; raise :class:`WeightsError` if it hardly did.
+
+    Args:
+        file: its name.
+        incompatible: what Detectron2 found.
+        model_keys: all keys of the model.
+        exact: if true, everything must fit.
+    """
+    shapes = [key for key, _, _ in incompatible.incorrect_shapes]
+    unfit = set(incompatible.missing_keys) | set(shapes)
+    missing = [key for key in incompatible.missing_keys if key not in shapes]
+    unexpected = incompatible.unexpected_keys
+    trunk = _trunk_keys(model_keys)
+    num_matched = sum(key not in unfit for key in trunk)
+    counts = (
+        f"{file}: {num_matched} of {len(trunk)} tensors of the backbone and "
+        f"{len(model_keys) - len(unfit)} of {len(model_keys)} of the model matched, "
+        f"{len(missing)} missing{_first(missing)}, {len(unexpected)} unexpected"
+        f"{_first(unexpected)}, {len(shapes)} of another shape{_first(shapes)}"
+    )
+    if exact and (unfit or unexpected):
+        raise WeightsError(f"{counts}; it is a checkpoint of another model")
+    if 2 * num_matched < len(trunk):
+        raise WeightsError(
+            f"{counts}; training would start from noise, so give MODEL.WEIGHTS of this backbone, "
+            "the MODEL.BACKBONE and MODEL.NASNET of these weights, or MODEL.WEIGHTS ''"
+        )
+    logger.info("%s", counts)
+
+
+def check_pools(file: str, described: Mapping[str, Any], model: nn.Module) -> None:
+    """Warn if converted weights come from a network with other pools than the model's."""
+    wanted = described.get("pool_padding")
+    found = {m.padding for m in model.modules() if isinstance(m, Pool2dSame)}
+    if wanted and found - {wanted}:
+        logger.warning(
+            "%s: these weights are %s's; MODEL.NASNET.POOL_PADDING %s gives its features at the "
+            "borders, the model has %s",
+            *(file, described.get("origin"), wanted, ", ".join(sorted(found))),
+        )
+
+
+def _trunk_keys(model_keys: list[str]) -> list[str]:
+    """Keys of the backbone without its FPN and without the counters of batch normalizations."""
+    keys = [key for key in model_keys if key.startswith("backbone.bottom_up.")] or [
+        key for key in model_keys if key.startswith("backbone.")
+    ]
+    return [
+        key
+        for key in keys
+        if not key.startswith(FPN_PARTS) and not key.endswith("num_batches_tracked")
+    ]
+
+
+def _first(keys: list[str]) -> str:
+    return f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else ""

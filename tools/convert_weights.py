@@ -1,0 +1,62 @@
+"""Convert a published checkpoint to this project's names.
+
+    python tools/convert_weights.py nasnetalarge-dc4a7b8b.pth --out nasnet_a_large.safetensors
+    python tools/convert_weights.py NASNet-mobile.h5 --out nasnet_a_mobile.safetensors
+    python tools/convert_weights.py nasnet-a_large/model.ckpt --out nasnet_a_large.pth
+
+SOURCE is a file of timm's or Cadene's (``.pth``, ``.safetensors``), of Keras's (``.h5``), or the
+common beginning of the names of a TF-slim checkpoint's files. It is recognised from its tensors;
+one that is left over or missing is an error. The result carries the network, the pools that it
+was trained with, the preprocessing, the order of the classes, and the source's SHA-256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from nasnet_det.weights import convert_file, write_weights
+from nasnet_det.weights.conversion import ORIGINS
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a mistake in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Report ``message`` and leave with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 after a mistake of the user."""
+    parser = Parser(description="Convert a published checkpoint to this project's names.")
+    parser.add_argument("source", metavar="SOURCE", help="the published file")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="FILE.safetensors, or FILE.pth for Detectron2"
+    )
+    parser.add_argument(
+        "--origin",
+        choices=ORIGINS,
+        help="whose pools the network has at its borders, where the source does not tell: timm's "
+        "and Cadene's files have the same names",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        converted = convert_file(options.source, origin=options.origin or "")
+        write_weights(options.out, converted.weights, converted.metadata)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    about = converted.metadata
+    head = f"{about['num_classes']} classes" if about["num_classes"] else "no classifier"
+    print(f"{about['variant']} of {about['origin']}: {len(converted.weights)} tensors, {head}")
+    print(f"written to {options.out}; in a detector's config:")
+    print(f"  MODEL.WEIGHTS {options.out} MODEL.NASNET.VARIANT {about['variant']}")
+    print(f"  MODEL.NASNET.POOL_PADDING {about['pool_padding']} INPUT.FORMAT RGB")
+    print("  MODEL.PIXEL_MEAN [127.5,127.5,127.5] MODEL.PIXEL_STD [127.5,127.5,127.5]")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
