@@ -34,7 +34,9 @@ _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file 
 class Images(Protocol):
     """Images that are read one at a time."""
 
-    labels: np.ndarray
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) places in the list of classes."""
 
     def read(self, index: int) -> Any:
         """A PIL image or a tensor (3, H, W) of bytes."""

@@ -80,7 +80,7 @@ class Predictor:
 
     def place(self, model: nn.Module) -> Any:
         """Move a model to the device, in its order in memory."""
-        return model.to(self.device, memory_format=self.memory_format)
+        return model.to(self.device).to(memory_format=self.memory_format)
 
     def __call__(self, model: nn.Module, images: torch.Tensor) -> Any:
         """(B, 3, H, W) bytes -> the model's output, whose logits are float32."""
