@@ -122,7 +122,9 @@ def test_head_loses_its_background_class_and_the_origin_is_told(
     assert rebuilt.trunk.spec.pool_padding == padding
     if padding == "tf":
         with torch.no_grad():
-            torch.testing.assert_close(rebuilt(image), model(image)[:, first:])
+            torch.testing.assert_close(
+                rebuilt(image), model(image)[:, first:], rtol=1e-5, atol=1e-3
+            )
 
 
 def test_weights_without_a_head_make_a_trunk() -> None:
