@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ def lock_folder(folder: Path, *, run: str = "search") -> Iterator[None]:
         file = open(folder / f"{run}.lock", "w")  # noqa: SIM115
     except OSError as error:
         raise FileError(f"OUTPUT_DIR {folder} can't be written to ({error.strerror})") from error
+    os.register_at_fork(after_in_child=file.close)  # data workers outlive a kill by seconds
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
