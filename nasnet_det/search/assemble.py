@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,18 +196,19 @@ def open_search(
         identity["data"] = data.checksum()
     measure = build_measure(recipe, space, num_classes, image_size)
     check_limits(plan.limits, space, measure)
-    executor: Executor = build_executor(cfg, train)
-    journal = Journal(
-        open_storage_of(cfg),
-        cfg.SEARCH.STUDY.NAME,
-        directions=[GOALS[goal] for goal in plan.goals],
-        identity=identity,
-        defaults=get_identity(get_search_config()),
-        resume=resume,
-    )
-    if isinstance(sampler, ControllerSampler):
-        sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
-    try:
+    with ExitStack() as stack:
+        executor: Executor = stack.enter_context(closing(build_executor(cfg, train)))
+        journal = Journal(
+            open_storage_of(cfg),
+            cfg.SEARCH.STUDY.NAME,
+            directions=[GOALS[goal] for goal in plan.goals],
+            identity=identity,
+            defaults=get_identity(get_search_config()),
+            resume=resume,
+        )
+        stack.callback(journal.close)
+        if isinstance(sampler, ControllerSampler):
+            sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
         search = Search(
             plan,
             space,
@@ -221,6 +222,3 @@ def open_search(
         )
         search.on_minibatch = functools.partial(on_minibatch, search) if on_minibatch else None
         yield search
-    finally:
-        executor.close()
-        journal.close()

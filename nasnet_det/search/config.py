@@ -145,14 +145,20 @@ def _add_child_config(search: CfgNode) -> None:
     retrain.UPSAMPLED_SIZE = -1
 
     executor = search.EXECUTOR = CfgNode()
-    # in_process or local_processes (see nasnet_det/search/executors.py).
+    # in_process, local_processes or ray (see nasnet_det/search/executors.py).
     executor.NAME = "in_process"
-    # Processes; 0: one for each GPU, or for each core without a GPU.
+    # Processes; 0: one for each GPU, or for each core without a GPU; of Ray, as many as have room.
     executor.NUM_WORKERS = 0
     # auto, cpu, cuda or cuda:<i>.
     executor.DEVICE = "auto"
     # How often a child whose worker died is given to another.
     executor.MAX_RETRIES = 3
+    executor.RAY = CfgNode()
+    # host:port, or auto for the cluster that this machine is part of; empty: one is started here.
+    executor.RAY.ADDRESS = ""
+    # What a child reserves. One thread trains it, on a GPU if it has one or a part of one.
+    executor.RAY.CPUS_PER_CHILD = 1.0
+    executor.RAY.GPUS_PER_CHILD = 0.0
 
 
 def get_search_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
