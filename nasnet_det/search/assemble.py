@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from nasnet_det.config import ConfigError
 from nasnet_det.genotype import nearest
 from nasnet_det.network import plan_cells
+from nasnet_det.search.async_study import AsyncSearch
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
@@ -209,7 +210,7 @@ def open_search(
         stack.callback(journal.close)
         if isinstance(sampler, ControllerSampler):
             sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
-        search = Search(
+        search = (AsyncSearch if cfg.SEARCH.ASYNCHRONOUS else Search)(
             plan,
             space,
             sampler=sampler,

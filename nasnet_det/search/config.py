@@ -28,11 +28,15 @@ def add_search_config(cfg: CfgNode) -> None:
     # 0 or more. One seed, one result, whatever the number of workers.
     search.SEED = 0
 
+    # True: no worker waits for the others of a minibatch, but what is found depends on which child
+    # ends first.
+    search.ASYNCHRONOUS = False
     # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random).
     search.GOALS = ["accuracy"]
     study = search.STUDY = CfgNode()
     study.NAME = "search"
-    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db.
+    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db. The extra postgresql
+    # has what postgresql+psycopg://user@host/database wants.
     study.STORAGE = ""
 
     space = search.SPACE = CfgNode()
