@@ -35,8 +35,8 @@ def add_search_config(cfg: CfgNode) -> None:
     search.GOALS = ["accuracy"]
     study = search.STUDY = CfgNode()
     study.NAME = "search"
-    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db. The extra postgresql
-    # has what postgresql+psycopg://user@host/database wants.
+    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db. The extra
+    # postgresql has what postgresql+psycopg://user@host/database wants.
     study.STORAGE = ""
 
     space = search.SPACE = CfgNode()
