@@ -74,16 +74,23 @@ def test_jobs_are_taken_when_a_worker_is_free_and_knows_all_results(
     opened.append(executor)
     received: list[int] = []
 
-    def make_jobs() -> Iterator[ChildJob | None]:
+    def make_jobs() -> Iterator[ChildJob]:
         for job in JOBS:
             assert received == [earlier.number for earlier in JOBS[: job.number]]
             yield job
-            if job.number == 3 and kind is LocalProcesses:
-                yield None
 
     for result in executor.run(make_jobs()):
         received.append(result.number)
     assert received == [job.number for job in JOBS]
+
+
+def test_worker_without_a_job_is_asked_again_after_the_next_result(
+    tmp_path: Path, opened: list[Executor]
+) -> None:
+    executor = LocalProcesses(PlantedChild(str(tmp_path / "log")), ["cpu", "cpu"])
+    opened.append(executor)
+    jobs = [JOBS[0], None, JOBS[1], JOBS[2], None, JOBS[3]]
+    assert sorted(result.number for result in executor.run(jobs)) == [0, 1, 2, 3]
 
 
 def test_each_worker_has_its_device(opened: list[Executor]) -> None:
