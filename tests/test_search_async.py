@@ -98,9 +98,9 @@ def test_one_worker_and_minibatches_of_one_are_the_synchronous_search(
     opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.SAMPLER.MINIBATCH", "1")
     wanted = search(tmp_path / "plain", *opts)
     found = search(tmp_path / "async", *opts, *ASYNC)
-    for *_, attributes in found:
-        del attributes["order"]
-    assert found == wanted
+    assert [trial[:4] for trial in found] == [trial[:4] for trial in wanted]
+    for i, (*_, attributes, _, _) in enumerate(found):
+        assert attributes == {**wanted[i][4], "order": i}
 
 
 def test_workers_are_never_idle_and_every_trial_counts_once(tmp_path: Path) -> None:
@@ -161,13 +161,20 @@ def test_duplicates_of_a_child_under_way_wait_for_it_and_are_bounded(tmp_path: P
 # ---- Kills
 
 
-@pytest.mark.parametrize("name", ["controller", "evolution"])
+@pytest.mark.parametrize(
+    ("name", "pruner", "num_writes"),
+    [("controller", "''", 4), ("evolution", "''", 4), ("controller", "asha", 9)],
+)
 def test_one_worker_interrupted_at_every_write_continues_exactly(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, pruner: str, num_writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opts = (*ASYNC, "SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "12")
+    opts += ("SEARCH.PRUNER.NAME", pruner)
     wanted = search(tmp_path / "plain", *opts)
-    found = interrupt_writes(tmp_path / "killed", *opts, monkeypatch=monkeypatch, every=4)
+    assert any(state == "PRUNED" for _, state, *_ in wanted) == (pruner == "asha")
+    found = interrupt_writes(
+        tmp_path / "killed", *opts, num_writes=num_writes, monkeypatch=monkeypatch
+    )
     assert found == wanted
     if name == "controller":
         assert is_same_controller(tmp_path / "killed", tmp_path / "plain")
