@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 from planted_child import PlantedChild
+from planted_search import MINIBATCH, NUM_TRIALS, OPTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_search_study import MINIBATCH, NUM_TRIALS, OPTS
 
 from nasnet_det.search.assemble import open_search
 from nasnet_det.search.config import get_search_config

@@ -66,6 +66,33 @@ def test_processes_give_the_results_of_one_process(tmp_path: Path, opened: list[
     assert len(pids) == 3
 
 
+@pytest.mark.parametrize("kind", [InProcess, LocalProcesses])
+def test_jobs_are_taken_when_a_worker_is_free_and_knows_all_results(
+    kind: type[InProcess] | type[LocalProcesses], tmp_path: Path, opened: list[Executor]
+) -> None:
+    executor = kind(PlantedChild(str(tmp_path / "log")))
+    opened.append(executor)
+    received: list[int] = []
+
+    def make_jobs() -> Iterator[ChildJob]:
+        for job in JOBS:
+            assert received == [earlier.number for earlier in JOBS[: job.number]]
+            yield job
+
+    for result in executor.run(make_jobs()):
+        received.append(result.number)
+    assert received == [job.number for job in JOBS]
+
+
+def test_worker_without_a_job_is_asked_again_after_the_next_result(
+    tmp_path: Path, opened: list[Executor]
+) -> None:
+    executor = LocalProcesses(PlantedChild(str(tmp_path / "log")), ["cpu", "cpu"])
+    opened.append(executor)
+    jobs = [JOBS[0], None, JOBS[1], JOBS[2], None, JOBS[3]]
+    assert sorted(result.number for result in executor.run(jobs)) == [0, 1, 2, 3]
+
+
 def test_each_worker_has_its_device(opened: list[Executor]) -> None:
     processes = LocalProcesses(name_device, ["cpu", "cuda:0"])
     opened.append(processes)
@@ -188,6 +215,14 @@ def test_devices_are_shared_out_among_workers(monkeypatch: pytest.MonkeyPatch) -
 def test_impossible_executor_is_one_sentence(opts: str, sentence: str) -> None:
     cfg = get_search_config(opts=f"SEARCH.EXECUTOR.{opts}".split())
     with pytest.raises(ExecutorError, match=sentence):
+        build_executor(cfg, name_device)
+
+
+def test_missing_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "nasnet_det.search.ray_executor", raising=False)
+    cfg = get_search_config(opts=["SEARCH.EXECUTOR.NAME", "ray"])
+    with pytest.raises(ExecutorError, match=r"not installed \(pip install 'nasnet-det\[ray\]'\)$"):
         build_executor(cfg, name_device)
 
 

@@ -12,7 +12,7 @@ import pytest
 from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 from planted_child import EPOCHS, PlantedChild
-from test_search_study import (
+from planted_search import (
     MINIBATCH,
     NUM_TRIALS,
     OPTS,
@@ -190,8 +190,8 @@ def test_search_with_a_pruner_killed_at_random_moments_continues_exactly(
 ) -> None:
     opts = (*pruner, "SEARCH.PPO.LR", "0.001", "SEARCH.NUM_TRIALS", "80")
     search(tmp_path / "plain", *opts)
-    folder = tmp_path / "killed"
-    kill_and_resume(tmp_path / "plain", folder, repository, *opts, num_kills=8, num_trials=80)
+    kill_and_resume(tmp_path / "killed", repository, *opts, num_kills=8)
+    check_same(tmp_path / "killed", tmp_path / "plain", num_trials=80)
 
 
 def test_search_with_a_pruner_can_be_made_longer(pruned: Path, tmp_path: Path) -> None:

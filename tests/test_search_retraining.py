@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from planted_child import PlantedChild, read_log
-from test_search_study import OPTS, search
+from planted_search import OPTS, search
 
 from nasnet_det.search.assemble import build_recipe, build_source, open_search
 from nasnet_det.search.best import find_best, find_best_trials

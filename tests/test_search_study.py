@@ -2,113 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-import torch
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from planted_child import PlantedChild, read_log
+from planted_search import (
+    LONG,
+    NUM_TRIALS,
+    OPTS,
+    TWO_PROCESSES,
+    Killed,
+    check_same,
+    interrupt_writes,
+    kill_and_resume,
+    read_study,
+    read_trials,
+    search,
+    search_with_killed_processes,
+)
 
-from nasnet_det.search.assemble import open_search
 from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.samplers import SAMPLERS
 from nasnet_det.search.trials import params_to_choices
-
-MINIBATCH = 4
-NUM_TRIALS = 18  # the last minibatch has two
-OPTS = (
-    f"SEARCH.NUM_TRIALS {NUM_TRIALS} SEARCH.SAMPLER.MINIBATCH {MINIBATCH} "
-    "SEARCH.SPACE.NUM_BLOCKS 1 SEARCH.SPACE.COMBINERS ['add'] "
-    "SEARCH.SPACE.OPERATIONS ['identity','sep_conv_3x3','max_pool_3x3'] "
-    "SEARCH.CHILD.NUM_CELLS_PER_STAGE 1 SEARCH.CHILD.CHANNELS 4 SEARCH.DATA.IMAGE_SIZE 8 "
-    "SEARCH.EVOLUTION.POPULATION 8 SEARCH.EVOLUTION.TOURNAMENT 3 SEARCH.NSGA2.POPULATION 6 "
-    "SEARCH.TPE.NUM_STARTUP_TRIALS 4 SEARCH.PPO.LR 0.05 SEARCH.PRUNER.NUM_STARTUP_TRIALS 1"
-).split()
-# What a killed search and one with two workers are compared with, and how they are run.
-RUN = """
-import sys
-from planted_child import PlantedChild
-from nasnet_det.search.assemble import open_search
-from nasnet_det.search.config import get_search_config
-
-if __name__ == "__main__":
-    log, seconds, *opts = sys.argv[1:]
-    with open_search(get_search_config(opts=opts), resume=True, train=PlantedChild(log, float(seconds))) as search:
-        search.run()
-"""
-
-
-def config(folder: Path, *opts: str) -> Any:
-    return get_search_config(opts=[*OPTS, "OUTPUT_DIR", str(folder), *opts])
-
-
-def search(folder: Path, *opts: str, resume: bool = False, **changed: Any) -> list[tuple]:
-    """Run with the planted child; returns what is compared."""
-    train = changed.pop("train", PlantedChild(str(folder / "log")))
-    folder.mkdir(exist_ok=True)
-    with open_search(config(folder, *opts), resume=resume, train=train, **changed) as opened:
-        opened.run()
-    return read_study(folder)
-
-
-def read_study(folder: Path) -> list[tuple]:
-    """Everything of each trial but times."""
-    return [
-        (
-            trial.number,
-            trial.state.name,
-            tuple(trial.params.items()),
-            trial.values,
-            {key: value for key, value in trial.user_attrs.items() if key != "seconds"},
-            trial.system_attrs,
-            trial.intermediate_values,
-        )
-        for trial in read_trials(folder)
-    ]
-
-
-def read_trials(folder: Path) -> list[FrozenTrial]:
-    url = f"sqlite:///{folder / 'study.db'}"
-    return optuna.load_study(study_name="search", storage=url).trials
-
-
-def read_updates(folder: Path) -> dict[str, Any]:
-    """What the controller's updates did, as the study has it."""
-    url = f"sqlite:///{folder / 'study.db'}"
-    attributes = optuna.load_study(study_name="search", storage=url).user_attrs
-    return {key: value for key, value in attributes.items() if key != "search"}
-
-
-def read_weights(folder: Path, num_trials: int) -> dict[str, torch.Tensor]:
-    state = torch.load(folder / "controller.pth", weights_only=True)["sampler"]
-    assert state["num_learned"] == (num_trials - 1) // MINIBATCH
-    return state["ppo"]["controller"]
-
-
-def check_same(
-    folder: Path, wanted: Path, *, num_trials: int = NUM_TRIALS, num_trainings: int | None = None
-) -> None:
-    assert read_study(folder) == read_study(wanted)
-    assert len(read_study(folder)) == num_trials
-    weights, wanted_weights = read_weights(folder, num_trials), read_weights(wanted, num_trials)
-    assert all(torch.equal(weights[name], wanted_weights[name]) for name in wanted_weights)
-    assert read_updates(folder) == read_updates(wanted)
-    assert len(read_updates(folder)) == (num_trials - 1) // MINIBATCH
-    trained = read_log(folder / "log")
-    assert set(trained) == set(read_log(wanted / "log"))
-    if num_trainings is not None:
-        assert len(trained) == num_trainings
 
 
 @pytest.fixture(scope="module")
@@ -152,15 +72,10 @@ def test_duplicates_have_the_result_of_the_first_and_are_not_trained(plain: Path
 
 
 def test_two_workers_find_what_one_finds(plain: Path, tmp_path: Path) -> None:
-    processes = ("SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS", "2")
     folder = tmp_path / "two"
     folder.mkdir()
-    search(folder, *processes, train=PlantedChild(str(folder / "log"), 0.02))
+    search(folder, *TWO_PROCESSES, train=PlantedChild(str(folder / "log"), 0.02))
     check_same(folder, plain, num_trainings=len(read_log(plain / "log")))
-
-
-class _Killed(BaseException):
-    """Stands for SIGKILL: nothing of the search runs after it but closing."""
 
 
 @pytest.mark.parametrize(
@@ -170,119 +85,64 @@ class _Killed(BaseException):
 def test_search_interrupted_at_every_write_continues_exactly(
     name: str, pruner: str, num_writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every transaction of the storage is once the last one of its run.
-
-    Where children are pruned, each has more writes than 3, so a run has more, and not always as
-    many.
-    """
+    """Where children are pruned, each has more writes than 3, so a run has more."""
     opts = ("SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "10", "SEARCH.PRUNER.NAME", pruner)
     wanted = search(tmp_path / "plain", *opts)
     assert any(state == "PRUNED" for _, state, *_ in wanted) == (pruner != "''")
-    storage = optuna.storages.RDBStorage
-    left = 0
-
-    for method in (
-        "create_new_trial",
-        "set_trial_user_attr",
-        "set_trial_system_attr",
-        "set_trial_intermediate_value",
-        "set_trial_state_values",
-        "set_study_user_attr",
-    ):
-        original = getattr(storage, method)
-
-        def write(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:
-            nonlocal left
-            result = original(self, *args, **kwargs)
-            left -= 1
-            if left == 0:
-                raise _Killed
-            return result
-
-        monkeypatch.setattr(storage, method, write)
-    num_runs = 0
-    while True:
-        left, num_runs = num_writes + num_runs % (num_writes - 2), num_runs + 1
-        try:
-            found = search(tmp_path / "killed", *opts, resume=True)
-            break
-        except _Killed:
-            continue
+    found = interrupt_writes(
+        tmp_path / "killed", *opts, num_writes=num_writes, monkeypatch=monkeypatch
+    )
     assert found == wanted
-    assert num_runs > 5
     first, second = (read_log(tmp_path / place / "log") for place in ("plain", "killed"))
     assert set(first) == set(second)
+
+
+def test_search_with_a_limit_interrupted_at_every_write_continues_exactly(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill may come between a child that is too large and the note that it is."""
+    limit = sorted(measure_plain(plain))[NUM_TRIALS // 2]
+    opts = ("SEARCH.LIMITS.MAX_PARAMS", str(limit), "SEARCH.SAMPLER.NAME", "random")
+    wanted = search(tmp_path / "plain", *opts)
+    found = interrupt_writes(tmp_path / "killed", *opts, num_writes=4, monkeypatch=monkeypatch)
+    assert found == wanted
 
 
 def test_search_killed_at_random_moments_continues_exactly(
     plain: Path, tmp_path: Path, repository: Path
 ) -> None:
-    kill_and_resume(plain, tmp_path / "killed", repository, num_kills=2, num_trials=NUM_TRIALS)
+    kill_and_resume(tmp_path / "killed", repository, num_kills=2)
+    check_same(tmp_path / "killed", plain)
 
 
 @pytest.mark.slow
 def test_search_killed_twenty_times_continues_exactly(tmp_path: Path, repository: Path) -> None:
-    # A slow controller: one that has learned proposes what was trained before, and all ends early.
-    opts = ("SEARCH.PPO.LR", "0.001", "SEARCH.NUM_TRIALS", "200")
-    search(tmp_path / "plain", *opts)
-    folder = tmp_path / "killed"
-    kill_and_resume(tmp_path / "plain", folder, repository, *opts, num_kills=20, num_trials=200)
+    search(tmp_path / "plain", *LONG)
+    kill_and_resume(tmp_path / "killed", repository, *LONG, num_kills=20)
+    check_same(tmp_path / "killed", tmp_path / "plain", num_trials=200)
 
 
-def kill_and_resume(
-    plain: Path, folder: Path, repository: Path, *opts: str, num_kills: int, num_trials: int
-) -> None:
-    """SIGKILL for the search alone or for it and its two workers, while it starts or works."""
-    folder.mkdir()
-    script = folder / "run.py"
-    script.write_text(RUN)
-    command = [sys.executable, str(script), str(folder / "log"), "0.3", *OPTS]
-    command += ["OUTPUT_DIR", str(folder), *opts]
-    command += ["SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS", "2"]
-    environment = {**os.environ, "PYTHONPATH": f"{repository}:{repository / 'tests'}"}
-    rng = random.Random(0)
-    num_finished = 0
-    for i in range(num_kills):
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        _wait_for_the_moment(process, folder / "log", rng, in_start=i % 4 == 2)
-        assert process.poll() is None, "it was finished before it was killed often enough"
-        (os.killpg if rng.random() < 0.5 else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
-        assert _count_finished(folder) >= num_finished, "what was finished stays"
-        num_finished = _count_finished(folder)
-    assert num_finished > 0
-    subprocess.run(command, env=environment, check=True)
-    check_same(folder, plain, num_trials=num_trials)
+def test_search_whose_workers_are_killed_finds_the_same(plain: Path, tmp_path: Path) -> None:
+    search_with_killed_processes(tmp_path / "killed", num_kills=2)
+    check_same(tmp_path / "killed", plain)
 
 
-def _wait_for_the_moment(
-    process: subprocess.Popen[bytes], log: Path, rng: random.Random, *, in_start: bool
-) -> None:
-    if in_start:
-        time.sleep(rng.uniform(0, 5))
-        return
-    before = len(read_log(log))
-    while process.poll() is None and len(read_log(log)) == before:
-        time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.6))
-
-
-def _count_finished(folder: Path) -> int:
-    try:
-        return sum(trial.state.is_finished() for trial in read_trials(folder))
-    except (KeyError, RuntimeError, optuna.exceptions.OptunaError):
-        return 0  # killed before the study was there
+@pytest.mark.slow
+def test_search_whose_workers_are_killed_twenty_times_finds_the_same(tmp_path: Path) -> None:
+    search(tmp_path / "plain", *LONG)
+    search_with_killed_processes(tmp_path / "killed", *LONG, num_kills=20)
+    check_same(tmp_path / "killed", tmp_path / "plain", num_trials=200)
 
 
 def test_resume_retrains_only_what_was_under_way(tmp_path: Path) -> None:
     class KilledChild(PlantedChild):
         def __call__(self, job: ChildJob, device: str) -> ChildResult:
             if job.number == 6:
-                raise _Killed
+                raise Killed
             return super().__call__(job, device)
 
     log = str(tmp_path / "log")
-    with pytest.raises(_Killed):
+    with pytest.raises(Killed):
         search(tmp_path, train=KilledChild(log))
     states = [trial.state for trial in read_trials(tmp_path)]
     assert states.count(TrialState.RUNNING) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from nasnet_det.config import ConfigError
 from nasnet_det.genotype import nearest
 from nasnet_det.network import plan_cells
+from nasnet_det.search.async_study import AsyncSearch
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
@@ -196,19 +197,20 @@ def open_search(
         identity["data"] = data.checksum()
     measure = build_measure(recipe, space, num_classes, image_size)
     check_limits(plan.limits, space, measure)
-    executor: Executor = build_executor(cfg, train)
-    journal = Journal(
-        open_storage_of(cfg),
-        cfg.SEARCH.STUDY.NAME,
-        directions=[GOALS[goal] for goal in plan.goals],
-        identity=identity,
-        defaults=get_identity(get_search_config()),
-        resume=resume,
-    )
-    if isinstance(sampler, ControllerSampler):
-        sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
-    try:
-        search = Search(
+    with ExitStack() as stack:
+        executor: Executor = stack.enter_context(closing(build_executor(cfg, train)))
+        journal = Journal(
+            open_storage_of(cfg),
+            cfg.SEARCH.STUDY.NAME,
+            directions=[GOALS[goal] for goal in plan.goals],
+            identity=identity,
+            defaults=get_identity(get_search_config()),
+            resume=resume,
+        )
+        stack.callback(journal.close)
+        if isinstance(sampler, ControllerSampler):
+            sampler.on_update = lambda number, stats: journal.write_update(number, stats._asdict())
+        search = (AsyncSearch if cfg.SEARCH.ASYNCHRONOUS else Search)(
             plan,
             space,
             sampler=sampler,
@@ -221,6 +223,3 @@ def open_search(
         )
         search.on_minibatch = functools.partial(on_minibatch, search) if on_minibatch else None
         yield search
-    finally:
-        executor.close()
-        journal.close()

@@ -144,11 +144,13 @@ class ChildTrainer:
         recipe: how.
         space: of the choices.
         source: where the images are.
+        carries_images: take the images along to other processes, where the files may be missing.
     """
 
     recipe: ChildRecipe
     space: SearchSpace
     source: DataSource
+    carries_images: bool = False
     _data: dict[str, ChildData] = field(default_factory=dict, repr=False)
 
     def __call__(self, job: ChildJob, device: str) -> ChildResult:
@@ -162,11 +164,13 @@ class ChildTrainer:
     def load(self, device: str = "cpu") -> ChildData:
         """The images, on a device."""
         if device not in self._data:
-            self._data[device] = load_child_data(self.source).to(device)
+            data = self._data.get("cpu") or load_child_data(self.source)
+            self._data[device] = data.to(device)
         return self._data[device]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_data": {}}
+        data = {"cpu": self.load()} if self.carries_images else {}
+        return {**self.__dict__, "_data": data}
 
 
 def train_child(

@@ -28,11 +28,15 @@ def add_search_config(cfg: CfgNode) -> None:
     # 0 or more. One seed, one result, whatever the number of workers.
     search.SEED = 0
 
+    # True: no worker waits for the others of a minibatch, but what is found depends on which child
+    # ends first.
+    search.ASYNCHRONOUS = False
     # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random).
     search.GOALS = ["accuracy"]
     study = search.STUDY = CfgNode()
     study.NAME = "search"
-    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db.
+    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db. The extra
+    # postgresql has what postgresql+psycopg://user@host/database wants.
     study.STORAGE = ""
 
     space = search.SPACE = CfgNode()
@@ -145,14 +149,20 @@ def _add_child_config(search: CfgNode) -> None:
     retrain.UPSAMPLED_SIZE = -1
 
     executor = search.EXECUTOR = CfgNode()
-    # in_process or local_processes (see nasnet_det/search/executors.py).
+    # in_process, local_processes or ray (see nasnet_det/search/executors.py).
     executor.NAME = "in_process"
-    # Processes; 0: one for each GPU, or for each core without a GPU.
+    # Processes; 0: one for each GPU, or for each core without a GPU; of Ray, as many as have room.
     executor.NUM_WORKERS = 0
     # auto, cpu, cuda or cuda:<i>.
     executor.DEVICE = "auto"
     # How often a child whose worker died is given to another.
     executor.MAX_RETRIES = 3
+    executor.RAY = CfgNode()
+    # host:port, or auto for the cluster that this machine is part of; empty: one is started here.
+    executor.RAY.ADDRESS = ""
+    # What a child reserves. One thread trains it, on a GPU if it has one or a part of one.
+    executor.RAY.CPUS_PER_CHILD = 1.0
+    executor.RAY.GPUS_PER_CHILD = 0.0
 
 
 def get_search_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:

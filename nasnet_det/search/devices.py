@@ -38,11 +38,11 @@ def find_devices(device: str, num_workers: int) -> list[str]:
         raise ExecutorError(f"SEARCH.EXECUTOR.NUM_WORKERS: wanted 0 or more, got {num_workers}")
     found = gpus if device == "cuda" else [device]
     if not num_workers:
-        num_workers = _count_cores() if device == "cpu" else len(found)
+        num_workers = count_cores() if device == "cpu" else len(found)
     return [found[i % len(found)] for i in range(num_workers)]
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))

@@ -23,6 +23,7 @@ class EvolutionSampler(SpaceSampler):
         space, minibatch, seed: see :class:`SpaceSampler`.
         population: architectures that are alive; as many are drawn at random first.
         tournament: architectures that compete, drawn with replacement.
+        asynchronous: the population are all that are finished, not those before this minibatch.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class EvolutionSampler(SpaceSampler):
         tournament: int = 25,
         minibatch: int = 20,
         seed: int = 0,
+        asynchronous: bool = False,
     ) -> None:
         super().__init__(space, minibatch=minibatch, seed=seed)
         if population < 1 or tournament < 1:
@@ -41,12 +43,14 @@ class EvolutionSampler(SpaceSampler):
                 f"{tournament}"
             )
         self.population, self.tournament = population, tournament
+        self.asynchronous = asynchronous
 
     def propose(self, study: Study, number: int) -> Choices:
-        """A random list at first, then a child of the population before this minibatch."""
+        """A random list at first, then a child of the population."""
         rng = np.random.default_rng(derive_seed(self.seed, Stream.EVOLUTION, number))
-        first_of_minibatch = number - number % self.minibatch
-        alive = get_rewarded_trials(study, 0, first_of_minibatch)[-self.population :]
+        stop = number if self.asynchronous else number - number % self.minibatch
+        rewarded = get_rewarded_trials(study, 0, stop, all_finished=not self.asynchronous)
+        alive = rewarded[-self.population :]
         if len(alive) < self.population:
             return tuple(int(rng.integers(n)) for n in self.space.num_choices)
         candidates = [alive[i] for i in rng.integers(len(alive), size=self.tournament)]

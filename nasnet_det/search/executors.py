@@ -1,4 +1,4 @@
-"""Who trains the children of a minibatch: this process, or worker processes beside it.
+"""Who trains the children: this process, worker processes beside it, or a Ray cluster.
 
 An executor takes jobs and gives one result for each, in any order. What it trains with is a
 function ``train(job, device)``, as :class:`~nasnet_det.search.child.ChildTrainer` is; worker
@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -33,8 +33,12 @@ MAX_FAILED_STARTS = 10
 class Executor(Protocol):
     """Trains children."""
 
-    def run(self, jobs: Sequence[ChildJob]) -> Iterator[ChildResult]:
-        """One result for each job, in any order, as they come."""
+    def run(self, jobs: Iterable[ChildJob | None]) -> Iterator[ChildResult]:
+        """One result for each job, in any order, as they come.
+
+        The next job is taken when a worker is free and all earlier results were received, so a
+        generator can make it of them. None says that there is none until the next result.
+        """
 
     def close(self) -> None:
         """End what was started."""
@@ -51,10 +55,11 @@ class InProcess:
     def __init__(self, train: TrainChild, device: str = "cpu") -> None:
         self.train, self.device = train, device
 
-    def run(self, jobs: Sequence[ChildJob]) -> Iterator[ChildResult]:
+    def run(self, jobs: Iterable[ChildJob | None]) -> Iterator[ChildResult]:
         """See :class:`Executor`; in order."""
         for job in jobs:
-            yield self.train(job, self.device)
+            if job is not None:
+                yield self.train(job, self.device)
 
     def close(self) -> None:
         """Nothing was started."""
@@ -96,16 +101,14 @@ class LocalProcesses:
         self.workers: list[_Worker] = []
         self._failed_starts = 0
 
-    def run(self, jobs: Sequence[ChildJob]) -> Iterator[ChildResult]:
+    def run(self, jobs: Iterable[ChildJob | None]) -> Iterator[ChildResult]:
         """See :class:`Executor`.
 
         Raises:
             ExecutorError: workers end before they have started, again and again.
         """
-        while len(self.workers) < min(len(self.devices), len(jobs)):
-            self.workers.append(self._start(self.devices[len(self.workers)]))
-        queue, deaths = deque(jobs), Counter[int]()
-        self._hand_out(queue)
+        jobs, lost, deaths = iter(jobs), deque[ChildJob](), Counter[int]()
+        self._hand_out(jobs, lost)
         while busy := {w.connection: w for w in self.workers if w.job is not None}:
             results = []
             for connection in wait(list(busy)):
@@ -118,7 +121,7 @@ class LocalProcesses:
                     exit_code = self._replace(worker)
                     deaths[job.number] += was_started
                     if deaths[job.number] <= self.max_retries:
-                        queue.appendleft(job)
+                        lost.append(job)
                     else:
                         results.append(_fail(job, deaths[job.number], exit_code))
                     continue
@@ -127,8 +130,8 @@ class LocalProcesses:
                 else:
                     worker.job = None
                     results.append(message)
-            self._hand_out(queue)  # before a result is written down, so that nobody waits for it
             yield from results
+            self._hand_out(jobs, lost)
 
     def close(self) -> None:
         """Kill the workers."""
@@ -138,12 +141,21 @@ class LocalProcesses:
             worker.connection.close()
         self.workers = []
 
-    def _hand_out(self, queue: deque[ChildJob]) -> None:
-        for worker in self.workers:
-            while queue and worker.job is None:
+    def _hand_out(self, jobs: Iterator[ChildJob | None], lost: deque[ChildJob]) -> None:
+        """Give every free worker a job, lost ones first; workers start when there is one."""
+        for place, device in enumerate(self.devices):
+            if place < len(self.workers) and self.workers[place].job is not None:
+                continue
+            job = lost.popleft() if lost else next(jobs, None)
+            if job is None:
+                return
+            if place == len(self.workers):
+                self.workers.append(self._start(device))
+            worker = self.workers[place]
+            while worker.job is None:
                 try:
-                    worker.connection.send(queue[0])
-                    worker.job = queue.popleft()
+                    worker.connection.send(job)
+                    worker.job = job
                 except OSError:  # it died idle
                     self._replace(worker)
 
@@ -211,9 +223,23 @@ def _build_local_processes(cfg: CfgNode, train: TrainChild) -> Executor:
     return LocalProcesses(train, devices, max_retries=node.MAX_RETRIES)
 
 
+def _build_ray(cfg: CfgNode, train: TrainChild) -> Executor:
+    try:
+        from nasnet_det.search.ray_executor import build_ray_actors
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ExecutorError(
+            "SEARCH.EXECUTOR.NAME: ray wants Ray, which is not installed "
+            "(pip install 'nasnet-det[ray]')"
+        ) from error
+    return build_ray_actors(cfg, train)
+
+
 EXECUTORS: dict[str, Callable[[CfgNode, TrainChild], Executor]] = {
     "in_process": _build_in_process,
     "local_processes": _build_local_processes,
+    "ray": _build_ray,
 }
 
 

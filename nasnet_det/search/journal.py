@@ -42,14 +42,15 @@ def open_storage(url: str) -> RDBStorage:
     """The storage behind a URL.
 
     Args:
-        url: of SQLAlchemy, such as ``sqlite:///search.db`` or ``postgresql://user@host/database``.
+        url: of SQLAlchemy, such as ``sqlite:///search.db`` or ``postgresql+psycopg://user@host/name``.
 
     Raises:
         StudyError: it can't be reached, or the driver is missing.
     """
     try:
         options = {"timeout": _LOCK_WAIT_S} if url.startswith("sqlite") else {}
-        return RDBStorage(url, engine_kwargs={"connect_args": options})
+        engine = {"connect_args": options, "pool_pre_ping": True}  # a server may have restarted
+        return RDBStorage(url, engine_kwargs=engine)
     except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         raise StudyError(

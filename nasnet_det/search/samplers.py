@@ -13,7 +13,8 @@ nsga2      Optuna's NSGA-II, for several goals at once
 What a sampler proposes for a trial depends on the seed,
 the trial's number and the results of earlier minibatches (trials 0 to 19, 20 to 39, ...), and on
 nothing else. So a search that asks for a whole minibatch before it tells any of its results is the
-same for any number of workers, and the same again after it was killed.
+same for any number of workers, and the same again after it was killed. (In an asynchronous search
+it is all results that are there.)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from yacs.config import CfgNode
 
 from nasnet_det.genotype import nearest
 from nasnet_det.search.config import build_ppo
-from nasnet_det.search.controller_sampler import ControllerSampler
+from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
 from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.space import SearchSpace
@@ -85,10 +86,9 @@ class TrialSeededSampler(BaseSampler):
 
 
 def _build_controller(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
-    ppo = build_ppo(cfg, space)
-    return ControllerSampler(
-        space, ppo, minibatch=cfg.SEARCH.SAMPLER.MINIBATCH, seed=cfg.SEARCH.SEED
-    )
+    kind = AsyncControllerSampler if cfg.SEARCH.ASYNCHRONOUS else ControllerSampler
+    minibatch, seed = cfg.SEARCH.SAMPLER.MINIBATCH, cfg.SEARCH.SEED
+    return kind(space, build_ppo(cfg, space), minibatch=minibatch, seed=seed)
 
 
 def _build_evolution(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
@@ -98,6 +98,7 @@ def _build_evolution(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
         tournament=cfg.SEARCH.EVOLUTION.TOURNAMENT,
         minibatch=cfg.SEARCH.SAMPLER.MINIBATCH,
         seed=cfg.SEARCH.SEED,
+        asynchronous=cfg.SEARCH.ASYNCHRONOUS,
     )
 
 

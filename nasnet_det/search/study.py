@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nasnet_det.search.child import ChildJob, ChildResult
+from nasnet_det.search.child import ChildJob, ChildResult, Curve
 from nasnet_det.search.executors import Executor
 from nasnet_det.search.journal import Journal, StudyError
 from nasnet_det.search.progress import Progress, Speed
@@ -153,6 +153,7 @@ class Search:
             save_state(self.state_file, self.sampler, self._checksums)
         for trial in asked:
             self._enter(trial)
+            self._fail_if_too_large(trial.number)
         comparison = self._compare_with_trials_before(numbers[0])
         jobs = [self._make_job(n, comparison) for n in numbers if self._waits_for_worker(n)]
         self._report()
@@ -163,14 +164,17 @@ class Search:
         for number in numbers:
             if not self._trial(number).state.is_finished():
                 self._copy_result(number)
-        for trial in asked:
-            stored = self._trial(trial.number)
-            for epoch, accuracy in stored.intermediate_values.items():
-                trial.report(accuracy, epoch)
-            # A pruned trial's value is the last that was reported, and Optuna wants no other.
-            values = None if stored.state is TrialState.PRUNED else stored.values
-            self.mirror.tell(trial, values, state=stored.state)
+        for number in numbers:
+            self._tell_mirror(number)
         self._add_checksum(numbers)
+
+    def _tell_mirror(self, number: int) -> None:
+        stored, asked = self._trial(number), self.mirror.get_trials(deepcopy=False)[number]
+        for epoch, accuracy in stored.intermediate_values.items():
+            self.mirror._storage.set_trial_intermediate_value(asked._trial_id, epoch, accuracy)
+        # A pruned trial's value is the last that was reported, and Optuna wants no other.
+        values = None if stored.state is TrialState.PRUNED else stored.values
+        self.mirror.tell(number, values, state=stored.state)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self.journal.trials[number]
@@ -189,11 +193,10 @@ class Search:
             self._remember(self._trial(number))
             return
         choices = params_to_choices(self.space, asked.params)
-        size = self.measure(choices)
         attributes: dict[str, Any] = {
             "key": self._key(choices),
             "seed": derive_seed(self.plan.seed, Stream.CHILD, number),
-            **size._asdict(),
+            **self.measure(choices)._asdict(),
         }
         self.journal.ask(
             number,
@@ -203,8 +206,22 @@ class Search:
             system_attributes=self.mirror.get_trials(deepcopy=False)[number].system_attrs,
         )
         self._remember(self._trial(number))
-        if fault := self.plan.limits.find_fault(size):
-            self.journal.tell(number, None, {"failure": fault})
+
+    def _fail_if_too_large(self, number: int) -> None:
+        trial = self._trial(number)
+        size = ChildSize(trial.user_attrs["params"], trial.user_attrs["macs"])
+        fault = self.plan.limits.find_fault(size)
+        if fault and not trial.state.is_finished():
+            self._tell(number, None, {"failure": fault})
+
+    def _tell(
+        self,
+        number: int,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        curve: Curve | None = None,
+    ) -> None:
+        self.journal.tell(number, values, attributes, curve)
 
     def _key(self, choices: Choices) -> str:
         return " ".join(map(str, self.space.canonicalize(choices)))
@@ -236,12 +253,12 @@ class Search:
     def _write(self, result: ChildResult) -> None:
         if result.reward is None:
             attributes = {"failure": result.failure, "seconds": result.seconds}
-            self.journal.tell(result.number, None, attributes)
+            self._tell(result.number, None, attributes)
             logger.warning("child %d failed: %s", result.number, result.failure)
             return
         measured = {"accuracy": result.reward, **self._trial(result.number).user_attrs}
         values = [float(measured[goal]) for goal in self.plan.goals]
-        self.journal.tell(result.number, values, {"seconds": result.seconds}, result.curve)
+        self._tell(result.number, values, {"seconds": result.seconds}, result.curve)
 
     def _copy_result(self, number: int) -> None:
         """Give an architecture that was trained before the result that it had."""
@@ -252,7 +269,7 @@ class Search:
         curve = trial_to_curve(original)
         if curve:
             curve = curve._replace(notes={})
-        self.journal.tell(number, original.values, attributes, curve)
+        self._tell(number, original.values, attributes, curve)
 
     def _report(self) -> None:
         if not self.on_progress:

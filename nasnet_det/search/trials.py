@@ -56,17 +56,19 @@ def trial_to_curve(trial: FrozenTrial) -> Curve | None:
     )
 
 
-def get_rewarded_trials(study: Study, first: int, stop: int) -> list[tuple[FrozenTrial, float]]:
+def get_rewarded_trials(
+    study: Study, first: int, stop: int, *, all_finished: bool = True
+) -> list[tuple[FrozenTrial, float]]:
     """The trials from ``first`` to ``stop - 1`` that have a reward, with it, by number.
 
     A trial that failed has none. One that was pruned has its last value.
 
     Raises:
-        ValueError: not all of these trials are finished.
+        ValueError: not all of these trials are finished, though they should be.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if first <= t.number < stop]
     num_finished = sum(t.state.is_finished() for t in trials)
-    if num_finished < stop - first:
+    if all_finished and num_finished < stop - first:
         raise ValueError(
             f"wanted trials {first} to {stop - 1} finished before number {stop} is proposed, "
             f"got {num_finished} of {stop - first}"
