@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,9 @@ class WorkerKiller:
         pids = self.get_pids()
         if self.num_left and pids and self._rng.random() < 0.5:
             time.sleep(self._rng.random() / 5)
-            os.kill(self._rng.choice(pids), signal.SIGKILL)
-            self.num_left -= 1
+            with suppress(ProcessLookupError):  # it is just gone
+                os.kill(self._rng.choice(pids), signal.SIGKILL)
+                self.num_left -= 1
 
 
 def search_with_killed_processes(folder: Path, *opts: str, num_kills: int) -> None:
