@@ -20,7 +20,7 @@ from nasnet_det.files import FileError, write_whole_file
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
 
-_KEY = "nasnet_det"
+_KEY = "nasnet_det_backbone"  # converted weights describe themselves under nasnet_det
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.trainer import Trainer as DetectorTrainer
 from nasnet_det.files import FileError
 from nasnet_det.genotype import GENOTYPES
+from nasnet_det.weights import write_weights
 
 NETWORK = {"VARIANT": "nasnet_a_mobile", "NUM_CELLS_PER_STAGE": 1, "CHANNELS": 8}
 
@@ -106,6 +107,21 @@ def test_detector_computes_the_classifiers_features(
         torch.testing.assert_close(got[name], expected[name], rtol=1e-9, atol=1e-9)
 
 
+def test_converted_weights_have_no_card_and_are_no_mistake(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "converted.safetensors"
+    about = {"variant": "nasnet_a_mobile", "origin": "keras", "pool_padding": "keras"}
+    write_weights(str(path), load_file(exported), about)
+    assert read_card(path) is None
+    check_backbone(_detector_config(path))
+
+
+def test_backbone_of_other_pools_is_refused(exported: Path) -> None:
+    cfg = _detector_config(exported)
+    cfg.MODEL.NASNET.POOL_PADDING = "keras"
+    with pytest.raises(ConfigError, match="pool_padding: wanted 'tf', got 'keras'"):
+        check_backbone(cfg)
+
+
 @pytest.mark.parametrize(
     ("opts", "sentence"),
     [
@@ -132,7 +148,7 @@ def test_files_without_a_card_are_none_of_its_business(tmp_path: Path, exported:
     assert read_card(tmp_path / "missing.safetensors") is None
     assert read_card("") is None
     broken = tmp_path / "broken.safetensors"
-    save_file(load_file(exported), broken, {"nasnet_det": '{"genotype": 3}'})
+    save_file(load_file(exported), broken, {"nasnet_det_backbone": '{"genotype": 3}'})
     with pytest.raises(FileError, match="its card can't be understood"):
         read_card(broken)
 

@@ -13,7 +13,7 @@ from nasnet_det.detection.backbone import config_errors, network_arguments, reso
 # Fields of the network that decide what the weights compute; the rest is about training.
 _FIELDS = (
     *("num_cells_per_stage", "channels", "stem", "stem_multiplier", "skip_reduction_input"),
-    *("extra_reduction_cells", "norm_eps"),
+    *("extra_reduction_cells", "norm_eps", "pool_padding"),
 )
 
 
