@@ -123,8 +123,8 @@ def make_search_page(
         page.picture(
             svgs["accuracy_macs"],
             "Accuracy over multiply-adds of all children, with the Pareto front of each sampler.",
-            "Each point is a child; no child has more accuracy for at most as many multiply-adds "
-            "than those on the line of its sampler.",
+            "Each point is a child. On the line of a sampler are those that none of its other "
+            "children beats in both.",
         ),
         page.heading("Best cells"),
     ]
