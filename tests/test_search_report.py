@@ -46,8 +46,11 @@ from nasnet_det.report.study_results import (
     save_results,
 )
 from nasnet_det.search.assemble import get_identity, open_search
+from nasnet_det.search.best import find_best_trials
+from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.results import COLUMNS, DIGITS, collect_results
+from nasnet_det.search.retraining import open_retraining
 from nasnet_det.search.space import SearchSpace
 
 NUM_TRIALS, NUM_RUN = 20, 17
@@ -66,15 +69,28 @@ def run_search(folder: Path, *opts: str, num_run: int = NUM_TRIALS) -> Path:
     cfg.SEARCH.NUM_TRIALS = num_run
     with open_search(cfg, train=PlantedChild(str(folder / "log"))) as search:
         search.run()
+        if cfg.SEARCH.RETRAIN.NUM_BEST:
+            best = find_best_trials(search.journal, cfg.SEARCH.RETRAIN.NUM_BEST)
+            with open_retraining(cfg, train=Retrained(str(folder / "longer"))) as retraining:
+                retraining.run(best)
     return folder
+
+
+class Retrained(PlantedChild):
+    """Trained for longer, the last are first, and the third fails."""
+
+    def __call__(self, job: ChildJob, device: str) -> ChildResult:
+        reward = None if job.number == 2 else 0.5 + job.number / 100
+        return ChildResult(job.number, reward, "" if reward else "planted failure", 1.0)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One by the controller, and one by random that has not come to its end."""
+    """One by the controller with its best retrained, and one by random that has not come to its end."""
     base = tmp_path_factory.mktemp("searches")
     opts = ("SEARCH.SAMPLER.NAME", "random", "SEARCH.SEED", "1")
-    return [run_search(base / "rl"), run_search(base / "random", *opts, num_run=NUM_RUN)]
+    longer = ("SEARCH.RETRAIN.NUM_BEST", "4", "SEARCH.RETRAIN.EPOCHS", "99")
+    return [run_search(base / "rl", *longer), run_search(base / "random", *opts, num_run=NUM_RUN)]
 
 
 def read_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -96,15 +112,15 @@ def make_raw(seed: int = 0, num_children: int = 60, **config: Any) -> dict[str, 
         kind = rng.random()
         if kind < 0.15:
             reason = rng.choice(["diverged: the loss is nan", "out of time: 9 s", "odd"])
-            rows.append(["failed", decisions, None, *size, 3.21, reason, None])
+            rows.append(["failed", decisions, None, *size, 3.21, reason, None, None])
         elif kind < 0.2:
-            rows.append(["pruned", decisions, 0.6, *size, 0.5, None, None])
+            rows.append(["pruned", decisions, 0.6, *size, 0.5, None, None, None])
         elif kind < 0.35 and rows and rows[0][0] == "complete":
-            rows.append([*rows[0][:5], None, None, 0])
+            rows.append([*rows[0][:5], None, None, 0, None])
         else:
             reward = rng.randrange(0, 500) / 1000
-            rows.append(["complete", decisions, reward, *size, 1.25 + number, None, None])
-    rows[-1] = [*rows[-1][:2], None, *rows[-1][3:5], None, None, None]
+            rows.append(["complete", decisions, reward, *size, 1.25 + number, None, None, None])
+    rows[-1] = [*rows[-1][:2], None, *rows[-1][3:5], None, None, None, None]
     rows[-1][0] = "running"
     return {
         "name": "search",
@@ -147,6 +163,25 @@ def test_collected_results_are_those_of_the_journal(folders: list[Path]) -> None
             (TrialState.FAIL, "failed"),
         }
     assert any(c.duplicate_of is not None for c in study.children), "the space is small"
+
+
+def test_retrained_children_are_collected_and_the_best_of_them_is_chosen(
+    folders: list[Path],
+) -> None:
+    rl, plain = (parse_study(collect_results(folder), "it") for folder in folders)
+    different = {}
+    for child in sorted(rl.complete, key=lambda c: (-c.reward, c.number)):
+        if child.duplicate_of is None:
+            different.setdefault(child.decisions, child)
+    best = list(different.values())[:4]
+    assert [child.retrained for child in best] == [0.5, 0.51, None, 0.53]
+    assert [child.number for child in rl.retrained] == [best[i].number for i in (3, 1, 0)]
+    assert rl.retraining_failures == {str(best[2].number): "planted failure"}
+    assert rl.retraining == {"SEARCH.CHILD.EPOCHS": 99}
+    assert (rl.chosen, rl.best) == (best[3], best[0])
+    assert summarize(rl)["chosen"]["child"] == best[3].number
+    assert Genotype.from_dict(summarize(rl)["chosen_genotype"]) == rl.decode(best[3])
+    assert (plain.retrained, plain.chosen) == ((), plain.best)
 
 
 def test_compact_form_comes_back_as_it_was(folders: list[Path], tmp_path: Path) -> None:
@@ -265,7 +300,7 @@ def test_summary_names_the_best_child_and_its_cells() -> None:
     best = max(c.reward for c in study.children if c.state == "complete")
     first = next(c for c in study.children if c.reward == best)
     assert summary["best"]["child"] == first.number
-    genotype = Genotype.from_dict(summary["best_genotype"])
+    genotype = Genotype.from_dict(summary["chosen_genotype"])
     assert genotype == study.decode(first)
     assert summary["seconds"]["sum"] == pytest.approx(
         sum(c.seconds for c in study.children if c.seconds is not None)
@@ -338,7 +373,7 @@ def test_same_search_twice_is_refused() -> None:
 def run_tool(repository: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "tools/search_report.py", *map(str, words)],
-        cwd=repository, capture_output=True, text=True, check=False, timeout=300,
+        cwd=repository, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
 
 
@@ -397,7 +432,9 @@ def test_tool_reports_searches_and_keeps_their_results(
     text = " ".join(page.words)
     assert "planted failure" in text
     for study in studies:
-        assert f"{100 * study.best.reward:.2f}% of held-out images" in text
+        assert f"{100 * study.chosen.reward:.2f}% of held-out images" in text
+    assert "4 of the best were retrained with SEARCH.CHILD.EPOCHS 99; 1 failed" in text
+    assert "53.00%" in text
 
     # The same from the file alone, without Optuna.
     code = (
@@ -431,7 +468,7 @@ def test_tool_warns_of_other_recipes(
 
 def test_search_of_one_child_is_reported(tmp_path: Path) -> None:
     raw = make_raw(0, 3, **SMALL_SPACE)
-    raw["children"] = [["complete", raw["children"][0][1], 0.25, 10, 20, 1.5, None, None]]
+    raw["children"] = [["complete", raw["children"][0][1], 0.25, 10, 20, 1.5, None, None, None]]
     report = write_search_report([parse_study(raw, "one")], tmp_path)
     assert report["studies"][0]["curves"]["top_1"] == [0.25]
     assert report["studies"][0]["curves"]["top_5"] == [None]
@@ -458,9 +495,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, folders: list[Path]) -> dic
     short = {**raw, "children": [row[:-1] for row in raw["children"]]}
     save_results([short], base / "short.json")
     save_results([{k: v for k, v in raw.items() if k != "config"}], base / "keyless.json")
-    bad = [["complete", "z" * 50, 0.5, 1, 1, 1.0, None, None]]
+    bad = [["complete", "z" * 50, 0.5, 1, 1, 1.0, None, None, None]]
     save_results([{**raw, "children": bad}], base / "bad.json")
-    running = [["running", row[1], None, 1, 1, None, None, None] for row in raw["children"]]
+    running = [["running", row[1], None, 1, 1, None, None, None, None] for row in raw["children"]]
     save_results([{**raw, "children": running}], base / "running.json")
     save_results([], base / "none.json")
     save_results([raw], base / "good.json")

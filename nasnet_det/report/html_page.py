@@ -12,7 +12,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
        max-width: 70rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; }
 figure { margin: 1rem 0; overflow-x: auto; }
-figure img { max-width: 100%; height: auto; }
+figure img { max-width: max(100%, 40rem); height: auto; } /* on a phone it scrolls */
 figcaption { color: #555; font-size: .9rem; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }

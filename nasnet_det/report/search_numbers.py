@@ -137,7 +137,13 @@ def summarize(study: Study) -> dict[str, Any]:
             "median": seconds[len(seconds) // 2] if seconds else None,
         },
         "best": describe_child(best),
-        "best_genotype": study.decode(best).to_dict(),
+        "retrained": {
+            "config": dict(study.retraining),
+            "failures": dict(study.retraining_failures),
+            "children": [describe_child(child) for child in study.retrained],
+        },
+        "chosen": describe_child(study.chosen),
+        "chosen_genotype": study.decode(study.chosen).to_dict(),
         "top_means": {name: curve[-1] for name, curve in curves.items()},
         "rewards": [child.reward for child in finished],
         "curves": {**curves, "moving_mean": moving, "window": window},
@@ -153,4 +159,5 @@ def describe_child(child: Child) -> dict[str, Any]:
         "reward": child.reward,
         "macs": child.macs,
         "params": child.params,
+        "retrained": child.retrained,
     }

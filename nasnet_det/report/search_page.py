@@ -30,6 +30,7 @@ from nasnet_det.report.search_numbers import TOP_KS, summarize
 from nasnet_det.report.study_results import Study
 
 TITLE = "Architecture search"
+MAX_RETRAINED = 10  # shown on the page; report.json has all
 
 
 def write_search_report(studies: Sequence[Study], folder: Path) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _draw_figures(
     }
     for study, name in zip(studies, names, strict=True):
         figures[f"operations_{name}"] = draw_operations(study)
-        figures[f"cells_{name}"] = draw_genotype(study.decode(study.best))
+        figures[f"cells_{name}"] = draw_genotype(study.decode(study.chosen))
     return figures
 
 
@@ -123,19 +124,23 @@ def make_search_page(
         page.picture(
             svgs["accuracy_macs"],
             "Accuracy over multiply-adds of all children, with the Pareto front of each sampler.",
-            "Each point is a child; no child has more accuracy for at most as many multiply-adds "
-            "than those on the line of its sampler.",
+            "Each point is a child. On the line of a sampler are those that none of its other "
+            "children beats in both.",
         ),
+        *_list_retrained(studies),
         page.heading("Best cells"),
     ]
     for study, name in zip(studies, names, strict=True):
-        best = study["best"]
+        best = study["chosen"]
+        accuracy = best["retrained"]
+        longer = "" if accuracy is None else f" ({_percent(accuracy)} when retrained)"
         parts.append(
             page.picture(
                 svgs[f"cells_{name}"],
                 f"The normal and the reduction cell of child {best['child']} of {study['title']}.",
                 f"{study['title']}: child {best['child']}, {_percent(best['reward'])} of held-out "
-                f"images, {best['macs']:,} multiply-adds, {best['params']:,} parameters.",
+                f"images{longer}, {page.format_value(best['macs'])} multiply-adds, "
+                f"{page.format_value(best['params'])} parameters.",
             )
         )
     parts.append(page.heading("What was proposed over time"))
@@ -208,6 +213,31 @@ def _span(top: Mapping[str, float | None], num_seeds: int) -> str:
     if num_seeds == 1 or top["mean"] is None:
         return text
     return f"{text} ({_percent(top['lowest'])} to {_percent(top['highest'])})"
+
+
+def _list_retrained(studies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The best after the retraining, for the searches that have one."""
+    parts = []
+    for study in studies:
+        retrained = study["retrained"]
+        number, failed = len(retrained["children"]), len(retrained["failures"])
+        if not number + failed:
+            continue
+        changes = ", ".join(f"{key} {value}" for key, value in retrained["config"].items())
+        rows = [
+            [child["child"], *(_percent(child[key]) for key in ("reward", "retrained"))]
+            + [child[key] for key in ("macs", "params")]
+            for child in retrained["children"][:MAX_RETRAINED]
+        ]
+        header = ["child", "in the search", "retrained", "multiply-adds", "parameters"]
+        parts += [
+            page.paragraph(
+                f"{study['title']}: {number + failed} of the best were retrained with "
+                f"{changes or 'the same config'}; {failed} failed. The best after that:"
+            ),
+            page.table(header, rows),
+        ]
+    return [page.heading("Retrained"), *parts] if parts else []
 
 
 def _list_failures(studies: Sequence[Mapping[str, Any]]) -> list[str]:

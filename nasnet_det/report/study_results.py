@@ -11,7 +11,7 @@ Such a file is small enough to be kept with the code, and says all that a report
        "versions": {"nasnet_det": "0.1.0", ...},
        "columns": ["state", "decisions", "reward", "params", "macs", "seconds", ...],
        "children": [
-        ["complete", "1023100401...", 0.4135, 91210, 5512704, 12.6, null, null],
+        ["complete", "1023100401...", 0.4135, 91210, 5512704, 12.6, null, null, null],
         ...
 
 Row ``i`` is child ``i``. Its decisions are the indices of its choices, one digit of base 62 each
@@ -57,6 +57,7 @@ class Child:
         seconds: of its training; None where there was none.
         failure: why it has no reward.
         duplicate_of: the child of the same architecture whose result this one was given.
+        retrained: its accuracy when it was trained again for longer; None if it was not.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Child:
     seconds: float | None
     failure: str | None
     duplicate_of: int | None
+    retrained: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Study:
         config: keys and values that decide what it finds.
         versions: of the software.
         children: by number.
+        retraining: keys and values of the config that were others when the best were retrained.
+        retraining_failures: why some of these have no result, by number of the child.
     """
 
     name: str
@@ -89,6 +93,8 @@ class Study:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     children: tuple[Child, ...]
+    retraining: Mapping[str, Any]
+    retraining_failures: Mapping[str, str]
 
     @property
     def sampler(self) -> str:
@@ -124,6 +130,18 @@ class Study:
     def best(self) -> Child:
         """The child of the highest reward, the first of equal ones."""
         return max(self.complete, key=lambda child: (child.reward, -child.number))
+
+    @property
+    def retrained(self) -> tuple[Child, ...]:
+        """The children that were retrained, the best then first."""
+        retrained = (child for child in self.children if child.retrained is not None)
+        order = sorted(retrained, key=lambda c: (c.retrained, c.reward, -c.number), reverse=True)
+        return tuple(order)
+
+    @property
+    def chosen(self) -> Child:
+        """What the search hands on: the best when retrained, else the best."""
+        return self.retrained[0] if self.retrained else self.best
 
     def decode(self, child: Child) -> Genotype:
         """The architecture of a child."""
@@ -209,6 +227,8 @@ def parse_study(data: Mapping[str, Any], source: str) -> Study:
             data["config"],
             data["versions"],
             children,
+            data.get("retraining", {}),
+            data.get("retraining_failures", {}),
         )
         for child in children:
             _check_child(study, child)
@@ -229,7 +249,7 @@ def _check_child(study: Study, child: Child) -> None:
     has_reward = child.state in ("complete", "pruned")
     if child.state not in STATES or (child.reward is not None) != has_reward:
         raise ValueError(f"child {child.number}: {child.state!r} with reward {child.reward!r}")
-    numbers = (child.reward, child.macs, child.params, child.seconds)
+    numbers = (child.reward, child.macs, child.params, child.seconds, child.retrained)
     if not all(isinstance(n, int | float | None) for n in numbers):
         raise ValueError(f"child {child.number}: wanted numbers, got {numbers}")
     wanted = 2 * DECISIONS_PER_BLOCK * study.config["SEARCH.SPACE.NUM_BLOCKS"]

@@ -11,7 +11,9 @@ import string
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from yacs.config import CfgNode
 
 from nasnet_det.genotype import load_genotype
 from nasnet_det.search.assemble import get_identity
@@ -29,6 +31,7 @@ COLUMNS = (
     "seconds",
     "failure",  # why it has no reward
     "duplicate_of",  # number of the child whose result this one has, being the same architecture
+    "retrained",  # accuracy when it was trained again for longer
 )
 DIGITS = string.digits + string.ascii_letters
 _STATES = {
@@ -59,9 +62,11 @@ def collect_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
     storage = open_storage(cfg.SEARCH.STUDY.STORAGE or f"sqlite:///{database}")
     try:
         recorded, trials = read_study(storage, cfg.SEARCH.STUDY.NAME)
+        longer, retrained = _read_retraining(storage, cfg)
     finally:
         storage.remove_session()
         storage.engine.dispose()
+    accuracies = {t.user_attrs["searched_as"]: t.value for t in retrained}
     config = {**get_identity(get_search_config()), **recorded["config"]}
     space = SearchSpace(
         config["SEARCH.SPACE.NUM_BLOCKS"],
@@ -75,8 +80,23 @@ def collect_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "config": config,
         "versions": {**_read_versions(folder), "nasnet_det": recorded["version"]},
         "columns": list(COLUMNS),
-        "children": [_make_row(trial, space) for trial in trials],
+        "children": [[*_make_row(t, space), accuracies.get(t.number)] for t in trials],
+        "retraining": {key: value for key, value in longer.items() if config.get(key) != value},
+        "retraining_failures": {
+            str(t.user_attrs["searched_as"]): t.user_attrs["failure"]
+            for t in retrained
+            if t.state is TrialState.FAIL
+        },
     }
+
+
+def _read_retraining(storage: RDBStorage, cfg: CfgNode) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """The config of the retraining after a search, and its finished trials; empty without one."""
+    name = f"{cfg.SEARCH.STUDY.NAME}.{cfg.SEARCH.RETRAIN.NAME}"
+    if name not in [study.study_name for study in storage.get_all_studies()]:
+        return {}, []
+    recorded, trials = read_study(storage, name)
+    return recorded["config"], [trial for trial in trials if trial.state.is_finished()]
 
 
 def _read_versions(folder: Path) -> dict[str, str]:
