@@ -27,6 +27,7 @@ from nasnet_det.search.assemble import open_search
 from nasnet_det.search.best import find_best
 from nasnet_det.search.child import Curve
 from nasnet_det.search.config import get_search_config
+from nasnet_det.search.journal import Journal, open_storage
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import Comparison, build_pruner
 
@@ -198,6 +199,36 @@ def test_search_with_a_pruner_can_be_made_longer(pruned: Path, tmp_path: Path) -
     search(tmp_path, *ASHA, "SEARCH.NUM_TRIALS", "10")
     search(tmp_path, *ASHA, resume=True)
     assert read_study(tmp_path) == read_study(pruned)
+
+
+def test_pruned_trial_has_the_value_of_its_last_step_whatever_a_kill_left(tmp_path: Path) -> None:
+    """Where a training can't be repeated exactly, a kill may leave a step that comes no more."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    directions = [optuna.study.StudyDirection.MAXIMIZE]
+
+    def open_journal() -> Journal:
+        return Journal(
+            open_storage(url),
+            "search",
+            directions=directions,
+            identity={},
+            defaults={},
+            resume=True,
+        )
+
+    killed = open_journal()
+    killed.ask(0, {}, {}, attributes={}, system_attributes={})
+    killed.storage.set_trial_intermediate_value(killed.trials[0]._trial_id, 3, 0.7)
+    killed.close()
+    journal = open_journal()
+    journal.tell(0, [0.4], {}, Curve((0.2, 0.4), False, {"note": 1}))
+    stored = optuna.load_study(study_name="search", storage=url).trials[0]
+    for trial in (stored, journal.trials[0]):
+        assert trial.state is TrialState.PRUNED
+        assert trial.intermediate_values == {1: 0.2, 2: 0.4, 3: 0.7}
+        assert trial.values == [0.7]
+        assert trial.system_attrs == {"note": 1}
+    journal.close()
 
 
 # ---- What is refused
