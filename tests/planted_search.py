@@ -129,6 +129,40 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of the search runs after it but closing."""
 
 
+class WriteKiller:
+    """Interrupts whatever uses Optuna's storage.
+
+    Args:
+        monkeypatch: changes the storage.
+
+    Attributes:
+        left: transactions before the next interruption.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        storage = optuna.storages.RDBStorage
+        for method in (
+            "create_new_trial",
+            "set_trial_user_attr",
+            "set_trial_system_attr",
+            "set_trial_intermediate_value",
+            "set_trial_state_values",
+            "set_study_user_attr",
+        ):
+            monkeypatch.setattr(storage, method, self._count(getattr(storage, method)))
+
+    def _count(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return result
+
+        return write
+
+
 def interrupt_writes(
     folder: Path, *opts: str, num_writes: int = 3, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple]:
@@ -140,31 +174,10 @@ def interrupt_writes(
             many.
         monkeypatch: changes the storage.
     """
-    storage = optuna.storages.RDBStorage
-    left = 0
-
-    for method in (
-        "create_new_trial",
-        "set_trial_user_attr",
-        "set_trial_system_attr",
-        "set_trial_intermediate_value",
-        "set_trial_state_values",
-        "set_study_user_attr",
-    ):
-        original = getattr(storage, method)
-
-        def write(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:
-            nonlocal left
-            result = original(self, *args, **kwargs)
-            left -= 1
-            if left == 0:
-                raise Killed
-            return result
-
-        monkeypatch.setattr(storage, method, write)
+    killer = WriteKiller(monkeypatch)
     num_runs = 0
     while True:
-        left, num_runs = num_writes + num_runs % (num_writes - 2), num_runs + 1
+        killer.left, num_runs = num_writes + num_runs % (num_writes - 2), num_runs + 1
         try:
             found = search(folder, *opts, resume=True)
             break

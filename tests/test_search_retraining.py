@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from planted_child import PlantedChild, read_log
-from planted_search import OPTS, search
+from planted_search import OPTS, Killed, WriteKiller, search
 
 from nasnet_det.search.assemble import build_recipe, build_source, open_search
 from nasnet_det.search.best import find_best, find_best_trials
@@ -166,34 +166,17 @@ def test_two_workers_retrain_what_one_retrains(plain: Path, tmp_path: Path) -> N
     assert read_results(tmp_path) == read_results(plain)
 
 
-class _Killed(BaseException):
-    """Stands for SIGKILL: nothing runs after it but closing."""
-
-
 def test_retraining_interrupted_at_every_write_trains_none_twice(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search(tmp_path, "SEARCH.SEED", "2")
-    storage = optuna.storages.RDBStorage
-    left = num_runs = 0
-    for method in ("create_new_trial", "set_trial_user_attr", "set_trial_state_values"):
-        original = getattr(storage, method)
-
-        def write(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:
-            nonlocal left
-            result = original(self, *args, **kwargs)
-            left -= 1
-            if left == 0:
-                raise _Killed
-            return result
-
-        monkeypatch.setattr(storage, method, write)
+    killer, num_runs = WriteKiller(monkeypatch), 0
     log = tmp_path / "retrained.log"
     pair, finished = None, set[int]()
     while pair is None:
-        left, num_runs = 2 + num_runs % 2, num_runs + 1
+        killer.left, num_runs = 2 + num_runs % 2, num_runs + 1
         before = len(read_log(log))
-        with suppress(_Killed):
+        with suppress(Killed):
             pair = retrain(tmp_path)
         assert not finished & set(read_log(log)[before:])
         now = {t.number for t in read_retrained(tmp_path) if t.state.is_finished()}
@@ -210,7 +193,7 @@ def test_children_with_a_result_are_not_retrained_again(tmp_path: Path) -> None:
     class KilledChild(LongChild):
         def __call__(self, job: ChildJob, device: str) -> ChildResult:
             if rng.random() < 0.7:
-                raise _Killed
+                raise Killed
             return super().__call__(job, device)
 
     log = str(tmp_path / "retrained.log")
@@ -225,7 +208,7 @@ def test_children_with_a_result_are_not_retrained_again(tmp_path: Path) -> None:
             try:
                 pair = retrain(tmp_path, *sampler, *opts, train=KilledChild(log))
                 break
-            except _Killed:
+            except Killed:
                 num_kills += 1
     assert num_kills > 3
     trained = read_log(log)
