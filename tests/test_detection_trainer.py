@@ -37,6 +37,7 @@ def _keep_loggers() -> Iterator[None]:
     logger = logging.getLogger("detectron2")
     handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
     logger.setLevel(logging.INFO)  # so that the trainer finds it set up
+    logger.handlers[:], logger.propagate = [], True  # whatever other tests have left
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
@@ -266,7 +267,6 @@ def test_loss_of_nan_stops_before_the_weights_and_tells_all(
     cfg = _config(tmp_path)
     trainer = _start(cfg)
     _spoil_loss(trainer, 2)
-    logging.getLogger("detectron2").propagate = True
     with pytest.raises(NonFiniteLossError) as info, caplog.at_level(logging.ERROR):
         trainer.train()
     message = str(info.value)

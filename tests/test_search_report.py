@@ -373,7 +373,7 @@ def test_same_search_twice_is_refused() -> None:
 def run_tool(repository: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "tools/search_report.py", *map(str, words)],
-        cwd=repository, capture_output=True, text=True, check=False, timeout=900,
+        cwd=repository, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
 
