@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 from tiny_detection import Payload
-from torch import nn
+from weight_files import get_weights, make_random, write_keras_file
 
-from nasnet_det.network import NASNet, create_model
 from nasnet_det.weights import (
     CheckpointError,
     WeightsError,
@@ -37,24 +36,8 @@ NETWORKS = [
 ]
 
 
-def _make(variant: str, num_classes: int = 7, **options: Any) -> NASNet:
-    """A network in which no two tensors are equal."""
-    model = create_model(variant, num_classes, **options)
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            nn.init.normal_(m.weight, 1.0, 0.2)
-            nn.init.normal_(m.bias)
-            nn.init.normal_(m.running_mean)
-            nn.init.uniform_(m.running_var, 0.5, 1.5)
-    return model.eval()
-
-
-def _weights(model: NASNet) -> dict[str, torch.Tensor]:
-    return {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-
-
 def _small(scheme: str = "torch", variant: str = "nasnet_a_large") -> dict[str, torch.Tensor]:
-    return export_weights(_weights(_make(variant, **SMALL)), scheme, variant, **SMALL)
+    return export_weights(get_weights(make_random(variant, **SMALL)), scheme, variant, **SMALL)
 
 
 def _assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
@@ -65,7 +48,7 @@ def _assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor
 
 @pytest.mark.parametrize(("scheme", "variant", "size"), NETWORKS)
 def test_there_and_back_is_the_identity(scheme: str, variant: str, size: dict[str, Any]) -> None:
-    wanted = _weights(_make(variant, **size))
+    wanted = get_weights(make_random(variant, **size))
     theirs = export_weights(wanted, scheme, variant, **size)
     assert len(theirs) == len(wanted)
     converted = convert_weights(theirs, variant=variant, **size)
@@ -76,7 +59,7 @@ def test_there_and_back_is_the_identity(scheme: str, variant: str, size: dict[st
 
 def test_tensorflows_axes_become_ours() -> None:
     """One number of each kind of layer, followed by its indices."""
-    wanted = _weights(_make("nasnet_a_large", **SMALL))
+    wanted = get_weights(make_random("nasnet_a_large", **SMALL))
     theirs = export_weights(wanted, "tf_slim", "nasnet_a_large", **SMALL)
     separable = "comb_iter_0/left/separable_5x5_1"
     block = "trunk.cells.cell_1.blocks.0.left.separable_1"
@@ -109,8 +92,8 @@ def test_tensorflows_axes_become_ours() -> None:
 def test_head_loses_its_background_class_and_the_origin_is_told(
     scheme: str, variant: str, num_rows: int, origin: str, padding: str
 ) -> None:
-    model = _make(variant, num_rows, **SMALL)
-    theirs = export_weights(_weights(model), scheme, variant, **SMALL)
+    model = make_random(variant, num_rows, **SMALL)
+    theirs = export_weights(get_weights(model), scheme, variant, **SMALL)
     converted = convert_weights(theirs, variant=variant, **SMALL)
     about = converted.metadata
     assert (about["origin"], about["pool_padding"]) == (origin, padding)
@@ -137,9 +120,9 @@ def test_weights_without_a_head_make_a_trunk() -> None:
 
 
 def test_moving_averages_are_taken_and_the_optimizers_are_not() -> None:
-    model = _make("nasnet_a_large", 1001, aux_head=True, input_size=224, **SMALL)
+    model = make_random("nasnet_a_large", 1001, aux_head=True, input_size=224, **SMALL)
     size = {**SMALL, "input_size": 224}
-    plain = export_weights(_weights(model), "tf_slim", "nasnet_a_large", **size)
+    plain = export_weights(get_weights(model), "tf_slim", "nasnet_a_large", **size)
     wanted = convert_weights(plain, variant="nasnet_a_large", **size)
     assert any(name.startswith("aux_head.") for name in wanted.weights)
     averaged = {f"{name}/ExponentialMovingAverage": t for name, t in plain.items()}
@@ -247,24 +230,10 @@ def test_same_source_gives_the_same_bytes_in_another_process(
     assert first.read_bytes() == second.read_bytes()
 
 
-def _write_keras(path: Path, tensors: dict[str, torch.Tensor], *, whole_model: bool) -> None:
-    """The layout of Keras's published files, with the scopes of TensorFlow 1 in the names."""
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(path, "w") as file:
-        root = file.create_group("model_weights") if whole_model else file
-        root.attrs["layer_names"] = sorted({name.split("/")[0].encode() for name in tensors})
-        for name, tensor in tensors.items():
-            layer, variable = name.split("/")
-            scope = "" if layer.startswith("stem") else "normal_A_block_0/adjust_block/"
-            root[f"{layer}/{scope}{layer}/{variable}:0"] = tensor.numpy()
-        if whole_model:
-            file["optimizer_weights/Adam/m:0"] = np.zeros(3)
-
-
 @pytest.mark.parametrize("whole_model", [False, True])
 def test_keras_file_is_read_by_layer_and_variable(whole_model: bool, tmp_path: Path) -> None:
     theirs = _small("keras", "nasnet_a_mobile")
-    _write_keras(tmp_path / "w.h5", theirs, whole_model=whole_model)
+    write_keras_file(tmp_path / "w.h5", theirs, whole_model=whole_model)
     found = {
         k: torch.from_numpy(v) for k, v in read_weights(str(tmp_path / "w.h5"))["model"].items()
     }
@@ -285,7 +254,7 @@ def test_keras_3_layout_is_explained(tmp_path: Path) -> None:
 def test_broken_file_is_one_sentence(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"w.{extension}"
     if extension == "h5":
-        _write_keras(path, _small("keras", "nasnet_a_mobile"), whole_model=False)
+        write_keras_file(path, _small("keras", "nasnet_a_mobile"), whole_model=False)
     else:
         converted = convert_weights(_small(), variant="nasnet_a_large", **SMALL)
         write_weights(str(path), converted.weights, converted.metadata)
@@ -317,8 +286,8 @@ def _convert(repository: Path, *arguments: object) -> subprocess.CompletedProces
 
 
 def test_tool_converts_cadenes_mobile(repository: Path, tmp_path: Path) -> None:
-    model = _make("nasnet_a_mobile", 1000)
-    theirs = export_weights(_weights(model), "torch", "nasnet_a_mobile")
+    model = make_random("nasnet_a_mobile", 1000)
+    theirs = export_weights(get_weights(model), "torch", "nasnet_a_mobile")
     counters = {f"{k.rpartition('.')[0]}.num_batches_tracked": torch.tensor(5) for k in theirs if k.endswith("running_var")}  # fmt: skip
     torch.save({**theirs, **counters}, tmp_path / "nasnetamobile.pth")
     out = tmp_path / "ours.safetensors"
@@ -327,7 +296,7 @@ def test_tool_converts_cadenes_mobile(repository: Path, tmp_path: Path) -> None:
     first, *_ = done.stdout.splitlines()
     assert first == "nasnet_a_mobile of cadene: 1126 tensors, 1000 classes"
     content = read_weights(str(out))
-    _assert_equal(content["model"], _weights(model))
+    _assert_equal(content["model"], get_weights(model))
     assert content["nasnet_det"]["source"] == "nasnetamobile.pth"
     assert len(content["nasnet_det"]["sha256"]) == 64
 

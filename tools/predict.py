@@ -87,6 +87,7 @@ def prepare(options: argparse.Namespace) -> Any:
     """The config, on a device that is there."""
     cfg = detection.get_config(options.config_file, options.opts)
     check_names(cfg)
+    detection.adopt_pools(cfg)
     with contextlib.suppress(DatasetError):  # the training's data may be elsewhere by now
         register_config_datasets(cfg)
     use_available_device(cfg)

@@ -121,6 +121,7 @@ def prepare(options: argparse.Namespace) -> CfgNode:
     if options.config_file and not os.path.isfile(options.config_file):
         options.config_file = detection.get_config_file(options.config_file)
     check_names(cfg)
+    detection.adopt_pools(cfg, resume=options.resume)
     check_backbone(cfg)
     register_config_datasets(cfg)
     if options.machine_rank == 0:  # the others may see the folder after this one has started

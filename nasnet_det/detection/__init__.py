@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
 from nasnet_det.config import ConfigError, get_config_file, list_configs
 from nasnet_det.detection.backbone import NASNetBackbone, NASNetC4Backbone
 from nasnet_det.detection.config import add_nasnet_config, get_config
+from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.roi_heads import NASNetBoxHead, NASNetROIHeads
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "NASNetC4Backbone",
     "NASNetROIHeads",
     "add_nasnet_config",
+    "adopt_pools",
     "get_config",
     "get_config_file",
     "list_configs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from detectron2.config import CfgNode
@@ -15,6 +16,26 @@ _FIELDS = (
     *("num_cells_per_stage", "channels", "stem", "stem_multiplier", "skip_reduction_input"),
     *("extra_reduction_cells", "norm_eps", "pool_padding"),
 )
+
+
+def compare_preprocessing(
+    cfg: CfgNode, channels: str, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+) -> list[str]:
+    """What a config's input has different from that of a training, key by key.
+
+    Args:
+        cfg: the config.
+        channels: ``RGB`` or ``BGR``.
+        pixel_mean, pixel_std: 3 numbers in that order, in the scale of bytes.
+    """
+    faults = []
+    if channels != cfg.INPUT.FORMAT:
+        faults.append(f"INPUT.FORMAT: wanted {channels}, got {cfg.INPUT.FORMAT}")
+    for key, wanted in (("PIXEL_MEAN", pixel_mean), ("PIXEL_STD", pixel_std)):
+        got = cfg.MODEL[key]
+        if len(got) != 3 or any(abs(a - b) > 1e-3 for a, b in zip(got, wanted, strict=True)):
+            faults.append(f"MODEL.{key}: wanted {list(wanted)}, got {list(got)}")
+    return faults
 
 
 def check_backbone(cfg: CfgNode) -> None:
@@ -33,13 +54,7 @@ def check_backbone(cfg: CfgNode) -> None:
         spec, genotype = resolve_network(
             **{name: value for name, value in arguments.items() if name in decisive}
         )
-    faults = []
-    if card.format != cfg.INPUT.FORMAT:
-        faults.append(f"INPUT.FORMAT: wanted {card.format}, got {cfg.INPUT.FORMAT}")
-    for key, wanted in (("PIXEL_MEAN", card.pixel_mean), ("PIXEL_STD", card.pixel_std)):
-        got = cfg.MODEL[key]
-        if len(got) != 3 or any(abs(a - b) > 1e-3 for a, b in zip(got, wanted, strict=True)):
-            faults.append(f"MODEL.{key}: wanted {list(wanted)}, got {list(got)}")
+    faults = compare_preprocessing(cfg, card.format, card.pixel_mean, card.pixel_std)
     if (genotype.normal, genotype.reduction) != (card.genotype.normal, card.genotype.reduction):
         faults.append("MODEL.NASNET.GENOTYPE or VARIANT: its cells are others")
     trained, now = asdict(card.spec), asdict(spec)

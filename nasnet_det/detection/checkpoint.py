@@ -213,11 +213,13 @@ class Checkpointer(DetectionCheckpointer):
         fault = ""
         try:
             if not os.path.isfile(self.path_manager.get_local_path(path.split("?")[0])):
-                fault = "there is no such file"
+                fault = f"weights {path}: there is no such file"
+        except CheckpointError as error:
+            fault = str(error)
         except Exception as error:  # a download: everything that a network can do
-            fault = f"it can't be fetched ({' '.join(str(error).split())})"
+            fault = f"weights {path}: it can't be fetched ({' '.join(str(error).split())})"
         if fault := next(filter(None, comm.all_gather(fault)), ""):  # of any process
-            raise CheckpointError(f"weights {path}: {fault}")
+            raise CheckpointError(fault)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith((".pkl", ".pyth", ".safetensors")):
@@ -229,8 +231,9 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
         url: Any = self._parsed_url_during_load
-        file = os.path.basename(url.path)
-        if not checkpoint.get("matching_heuristics"):
+        file = os.path.basename(url.path) or url.netloc  # of nasnet://NAME
+        if METADATA_KEY in checkpoint or not checkpoint.get("matching_heuristics"):
+            checkpoint.pop("matching_heuristics", None)
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
         check_pools(file, checkpoint.get(METADATA_KEY) or {}, self.model)
         incompatible = super()._load_model(checkpoint)

@@ -26,8 +26,9 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     node.STEM = ""
     node.STEM_MULTIPLIER = 0
     # What strided pools make of the padding at the border: "tf" as in the paper's networks, "timm"
-    # or "keras" as in those libraries, for features equal to theirs.
-    node.POOL_PADDING = "tf"
+    # or "keras" as in those libraries, for features equal to theirs. "": as the file of
+    # MODEL.WEIGHTS says (published_weights.py), else "tf".
+    node.POOL_PADDING = ""
     # BN, SyncBN, FrozenBN or GN in every cell. How many stages are frozen is
     # MODEL.BACKBONE.FREEZE_AT, as for ResNets: 0 none, 1 the stem, k >= 2 all up to c<k>.
     node.NORM = "BN"

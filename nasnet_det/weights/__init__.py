@@ -2,6 +2,7 @@
 
 from nasnet_det.weights.conversion import ConvertedWeights, convert_file, convert_weights
 from nasnet_det.weights.file import CheckpointError, WeightsError, read_weights, write_weights
+from nasnet_det.weights.published import fetch_published, load_published
 
 __all__ = [
     "CheckpointError",
@@ -9,6 +10,8 @@ __all__ = [
     "WeightsError",
     "convert_file",
     "convert_weights",
+    "fetch_published",
+    "load_published",
     "read_weights",
     "write_weights",
 ]

@@ -87,6 +87,26 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
         raise CheckpointError(f"{path} is truncated or no file of weights") from None
 
 
+def read_description(path: str) -> dict[str, Any]:
+    """What :func:`write_weights` was told about the weights of a file; {} for other files.
+
+    The weights themselves are not read, so a file that is broken further on may look whole.
+    """
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as file:
+                described = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        elif path.endswith(".pth"):
+            described = read_weights(path, mmap=True).get(METADATA_KEY)
+        else:
+            return {}
+    except Exception:  # who reads the weights says what is wrong
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
 def _read_torch(path: str, *, mmap: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
@@ -187,7 +207,8 @@ def write_weights(path: str, weights: dict[str, torch.Tensor], metadata: dict[st
         content = save(weights, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
         write_whole_file(path, lambda file: file.write(content))
     elif extension == ".pth":
-        data = {"model": weights, METADATA_KEY: metadata}
+        # Detectron2's own checkpointer then finds the trunk's names behind any prefix.
+        data = {"model": weights, METADATA_KEY: metadata, "matching_heuristics": True}
         write_whole_file(path, lambda file: torch.save(data, file))
     else:
         raise FileError(f"{path}: wanted a name that ends with .safetensors or .pth")
