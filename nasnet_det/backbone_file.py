@@ -49,6 +49,33 @@ class BackboneCard:
     version: str
 
 
+def make_card(state: Mapping[str, Any], source: str) -> BackboneCard:
+    """The card of a classifier's checkpoint.
+
+    Args:
+        state: what the checkpoint holds.
+        source: its path, for messages.
+
+    Raises:
+        FileError: it lacks what a card needs.
+    """
+    config: Any = state.get("config")
+    try:
+        return BackboneCard(
+            genotype=Genotype.from_dict(state["genotype"], source=source),
+            spec=NetworkSpec(**state["spec"]).validate(),
+            pixel_mean=tuple(config["DATA.PIXEL_MEAN"]),
+            pixel_std=tuple(config["DATA.PIXEL_STD"]),
+            format="RGB",
+            score=state["score"],
+            classes=tuple(state["classes"]),
+            config=dict(config),
+            version=state["version"],
+        )
+    except (KeyError, TypeError) as error:
+        raise FileError(f"{source} lacks what a backbone's card needs: {error}") from None
+
+
 def save_backbone(
     path: str | os.PathLike[str], weights: Mapping[str, torch.Tensor], card: BackboneCard
 ) -> None:

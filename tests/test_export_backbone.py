@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from detectron2.engine import DefaultPredictor
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_classification import CPU, make_config
+from tiny_detection import write_tiny_dataset
 from yacs.config import CfgNode
 
 from nasnet_det.backbone_file import read_card
@@ -19,6 +27,8 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection import get_config
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.datasets import register_config_datasets
+from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.trainer import Trainer as DetectorTrainer
 from nasnet_det.files import FileError
 from nasnet_det.genotype import GENOTYPES
@@ -89,22 +99,23 @@ def test_file_has_the_trunk_alone(trained: tuple[CfgNode, Path, Path], exported:
 def test_detector_computes_the_classifiers_features(
     trained: tuple[CfgNode, Path, Path], exported: Path
 ) -> None:
-    cfg = _detector_config(exported)
-    check_backbone(cfg)
-    detector = DetectorTrainer.build_model(cfg)
+    """Bit for bit: both in channels-last order, as another order is computed by other kernels."""
+    detector = DetectorTrainer.build_model(_detector_config(exported))
     Checkpointer(detector, save_to_disk=False).load(str(exported))
     classifier = build_model(trained[0], 4)
     classifier.load_state_dict(load_checkpoint(trained[1])["model"])
+    classifier.to(memory_format=torch.channels_last)
     image = torch.randint(0, 256, (3, 64, 64)).float()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
     seen = detector.preprocess_image([{"image": image}]).tensor
     torch.testing.assert_close(seen[0], (image - mean) / std)
-    with torch.no_grad():  # in double precision: the order of a sum is not the question
-        got = detector.eval().backbone.bottom_up.trunk.double()(seen.double())
-        expected = classifier.eval().trunk.double()(seen.double())
+    seen = seen.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        got = detector.eval().backbone.bottom_up.trunk(seen)
+        expected = classifier.eval().trunk(seen)
     assert set(got) == set(expected)
     for name in got:
-        torch.testing.assert_close(got[name], expected[name], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(got[name], expected[name], rtol=0, atol=0)
 
 
 def test_converted_weights_have_no_card_and_are_no_mistake(exported: Path, tmp_path: Path) -> None:
@@ -139,6 +150,49 @@ def test_other_preprocessing_or_network_is_refused(
     cfg = _detector_config(exported, *opts)
     with pytest.raises(ConfigError, match=f"was trained as another backbone .*{sentence}"):
         check_backbone(cfg)
+
+
+@pytest.mark.parametrize("kind", ["exported", "classifier", "detector"])
+@pytest.mark.parametrize("builder", [DetectorTrainer.build_model, Predictor, DefaultPredictor])
+def test_whatever_builds_a_detector_refuses_another_preprocessing(
+    trained: tuple[CfgNode, Path, Path],
+    exported: Path,
+    tmp_path: Path,
+    kind: str,
+    builder: Callable[[CfgNode], Any],
+) -> None:
+    path = {"exported": exported, "classifier": trained[1], "detector": tmp_path / "model_0.pth"}[
+        kind
+    ]
+    if kind == "detector":
+        cfg = _detector_config(exported, "OUTPUT_DIR", str(tmp_path), *write_tiny_dataset(tmp_path))
+        register_config_datasets(cfg)
+        DetectorTrainer(cfg).checkpointer.save("model_0")
+    builder(_detector_config(path))
+    with pytest.raises(
+        ConfigError, match="another backbone .*INPUT.FORMAT: wanted RGB, got BGR"
+    ):
+        builder(_detector_config(path, "INPUT.FORMAT", "BGR"))
+
+
+@pytest.mark.parametrize("tool", ["predict.py", "train_net.py"])
+def test_tools_say_it_in_one_sentence(
+    repository: Path, exported: Path, tmp_path: Path, tool: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(_detector_config(exported, "INPUT.FORMAT", "BGR").dump())
+    words = ["--input", tmp_path, "--output", tmp_path / "found"] if tool == "predict.py" else []
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    done = subprocess.run(
+        [sys.executable, f"tools/{tool}", "--config-file", config, *words],
+        cwd=repository, env={**os.environ, "PYTHONPATH": str(repository)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"{tool}: {exported} was trained as another backbone than this config's: "
+        "INPUT.FORMAT: wanted RGB, got BGR"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_files_without_a_card_are_none_of_its_business(tmp_path: Path, exported: Path) -> None:

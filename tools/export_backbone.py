@@ -3,9 +3,10 @@
     python tools/export_backbone.py output/classification/mine/model_best.pth backbone.safetensors
 
 The file holds the weights of the trunk (the moving average, where there is one) and a card:
-genotype, network, preprocessing and accuracy. tools/train_net.py compares the card with its config,
-so that a backbone can't run with another one's preprocessing unnoticed. What has to stand in that
-config is printed. A mistake is reported in one sentence and exit status 1 (2 for the arguments).
+genotype, network, preprocessing and accuracy. Whatever builds a detector compares the card with its
+config, so that a backbone can't run with another one's preprocessing unnoticed. What has to stand
+in that config is printed. A mistake is reported in one sentence and exit status 1 (2 for the
+arguments).
 """
 
 from __future__ import annotations
@@ -16,14 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nasnet_det.backbone_file import BackboneCard, save_backbone
-from nasnet_det.classification.checkpoint import (
-    CheckpointError,
-    get_evaluated_weights,
-    load_checkpoint,
-)
-from nasnet_det.genotype import Genotype
-from nasnet_det.network import NetworkSpec
+from nasnet_det.backbone_file import BackboneCard, make_card, save_backbone
+from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
 
 TRUNK = "trunk."
 
@@ -54,25 +49,10 @@ def export(checkpoint: Path, output: Path) -> BackboneCard:
     """Write the backbone of a checkpoint.
 
     Raises:
-        CheckpointError: it can't be read.
-        FileError: the output can't be written.
+        FileError: the checkpoint can't be read, or the output can't be written.
     """
     state = load_checkpoint(checkpoint)
-    config = state["config"]
-    try:
-        card = BackboneCard(
-            genotype=Genotype.from_dict(state["genotype"], source=str(checkpoint)),
-            spec=NetworkSpec(**state["spec"]).validate(),
-            pixel_mean=tuple(config["DATA.PIXEL_MEAN"]),
-            pixel_std=tuple(config["DATA.PIXEL_STD"]),
-            format="RGB",
-            score=state["score"],
-            classes=tuple(state["classes"]),
-            config=config,
-            version=state["version"],
-        )
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint} lacks what a backbone's card needs: {error}") from None
+    card = make_card(state, str(checkpoint))
     weights = get_evaluated_weights(state)
     save_backbone(output, {k: v for k, v in weights.items() if k.startswith(TRUNK)}, card)
     return card

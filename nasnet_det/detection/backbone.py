@@ -6,12 +6,13 @@ Registered builders, for ``MODEL.BACKBONE.NAME``:
 - ``build_nasnet_fpn_backbone``: P2 to P6 for Faster, Mask and Cascade R-CNN.
 - ``build_retinanet_nasnet_fpn_backbone``: P3 to P7 for RetinaNet.
 - ``build_nasnet_c4_backbone``: the paper's detector; its other half is in ``roi_heads.py``.
+
+Each compares its config with the card of ``MODEL.WEIGHTS`` first (``backbone_card.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,14 +25,14 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
 from nasnet_det.config import ConfigError
-from nasnet_det.genotype import Genotype, load_genotype
+from nasnet_det.detection.backbone_card import check_backbone
+from nasnet_det.detection.config import config_errors, network_arguments, resolve_network
+from nasnet_det.genotype import Genotype
 from nasnet_det.network import (
     CellRow,
     NASNetTrunk,
     NetworkSpec,
-    override_spec,
     plan_cells,
-    resolve_variant,
 )
 from nasnet_det.operations import get_norm_layer
 
@@ -209,15 +210,6 @@ class NASNetC4Backbone(NASNetBackbone):
         return {"c4": self._crop(torch.cat([h_prev, h], dim=1), image, row)}
 
 
-def resolve_network(
-    variant: str, genotype: Genotype | str | None = None, **spec_overrides: Any
-) -> tuple[NetworkSpec, Genotype]:
-    """The spec and the cells that the arguments of :class:`NASNetBackbone` mean."""
-    cells = genotype if isinstance(genotype, Genotype) or not genotype else load_genotype(genotype)
-    spec, cells = resolve_variant(variant, cells or None)
-    return override_spec(spec, **spec_overrides), cells
-
-
 def feature_rows(spec: NetworkSpec, genotype: Genotype) -> dict[str, CellRow]:
     """The last cell of each stride, by the name of its feature."""
     return {row.feature: row for row in plan_cells(spec, genotype) if row.feature}
@@ -229,40 +221,10 @@ def advance_drop_path(trunk: NASNetTrunk, num_iters: int) -> None:
         trunk.drop_path_progress.value = min(1.0, get_event_storage().iter / num_iters)
 
 
-def network_arguments(cfg: CfgNode) -> dict[str, Any]:
-    """The arguments that the backbone and the C4 box head have in common, from a config."""
-    node = cfg.MODEL.NASNET
-    overrides = {
-        key.lower(): node[key]
-        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER", "POOL_PADDING")
-        if node[key]
-    }
-    return {
-        "variant": node.VARIANT,
-        "genotype": node.GENOTYPE,
-        "norm": node.NORM,
-        "activation_checkpointing": node.ACTIVATION_CHECKPOINTING,
-        "drop_path_prob": node.DROP_PATH_PROB,
-        "drop_path_schedule": node.DROP_PATH_SCHEDULE,
-        "drop_path_iters": cfg.SOLVER.MAX_ITER,
-        **overrides,
-    }
-
-
-@contextmanager
-def config_errors() -> Iterator[None]:
-    """Say of a wrong argument that it stands in ``MODEL.NASNET``."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"MODEL.NASNET: {error}") from None
-
-
 @BACKBONE_REGISTRY.register()
 def build_nasnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetBackbone:
     """The plain backbone from a config."""
+    check_backbone(cfg)
     with config_errors():
         return NASNetBackbone(cfg, input_shape)
 
@@ -270,6 +232,7 @@ def build_nasnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetBackbon
 @BACKBONE_REGISTRY.register()
 def build_nasnet_c4_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetC4Backbone:
     """The backbone of the C4 detector from a config."""
+    check_backbone(cfg)
     with config_errors():
         return NASNetC4Backbone(cfg, input_shape)
 

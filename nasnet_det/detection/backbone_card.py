@@ -1,21 +1,33 @@
-"""The check that a detector runs a backbone's network, and on the input that it was trained on."""
+"""The check that a detector runs a backbone's network, and on the input that it was trained on.
+
+Every builder of a backbone makes it, so it holds for this project's commands, for Detectron2's
+trainer and predictor, and for projects with their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 
-from nasnet_det.backbone_file import read_card
+from nasnet_det.backbone_file import make_card, read_card
 from nasnet_det.config import ConfigError
-from nasnet_det.detection.backbone import config_errors, network_arguments, resolve_network
+from nasnet_det.detection.config import config_errors, network_arguments, resolve_network
+from nasnet_det.genotype import Genotype
+from nasnet_det.network import NetworkSpec
+from nasnet_det.weights.file import CheckpointError, read_weights
+
+CHECKPOINT_KEY = "backbone"
+"""Under which a detector's checkpoint has its :func:`describe_backbone`."""
 
 # Fields of the network that decide what the weights compute; the rest is about training.
 _FIELDS = (
     *("num_cells_per_stage", "channels", "stem", "stem_multiplier", "skip_reduction_input"),
     *("extra_reduction_cells", "norm_eps", "pool_padding"),
 )
+_KEYS = {"format", "pixel_mean", "pixel_std", "cells", *_FIELDS}
 
 
 def compare_preprocessing(
@@ -38,26 +50,43 @@ def compare_preprocessing(
     return faults
 
 
+def describe_backbone(cfg: CfgNode) -> dict[str, Any]:
+    """What decides what the backbone of a config computes of an image.
+
+    Returns:
+        plain values; empty if the backbone is no NASNet.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    if "nasnet" not in cfg.MODEL.BACKBONE.NAME:
+        return {}
+    decisive = ("variant", "genotype", *_FIELDS)
+    arguments = {k: v for k, v in network_arguments(cfg).items() if k in decisive}
+    with config_errors():
+        spec, genotype = resolve_network(**arguments)
+    return _describe(spec, genotype, cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+
+
 def check_backbone(cfg: CfgNode) -> None:
-    """Compare a config with the card of ``MODEL.WEIGHTS``, where that has one.
+    """Compare a config with what ``MODEL.WEIGHTS`` says about the backbone in it.
+
+    The weights may be an exported backbone, or a checkpoint of a classifier or of a detector. Those
+    that say nothing, such as converted ones, are not compared.
 
     Raises:
         ConfigError: network or preprocessing differ; every difference is named.
-        FileError: the card can't be understood.
+        FileError: the file's card can't be understood.
     """
-    card = read_card(cfg.MODEL.WEIGHTS) if "nasnet" in cfg.MODEL.BACKBONE.NAME else None
-    if card is None:
+    now = describe_backbone(cfg)
+    trained = _read_description(cfg.MODEL.WEIGHTS) if now else {}
+    if not trained:
         return
-    arguments = network_arguments(cfg)
-    decisive = ("variant", "genotype", *_FIELDS)
-    with config_errors():
-        spec, genotype = resolve_network(
-            **{name: value for name, value in arguments.items() if name in decisive}
-        )
-    faults = compare_preprocessing(cfg, card.format, card.pixel_mean, card.pixel_std)
-    if (genotype.normal, genotype.reduction) != (card.genotype.normal, card.genotype.reduction):
+    faults = compare_preprocessing(
+        cfg, trained["format"], trained["pixel_mean"], trained["pixel_std"]
+    )
+    if now["cells"] != trained["cells"]:
         faults.append("MODEL.NASNET.GENOTYPE or VARIANT: its cells are others")
-    trained, now = asdict(card.spec), asdict(spec)
     faults += [
         f"MODEL.NASNET, {name}: wanted {trained[name]!r}, got {now[name]!r}"
         for name in _FIELDS
@@ -68,3 +97,38 @@ def check_backbone(cfg: CfgNode) -> None:
             f"{cfg.MODEL.WEIGHTS} was trained as another backbone than this config's: "
             f"{'; '.join(faults)}"
         )
+
+
+def _describe(
+    spec: NetworkSpec,
+    genotype: Genotype,
+    pixel_format: str,
+    pixel_mean: Sequence[float],
+    pixel_std: Sequence[float],
+) -> dict[str, Any]:
+    cells = genotype.to_dict()
+    return {
+        "format": pixel_format,
+        "pixel_mean": list(pixel_mean),
+        "pixel_std": list(pixel_std),
+        "cells": {kind: cells[kind] for kind in ("normal", "reduction")},
+        **{name: getattr(spec, name) for name in _FIELDS},
+    }
+
+
+def _read_description(path: str) -> Mapping[str, Any]:
+    """What a file of weights says, as :func:`describe_backbone` does; {} if nothing."""
+    card = read_card(path)
+    if card is None and os.path.isfile(path) and path.endswith(".pth"):
+        try:
+            state = read_weights(path, mmap=True)
+        except CheckpointError:
+            return {}  # who loads the weights says so
+        description = state.get(CHECKPOINT_KEY)
+        if isinstance(description, Mapping) and description.keys() >= _KEYS:
+            return description
+        if {"genotype", "spec"} <= state.keys():
+            card = make_card(state, path)
+    if card is None:
+        return {}
+    return _describe(card.spec, card.genotype, card.format, card.pixel_mean, card.pixel_std)

@@ -6,11 +6,15 @@ commands in ``tools/`` read their configs with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
-from nasnet_det.config import merge_config
+from nasnet_det.config import ConfigError, merge_config
+from nasnet_det.genotype import Genotype, load_genotype
+from nasnet_det.network import NetworkSpec, override_spec, resolve_variant
 
 
 def add_nasnet_config(cfg: CfgNode) -> None:
@@ -75,3 +79,43 @@ def get_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     add_nasnet_config(cfg)
     merge_config(cfg, config_file, opts)
     return cfg
+
+
+def resolve_network(
+    variant: str, genotype: Genotype | str | None = None, **spec_overrides: Any
+) -> tuple[NetworkSpec, Genotype]:
+    """The spec and the cells that the arguments of ``NASNetBackbone`` mean."""
+    cells = genotype if isinstance(genotype, Genotype) or not genotype else load_genotype(genotype)
+    spec, cells = resolve_variant(variant, cells or None)
+    return override_spec(spec, **spec_overrides), cells
+
+
+def network_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """The arguments that the backbone and the C4 box head have in common, from a config."""
+    node = cfg.MODEL.NASNET
+    overrides = {
+        key.lower(): node[key]
+        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER", "POOL_PADDING")
+        if node[key]
+    }
+    return {
+        "variant": node.VARIANT,
+        "genotype": node.GENOTYPE,
+        "norm": node.NORM,
+        "activation_checkpointing": node.ACTIVATION_CHECKPOINTING,
+        "drop_path_prob": node.DROP_PATH_PROB,
+        "drop_path_schedule": node.DROP_PATH_SCHEDULE,
+        "drop_path_iters": cfg.SOLVER.MAX_ITER,
+        **overrides,
+    }
+
+
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """Say of a wrong argument that it stands in ``MODEL.NASNET``."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NASNET: {error}") from None

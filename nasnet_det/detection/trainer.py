@@ -32,6 +32,7 @@ from torch import nn
 
 import nasnet_det
 from nasnet_det.config import ConfigError
+from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
 from nasnet_det.detection.step import (
@@ -70,7 +71,11 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(
             model,
             cfg.OUTPUT_DIR,
-            extra={"config": cfg.dump(), "version": nasnet_det.__version__},
+            extra={
+                "config": cfg.dump(),
+                "version": nasnet_det.__version__,
+                CHECKPOINT_KEY: describe_backbone(cfg),
+            },
             trainer=weakref.proxy(self),
         )
         self.start_iter = 0
