@@ -20,6 +20,14 @@ from nasnet_det.files import FileError, write_whole_file
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
 
+_NETWORK_KEYS = (
+    "VARIANT",
+    "GENOTYPE",
+    "NUM_CELLS_PER_STAGE",
+    "CHANNELS",
+    "STEM",
+    "STEM_MULTIPLIER",
+)
 _KEY = "nasnet_det_backbone"  # converted weights describe themselves under nasnet_det
 
 
@@ -47,6 +55,16 @@ class BackboneCard:
     classes: tuple[str, ...]
     config: dict[str, Any]
     version: str
+
+    def get_detector_settings(self) -> dict[str, Any]:
+        """Keys of a detector's config and the values that the backbone needs."""
+        keys = (f"MODEL.NASNET.{name}" for name in _NETWORK_KEYS)
+        return {
+            **{key: self.config[key] for key in keys if self.config.get(key)},
+            "MODEL.PIXEL_MEAN": list(self.pixel_mean),
+            "MODEL.PIXEL_STD": list(self.pixel_std),
+            "INPUT.FORMAT": self.format,
+        }
 
 
 def make_card(state: Mapping[str, Any], source: str) -> BackboneCard:

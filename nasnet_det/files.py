@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 PARTIAL = ".partial"
 """What the name of a file ends with while it is written."""
@@ -38,6 +39,12 @@ def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         raise FileError(
             f"{path} can't be written ({_find_reason(error)}); what was there before is unchanged"
         ) from error
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write a JSON file as :func:`write_whole_file` does."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole_file(path, lambda file: file.write(text.encode()))
 
 
 def _find_reason(error: BaseException) -> str:

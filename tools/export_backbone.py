@@ -66,14 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"export_backbone.py: {error}", file=sys.stderr)
         return 1
-    nasnet = "MODEL.NASNET."
-    keys = ("VARIANT", "GENOTYPE", "NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
-    values = {nasnet + key: card.config[nasnet + key] for key in keys}
-    lines = [f"{key} {value}" for key, value in values.items() if value]
-    lines += [f"{key} '{list(v)}'" for key, v in (("MODEL.PIXEL_MEAN", card.pixel_mean),)]
-    lines += [f"MODEL.PIXEL_STD '{list(card.pixel_std)}'", f"INPUT.FORMAT {card.format}"]
     if card.score:
         print(f"top-1 {card.score['top1']:.4f} of the test images of {len(card.classes)} classes")
+    settings = card.get_detector_settings().items()
+    lines = [f"{key} {str(v)!r}" if isinstance(v, list) else f"{key} {v}" for key, v in settings]
     print("its detector's config needs:", *lines, f"MODEL.WEIGHTS {options.output}", sep="\n  ")
     return 0
 

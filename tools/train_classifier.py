@@ -26,7 +26,6 @@ try:
     from nasnet_det.classification.run import (
         check_output_dir,
         choose_device,
-        write_json,
         write_run_info,
     )
 except ImportError as import_error:
@@ -57,7 +56,7 @@ from nasnet_det.classification.loop import (
     Trainer,
 )
 from nasnet_det.config import ConfigError
-from nasnet_det.files import FileError
+from nasnet_det.files import FileError, write_json
 from nasnet_det.folder import lock_folder
 
 logger = logging.getLogger("nasnet_det")

@@ -19,7 +19,7 @@ import nasnet_det
 from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointError
 from nasnet_det.classification.config import FREE_KEYS, flatten
 from nasnet_det.config import ConfigError
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.files import FileError, write_json, write_whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -126,12 +126,6 @@ def write_run_info(cfg: CfgNode, command: Sequence[str], device: torch.device) -
     write_json(path, [*starts, start])
     config = cfg.dump().encode()
     write_whole_file(folder / "config.yaml", lambda file: file.write(config))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file in one step."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole_file(path, lambda file: file.write(text.encode()))
 
 
 class Metrics:

@@ -1,0 +1,286 @@
+"""Does a trunk that learned CIFAR-10 help a detector of blood cells? Found cells beside published.
+
+    python benchmarks/transfer_bccd.py --data datasets/bccd --parallel 2 --backbones \
+        found=output/found.safetensors nasnet_a=output/nasnet_a.safetensors
+
+The backbones are files of tools/export_backbone.py; their cards say which network to build. Each
+is trained on BCCD (quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml) from its weights and
+from scratch, with three seeds, and evaluated on val after every 100 of 400 iterations. The learning
+rate is constant after a short warm-up, so one training gives all of these points. About five
+minutes a training, on one core.
+
+Trainings lie in --output. After each, its scores are added to transfer_bccd.json in --results,
+and the table (.md) and the plot (.svg) are made anew. Started again, it goes on where it was: what
+is in the JSON is left out, and a training that was killed is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from nasnet_det.backbone_file import read_card
+from nasnet_det.files import write_json, write_whole_file
+from nasnet_det.folder import lock_folder
+from nasnet_det.report.figure_file import save_figure
+from nasnet_det.weights.file import hash_file
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml"
+PERIOD = 100  # TEST.EVAL_PERIOD of the config
+STARTS = ("pre-trained", "scratch")
+METRICS = ("AP", "AP50", "AP75")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    cells: str
+    start: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.cells}, {self.start}, seed {self.seed}"
+
+
+def main() -> int:
+    """Train what is missing, and write the JSON, the table and the plot."""
+    options = parse_arguments()
+    try:
+        backbones = {name: Path(file) for name, file in options.backbones}
+        runs = [
+            Run(cells, start, seed)
+            for seed in range(1, options.seeds + 1)
+            for cells in backbones
+            for start in STARTS
+        ]
+        with lock_folder(options.output, run="benchmark", wait=True) as lock:
+            settings = prepare(options, backbones)
+            report = open_report(options, settings, len(runs))
+            done = {Run(row["cells"], row["start"], row["seed"]) for row in report["runs"]}
+            with ThreadPoolExecutor(options.parallel) as pool:
+                futures = [
+                    pool.submit(train, run, settings[run.cells], options, lock)
+                    for run in runs
+                    if run not in done
+                ]
+                try:
+                    for future in as_completed(futures):
+                        report["runs"].append(future.result())
+                        write_report(report, options.results)
+                        print(describe_progress(report), flush=True)
+                finally:
+                    pool.shutdown(cancel_futures=True)
+        write_report(report, options.results)
+    except (ValueError, OSError) as error:
+        print(f"transfer_bccd.py: {error}", file=sys.stderr)
+        return 1
+    print(to_markdown(report))
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+
+    def pair(text: str) -> tuple[str, str]:
+        name, separator, file = text.partition("=")
+        if not (name and separator and file):
+            raise argparse.ArgumentTypeError(f"wanted NAME=FILE, got {text!r}")
+        return name, file
+
+    parser = argparse.ArgumentParser(description="Transfer from CIFAR-10 to blood cells.")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="BCCD's")
+    parser.add_argument("--backbones", type=pair, nargs="+", required=True, metavar="NAME=FILE")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--parallel", type=int, default=1, help="trainings at a time, a core each")
+    parser.add_argument("--output", type=Path, default=Path("output/transfer_bccd"))
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    return parser.parse_args(arguments)
+
+
+def prepare(options: argparse.Namespace, backbones: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """What the config of each backbone's trainings adds, the weights included.
+
+    Raises:
+        ValueError: a file is no backbone of tools/export_backbone.py.
+    """
+    settings = {}
+    for name, path in backbones.items():
+        card = read_card(path)
+        if card is None:
+            raise ValueError(f"{path}: wanted a file of tools/export_backbone.py")
+        genotype = options.output / f"{name}.json"  # the classifier's may have moved or changed
+        card.genotype.save(genotype)
+        settings[name] = {
+            **card.get_detector_settings(),
+            "MODEL.NASNET.GENOTYPE": str(genotype),
+            "MODEL.WEIGHTS": str(path),
+        }
+    return settings
+
+
+def open_report(
+    options: argparse.Namespace, settings: dict[str, dict[str, Any]], num_runs: int
+) -> dict[str, Any]:
+    """The JSON of an earlier start, or a new one.
+
+    Raises:
+        ValueError: it is one of other backbones or another schedule.
+    """
+    files = {name: hash_file(values["MODEL.WEIGHTS"]) for name, values in settings.items()}
+    made_of = {"backbones_sha256": files, "iterations": options.iterations, "config": CONFIG}
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / "transfer_bccd.json"
+    if path.is_file():
+        report: dict[str, Any] = json.loads(path.read_text())
+        if report["made_of"] != made_of:
+            raise ValueError(
+                f"{path} has results of other backbones or another schedule; remove it and "
+                f"{options.output}, or name other folders with --results and --output"
+            )
+        return {**report, "num_runs": num_runs}
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
+    return {"made_of": made_of, "machine": machine, "num_runs": num_runs, "runs": []}
+
+
+def train(
+    run: Run, settings: dict[str, Any], options: argparse.Namespace, lock: int
+) -> dict[str, Any]:
+    """Train and evaluate, or go on with it; the scores after each 100 iterations.
+
+    Raises:
+        ValueError: the training failed; the message has its last line.
+    """
+    folder = options.output / f"{run.cells}_{run.start}_{run.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        **settings,
+        "SEED": run.seed,
+        "OUTPUT_DIR": folder,
+        "SOLVER.MAX_ITER": options.iterations,
+        "DATASETS.TRAIN_JSON": options.data / "coco_json" / "instances_train.json",
+        "DATASETS.TRAIN_IMAGES": options.data / "BCCD" / "JPEGImages",
+        "DATASETS.TEST_JSON": options.data / "coco_json" / "instances_val.json",
+        "DATASETS.TEST_IMAGES": options.data / "BCCD" / "JPEGImages",
+    }
+    if run.start == "scratch":
+        values["MODEL.WEIGHTS"] = ""
+    command = [sys.executable, ROOT / "tools" / "train_net.py", "--resume", "--config-file", CONFIG]
+    pairs = [word for key, value in values.items() for word in (key, str(value))]
+    start = time.perf_counter()
+    with (folder / "output.txt").open("a") as log:
+        done = subprocess.run(
+            [*map(str, command), *pairs],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            pass_fds=[lock],
+            check=False,
+        )
+    if done.returncode:
+        lines = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
+        raise ValueError(f"{run}: {lines[-1]} (see {folder / 'output.txt'})")
+    minutes = (time.perf_counter() - start) / 60
+    points = read_points(folder / "metrics.json")
+    return {**run._asdict(), "points": points, "minutes": round(minutes, 2)}
+
+
+def read_points(path: Path) -> dict[str, dict[str, float]]:
+    """Iterations -> scores in percent. Where nothing at all was found, Detectron2 has NaN: 0."""
+    points = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        if "bbox/AP" in row:
+            iteration = math.ceil(row["iteration"] / PERIOD) * PERIOD  # 99 is after 100
+            values = (row[f"bbox/{metric}"] for metric in METRICS)
+            numbers = [0.0 if math.isnan(value) else round(value, 3) for value in values]
+            points[str(iteration)] = dict(zip(METRICS, numbers, strict=True))
+    return points
+
+
+def collect(report: dict[str, Any], metric: str) -> dict[tuple[str, str], dict[int, list[float]]]:
+    """(cells, start) -> iterations -> the scores of the seeds."""
+    curves: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for row in sorted(report["runs"], key=lambda row: (row["cells"], row["start"], row["seed"])):
+        curve = curves.setdefault((row["cells"], row["start"]), {})
+        for iteration, scores in row["points"].items():
+            curve.setdefault(int(iteration), []).append(scores[metric])
+    return curves
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """The table: mean and, in brackets, each seed."""
+    curves = collect(report, "AP")
+    iterations = sorted({i for curve in curves.values() for i in curve})
+    lines = [
+        "| cells | start | " + " | ".join(f"AP after {i}" for i in iterations) + " |",
+        "|---|---|" + "---|" * len(iterations),
+    ]
+    for (cells, start), curve in curves.items():
+        texts = [
+            f"{np.mean(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})"
+            for values in (curve.get(i, [math.nan]) for i in iterations)
+        ]
+        lines.append(f"| {cells} | {start} | {' | '.join(texts)} |")
+    minutes = [row["minutes"] for row in report["runs"]]
+    lines += ["", f"In brackets: the seeds. {len(minutes)} of {report['num_runs']} trainings, "]
+    lines[-1] += f"{np.mean(minutes or [math.nan]):.1f} minutes each ({report['machine']})."
+    return "\n".join(lines) + "\n"
+
+
+def draw(report: dict[str, Any]) -> Figure:
+    """AP over iterations: the mean of the seeds as a line, each seed as a dot."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    curves = collect(report, "AP")
+    names = list(dict.fromkeys(cells for cells, _ in curves))
+    for (cells, start), curve in curves.items():
+        color = COLORS[names.index(cells) % len(COLORS)]
+        style = "-" if start == "pre-trained" else "--"
+        x = sorted(curve)
+        axes.plot(x, [np.mean(curve[i]) for i in x], style, color=color, label=f"{cells}, {start}")
+        dots = [(i, value) for i in x for value in curve[i]]
+        axes.plot(*zip(*dots, strict=True), ".", color=color, alpha=0.5)
+    axes.set(xlabel="iterations of 4 images", ylabel="AP on BCCD's val, percent", ylim=(0, None))
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if curves:
+        axes.legend(frameon=False)
+    return figure
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """Write the JSON, the table and the plot."""
+    write_json(folder / "transfer_bccd.json", report)
+    text = to_markdown(report).encode()
+    write_whole_file(folder / "transfer_bccd.md", lambda file: file.write(text))
+    title = "Transfer from CIFAR-10 to BCCD"
+    save_figure(draw(report), folder / "transfer_bccd.svg", title=title)
+
+
+def describe_progress(report: dict[str, Any]) -> str:
+    """A line about the run that has just ended."""
+    row = report["runs"][-1]
+    scores = ", ".join(f"{point['AP']:.1f} after {i}" for i, point in row["points"].items())
+    run = Run(row["cells"], row["start"], row["seed"])
+    return f"{len(report['runs'])} of {report['num_runs']}: {run}: AP {scores}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
