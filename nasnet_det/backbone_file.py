@@ -20,7 +20,7 @@ from nasnet_det.files import FileError, write_whole_file
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
 
-_NETWORK_KEYS = (
+NETWORK_KEYS = (
     "VARIANT",
     "GENOTYPE",
     "NUM_CELLS_PER_STAGE",
@@ -58,7 +58,7 @@ class BackboneCard:
 
     def get_detector_settings(self) -> dict[str, Any]:
         """Keys of a detector's config and the values that the backbone needs."""
-        keys = (f"MODEL.NASNET.{name}" for name in _NETWORK_KEYS)
+        keys = (f"MODEL.NASNET.{name}" for name in NETWORK_KEYS)
         return {
             **{key: self.config[key] for key in keys if self.config.get(key)},
             "MODEL.PIXEL_MEAN": list(self.pixel_mean),

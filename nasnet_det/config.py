@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,21 @@ def merge_config(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
     """
     if config_file:
         path = config_file if os.path.isfile(config_file) else get_config_file(config_file)
-        for key, value in _leaves(_read_with_base(path)):
+        for key, value in flatten(_read_with_base(path)):
             _set(cfg, key, value, f"{config_file}: ")
     if len(opts) % 2:
         raise ConfigError(f"wanted KEY VALUE pairs, got no value after {opts[-1]!r}")
     for key, text in zip(opts[::2], opts[1::2], strict=True):
         _set(cfg, key, text, "")
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys of a config, or of a file's mapping, with their values."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + str(key), value
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -116,14 +125,6 @@ def _merge(top: dict[str, Any], bottom: dict[str, Any]) -> None:
             bottom[key] = value
 
 
-def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + str(key), value
-
-
 def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
     """Set one key, which must exist, to a value of the default's type."""
     node: Any = cfg
@@ -131,7 +132,7 @@ def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
     for part in path:
         node = node.get(part) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or last not in node:
-        hint = _nearest_of_many(key, [name for name, _ in _leaves(cfg)])
+        hint = _nearest_of_many(key, [name for name, _ in flatten(cfg)])
         raise ConfigError(f"{place}unknown config key {key!r} (value {value!r}), {hint}")
     if isinstance(node[last], CfgNode):
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,10 @@ def test_points_are_the_evaluations_under_the_number_of_iterations(tmp_path: Pat
 
 def _run(repository: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "benchmarks/transfer_bccd.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    env = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=repository, env=env, capture_output=True, text=True, check=False
+    )
 
 
 def test_other_files_and_other_schedules_are_one_sentence(

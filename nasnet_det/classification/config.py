@@ -6,12 +6,11 @@ the paper's (arXiv 1707.07012) where that gives a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
-from nasnet_det.config import ConfigError, merge_config
+from nasnet_det.config import ConfigError, flatten, merge_config
 from nasnet_det.genotype import load_genotype, nearest
 from nasnet_det.network import NASNet, override_spec, resolve_variant
 
@@ -222,15 +221,6 @@ def check_config(cfg: CfgNode) -> None:
             raise ConfigError(f"DATA.{key}: wanted 3 numbers, got {numbers}")
     if not min(cfg.DATA.PIXEL_STD) > 0:
         raise ConfigError(f"DATA.PIXEL_STD: wanted more than 0, got {cfg.DATA.PIXEL_STD}")
-
-
-def flatten(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All keys of a config with their values."""
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def build_model(cfg: CfgNode, num_classes: int) -> NASNet:

@@ -17,8 +17,8 @@ from yacs.config import CfgNode
 
 import nasnet_det
 from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointError
-from nasnet_det.classification.config import FREE_KEYS, flatten
-from nasnet_det.config import ConfigError
+from nasnet_det.classification.config import FREE_KEYS
+from nasnet_det.config import ConfigError, flatten
 from nasnet_det.files import FileError, write_json, write_whole_file
 
 logger = logging.getLogger(__name__)

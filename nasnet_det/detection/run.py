@@ -8,7 +8,7 @@ import os
 import platform
 import random
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from detectron2.modeling import (
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 
 import nasnet_det
-from nasnet_det.config import ConfigError
+from nasnet_det.config import ConfigError, flatten
 from nasnet_det.detection.datasets import get_categories
 from nasnet_det.files import write_whole_file
 from nasnet_det.genotype import nearest
@@ -113,14 +113,14 @@ def _find_run(folder: Path) -> str:
 def _compare_models(cfg: CfgNode, saved_file: Path) -> list[str]:
     """What in ``MODEL`` differs from a saved config, as ``KEY was VALUE, is VALUE``."""
     try:
-        saved = _flatten(yaml.safe_load(saved_file.read_text()))
+        saved = dict(flatten(yaml.safe_load(saved_file.read_text())))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         logger.warning("%s can't be read, so the model is not compared: %s", saved_file, error)
         return []
     if "VERSION" not in saved:  # its last key: a kill left half of the file
         logger.warning("%s is cut off, so the model is not compared", saved_file)
         return []
-    now = _flatten(yaml.safe_load(cfg.dump()))  # through YAML too: tuples become lists
+    now = dict(flatten(yaml.safe_load(cfg.dump())))  # through YAML too: tuples become lists
     return [
         f"{key} was {saved[key]!r}, is {value!r}"
         for key, value in now.items()
@@ -130,16 +130,6 @@ def _compare_models(cfg: CfgNode, saved_file: Path) -> list[str]:
         and key in saved  # a newer version may have more keys
         and saved[key] != value
     ]
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def use_available_device(cfg: CfgNode) -> None:

@@ -12,7 +12,7 @@ import torch
 from optuna.storages import RDBStorage
 from yacs.config import CfgNode
 
-from nasnet_det.config import ConfigError
+from nasnet_det.config import ConfigError, flatten
 from nasnet_det.genotype import nearest
 from nasnet_det.network import plan_cells
 from nasnet_det.search.async_study import AsyncSearch
@@ -103,17 +103,9 @@ def get_identity(cfg: CfgNode) -> dict[str, Any]:
     """The keys that decide what a search finds, with their values."""
     return {
         key: value
-        for key, value in _flatten(cfg)
+        for key, value in flatten(cfg)
         if key not in FREE_KEYS and not key.startswith(FREE_NODES)
     }
-
-
-def _flatten(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def build_measure(
