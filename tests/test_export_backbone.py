@@ -169,9 +169,7 @@ def test_whatever_builds_a_detector_refuses_another_preprocessing(
         register_config_datasets(cfg)
         DetectorTrainer(cfg).checkpointer.save("model_0")
     builder(_detector_config(path))
-    with pytest.raises(
-        ConfigError, match="another backbone .*INPUT.FORMAT: wanted RGB, got BGR"
-    ):
+    with pytest.raises(ConfigError, match="another backbone .*INPUT.FORMAT: wanted RGB, got BGR"):
         builder(_detector_config(path, "INPUT.FORMAT", "BGR"))
 
 
