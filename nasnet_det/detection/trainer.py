@@ -6,6 +6,7 @@ The parts: ``step.py`` for one iteration, ``hooks.py`` for what happens around i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -267,7 +268,7 @@ class Trainer(DefaultTrainer):
                 "weights": weights,
                 "datasets": {
                     name: {
-                        "json_file": MetadataCatalog.get(name).get("json_file"),
+                        **_find_data(name),
                         "results": _nan_to_none(of_sets[name]),
                     }
                     for name in names
@@ -278,6 +279,19 @@ class Trainer(DefaultTrainer):
             path = os.path.join(cfg.OUTPUT_DIR, "results.json")
             write_whole_file(path, lambda file: file.write(text.encode()))
         return results
+
+
+def _find_data(name: str) -> dict[str, str | None]:
+    """Where a data set lies, and the SHA-256 of its JSON, by which a report knows it again."""
+    metadata = MetadataCatalog.get(name)
+    path = metadata.get("json_file")
+    is_file = path is not None and os.path.isfile(path)
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if is_file else None
+    return {
+        "json_file": path,
+        "json_sha256": digest,
+        "image_root": metadata.get("image_root"),
+    }
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasnet_det.report.config_difference import find_differences
 from nasnet_det.report.search_numbers import TOP_KS, Curve, compute_top_means
 from nasnet_det.report.study_results import ResultsError, Study
 
@@ -110,13 +111,6 @@ def _name_group(study: Study, others: Sequence[Study]) -> str:
         if key in own
     ]
     return study.sampler + (f" ({', '.join(special)})" if special else "")
-
-
-def find_differences(studies: Sequence[Study]) -> dict[str, list[Any]]:
-    """The keys in which configs differ, each with every study's value (None if it has none)."""
-    keys = sorted({key for study in studies for key in study.config})
-    values = {key: [study.config.get(key) for study in studies] for key in keys}
-    return {key: v for key, v in values.items() if any(value != v[0] for value in v)}
 
 
 def find_recipe_differences(studies: Sequence[Study]) -> list[str]:

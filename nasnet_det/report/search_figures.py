@@ -1,18 +1,13 @@
-"""The figures of a search's report.
-
-Curves differ in color (Okabe and Ito's, made for all kinds of color vision), in dashes and in
-markers.
-"""
+"""The figures of a search's report."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nasnet_det.report.figure_style import INK, STYLES, add_legend, cycle_styles, make_axes
 from nasnet_det.report.search_compare import Group
 from nasnet_det.report.search_numbers import (
     CELLS,
@@ -25,38 +20,9 @@ from nasnet_det.report.search_numbers import (
 )
 from nasnet_det.report.study_results import Child, Study
 
-STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    {"color": "#000000", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-    {"color": "#56B4E9", "linestyle": (0, (1, 2)), "marker": "P"},
-)
-INK, GRID = "#222222", "#DDDDDD"
 MAX_VECTOR_DOTS = 2000  # more are drawn as pixels, also in an SVG
 NOISE_SIGMAS = 2.0
 DOTS = (("complete", "one child", "#888888"), ("pruned", "pruned", "none"))
-
-
-def _make_axes(
-    num_panels: int, *, num_columns: int, size: tuple[float, float], share_x: bool = True
-) -> tuple[Figure, list[Axes]]:
-    """A figure of panels in rows, with room for a legend above."""
-    num_columns = min(num_columns, num_panels)
-    num_rows = math.ceil(num_panels / num_columns)
-    width, height = max(5.0, size[0] * num_columns), max(2.4, size[1] * num_rows + 0.4)
-    figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(num_rows, num_columns, sharex=share_x, sharey=True, squeeze=False)
-    axes = list(grid.flat)
-    for panel in axes[num_panels:]:
-        panel.remove()
-    for panel in axes[:num_panels]:
-        panel.grid(color=GRID, linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8, labelbottom=True)
-    return figure, axes[:num_panels]
 
 
 def _percent(curve: Sequence[float | None]) -> list[float]:
@@ -70,7 +36,7 @@ def _numbers(curve: Sequence[object]) -> range:
 
 def draw_rewards(studies: Sequence[Study]) -> Figure:
     """A panel for each study: every child's reward, the best so far, and the moving mean."""
-    figure, panels = _make_axes(len(studies), num_columns=2, size=(4.2, 2.7))
+    figure, panels = make_axes(len(studies), num_columns=2, size=(4.2, 2.7))
     states = {child.state for study in studies for child in study.finished}
     for study, panel in zip(studies, panels, strict=True):
         children = study.finished
@@ -97,15 +63,15 @@ def draw_rewards(studies: Sequence[Study]) -> Figure:
         panel.set_title(f"{study.title} (mean of {window})", fontsize=10)
         panel.set_xlabel("children", fontsize=9)
         panel.set_ylabel("held-out accuracy (%)", fontsize=9)
-    _add_legend(figure, panels[0], without={"pruned", "failed"} - states)
+    add_legend(figure, panels[0], without={"pruned", "failed"} - states)
     return figure
 
 
 def draw_top_means(groups: Sequence[Group]) -> Figure:
     """Best, top 5 and top 25 over the number of children, as in the NASNet paper's figure 6."""
-    figure, panels = _make_axes(len(TOP_KS), num_columns=3, size=(3.2, 3.0))
+    figure, panels = make_axes(len(TOP_KS), num_columns=3, size=(3.2, 3.0))
     for k, panel in zip(TOP_KS, panels, strict=True):
-        for group, style in zip(groups, _cycle(len(groups)), strict=True):
+        for group, style in zip(groups, cycle_styles(len(groups)), strict=True):
             top = {name: _percent(curve) for name, curve in group.top_means(k).items()}
             line = {key: style[key] for key in ("color", "linestyle")}
             seeds = len(group.studies)
@@ -120,14 +86,14 @@ def draw_top_means(groups: Sequence[Group]) -> Figure:
         panel.set_title("best" if k == 1 else f"mean of the best {k}", fontsize=10)
         panel.set_xlabel("children", fontsize=9)
     panels[0].set_ylabel("held-out accuracy (%)", fontsize=9)
-    _add_legend(figure, panels[0])
+    add_legend(figure, panels[0])
     return figure
 
 
 def draw_fronts(groups: Sequence[Group]) -> Figure:
     """Accuracy against multiply-adds, with the Pareto front of each group."""
-    figure, (panel,) = _make_axes(1, num_columns=1, size=(6.0, 4.2))
-    for group, style in zip(groups, _cycle(len(groups)), strict=True):
+    figure, (panel,) = make_axes(1, num_columns=1, size=(6.0, 4.2))
+    for group, style in zip(groups, cycle_styles(len(groups)), strict=True):
         children = [c for study in group.studies for c in study.complete if c.macs is not None]
         front = find_pareto_front(children)
         panel.plot(
@@ -140,7 +106,7 @@ def draw_fronts(groups: Sequence[Group]) -> Figure:
         )  # fmt: skip
     panel.set_xlabel("multiply-adds of one image (millions)", fontsize=9)
     panel.set_ylabel("held-out accuracy (%)", fontsize=9)
-    _add_legend(figure, panel)
+    add_legend(figure, panel)
     return figure
 
 
@@ -153,7 +119,7 @@ def draw_operations(study: Study) -> Figure:
     window = choose_window(study)
     counted = count_operations(study, window)
     operations = list(study.config["SEARCH.SPACE.OPERATIONS"])
-    figure, panels = _make_axes(len(operations), num_columns=4, size=(2.2, 1.6))
+    figure, panels = make_axes(len(operations), num_columns=4, size=(2.2, 1.6))
     share, decisions = 1 / len(operations), counted["decisions"]
     noise = NOISE_SIGMAS * math.sqrt(share * (1 - share) / decisions)
     for operation, panel in zip(operations, panels, strict=True):
@@ -172,18 +138,5 @@ def draw_operations(study: Study) -> Figure:
     panels[0].set_ylim(0, 108 * max(share + noise, *shares))  # of all panels
     figure.supxlabel(f"children (windows of {window})", fontsize=9)
     figure.supylabel("share of operations (%)", fontsize=9)
-    _add_legend(figure, panels[0])
+    add_legend(figure, panels[0])
     return figure
-
-
-def _cycle(number: int) -> list[dict[str, Any]]:
-    return [STYLES[i % len(STYLES)] for i in range(number)]
-
-
-def _add_legend(figure: Figure, panel: Axes, *, without: Collection[str] = ()) -> None:
-    pairs = zip(*panel.get_legend_handles_labels(), strict=True)
-    handles, labels = zip(*(pair for pair in pairs if pair[1] not in without), strict=True)
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(5, len(handles)), frameon=False,
-        fontsize=9,
-    )  # fmt: skip

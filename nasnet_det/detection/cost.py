@@ -1,0 +1,236 @@
+"""What a detector costs: parameters and multiply-adds of its parts, time and memory of an image."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from torch import nn
+
+import nasnet_det
+from nasnet_det.detection.config import get_config
+from nasnet_det.detection.datasets import DatasetError, register_config_datasets
+from nasnet_det.detection.predictor import Predictor, read_picture
+from nasnet_det.detection.run import use_available_device
+from nasnet_det.detection.step import get_precision
+
+NUM_IMAGES, NUM_WARMUP = 10, 2
+NOISE_SIZE = (480, 640)  # of the image where there is none: COCO's most frequent
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """The modules of a detector by part.
+
+    The trunk is the backbone without its FPN, which is the neck; ``proposals`` is the RPN, or the
+    head of a detector of one stage; ``region head`` is what runs on every region.
+    """
+    backbone: Any = model.backbone
+    trunk = getattr(backbone, "bottom_up", backbone)
+    heads = {"proposals": ("proposal_generator", "head"), "region head": ("roi_heads",)}
+    return {
+        "trunk": [trunk],
+        "neck": [m for m in backbone.children() if m is not trunk] if trunk is not backbone else [],
+        **{
+            part: [getattr(model, name) for name in names if hasattr(model, name)]
+            for part, names in heads.items()
+        },
+    }
+
+
+@contextmanager
+def count_calls(parts: Mapping[str, Sequence[nn.Module]]) -> Iterator[dict[str, int]]:
+    """Count the multiply-adds of convolutions and linear layers while a model runs.
+
+    fvcore's counter traces one module; this one sees what a whole detector does with an image, on
+    as many regions as there are.
+
+    Args:
+        parts: name -> modules.
+
+    Yields:
+        name -> multiply-adds so far.
+    """
+    counts = dict.fromkeys(parts, 0)
+
+    def count(part: str, layer: Any, inputs: Any, output: torch.Tensor) -> None:
+        # Each weight is used once for each position that is made (transposed: that is read).
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        channels = places.shape[1] if places.dim() == 4 else places.shape[-1]
+        counts[part] += layer.weight.numel() * (places.numel() // channels)
+
+    handles = [
+        layer.register_forward_hook(
+            lambda layer, inputs, output, part=part: count(part, layer, inputs, output)
+        )
+        for part, modules in parts.items()
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, COUNTED)
+    ]
+    try:
+        yield counts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def measure_run(folder: Path) -> dict[str, Any]:
+    """Measure the detector of a run on this device, with some of the images it is evaluated on.
+
+    Best called in a process of its own, whose peak memory is then the detector's.
+
+    Args:
+        folder: the OUTPUT_DIR of a training.
+
+    Raises:
+        ValueError: it has no weights, or they or the config can't be used.
+    """
+    weights = find_weights(folder)
+    cfg = get_config(str(folder / "config.yaml"), ["MODEL.WEIGHTS", str(weights)])
+    use_available_device(cfg)
+    try:
+        register_config_datasets(cfg)
+        images = _read_images(cfg.DATASETS.TEST)
+    except DatasetError:
+        images = []
+    is_noise = not images
+    if is_noise:
+        images = [np.random.default_rng(0).integers(0, 256, (*NOISE_SIZE, 3), dtype=np.uint8)]
+    return measure_cost(Predictor(cfg), images) | {"is_noise": is_noise, "weights": weights.name}
+
+
+def find_weights(folder: Path) -> Path:
+    """The newest weights of a run: ``model_final.pth``, or the last checkpoint.
+
+    Raises:
+        ValueError: there are none.
+    """
+    tag = folder / "last_checkpoint"
+    names = ["model_final.pth", tag.read_text().strip() if tag.is_file() else "", "model_best.pth"]
+    for name in filter(None, names):
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(f"{folder} has no checkpoint (model_final.pth or what last_checkpoint names)")
+
+
+def _read_images(names: Sequence[str]) -> list[np.ndarray]:
+    """Some images of the first data set, evenly spread; none where it is not here."""
+    if not names:
+        return []
+    try:
+        metadata = MetadataCatalog.get(names[0])
+        root = Path(metadata.image_root)
+        records = json.loads(Path(metadata.json_file).read_text(encoding="utf-8"))["images"]
+    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+        return []
+    paths = [root / record["file_name"] for record in records]
+    chosen = [paths[i * len(paths) // NUM_IMAGES] for i in range(min(NUM_IMAGES, len(paths)))]
+    return [read_picture(path) for path in chosen if path.is_file()]
+
+
+def measure_cost(predictor: Predictor, images: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Measure a detector.
+
+    Args:
+        predictor: the detector.
+        images: at least one, (H, W, 3) uint8, RGB.
+
+    Returns:
+        ``parameters``: part -> number, trainable or not; ``multiply_adds``: part -> number for an
+        image of ``size`` (mean height and width in pixels, resized as for an evaluation), of the
+        region head for *one* region; ``regions``: their mean number in an image; ``ms_per_image``:
+        ``median``, ``low`` and ``high``, from the picture in memory to its boxes;
+        ``peak_memory_mb``: of the process, or on a GPU of torch; ``device``, ``threads``,
+        ``precision``, ``images`` and ``versions``.
+    """
+    model: Any = predictor.model
+    cfg = predictor.cfg
+    parts = find_parts(model)
+    parameters = {
+        part: sum(sum(p.numel() for p in module.parameters()) for module in modules)
+        for part, modules in parts.items()
+    }
+    sizes: list[tuple[int, int]] = []
+    num_regions = 0
+
+    def see_image(_: nn.Module, inputs: Any) -> None:
+        sizes.append(tuple(inputs[0][0]["image"].shape[-2:]))
+
+    def see_regions(_: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal num_regions
+        num_regions += sum(map(len, output[0]))
+
+    handles = [model.register_forward_pre_hook(see_image)]
+    if hasattr(model, "roi_heads"):
+        handles.append(model.proposal_generator.register_forward_hook(see_regions))
+    with count_calls(parts) as counts:
+        for image in images:
+            predictor(image)
+    for handle in handles:
+        handle.remove()
+    multiply_adds = {part: count / len(images) for part, count in counts.items()}
+    if num_regions:
+        multiply_adds["region head"] = counts["region head"] / num_regions
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = _measure_times(predictor, images)
+    return {
+        "parameters": {**parameters, "all": sum(p.numel() for p in model.parameters())},
+        "multiply_adds": {part: round(count) for part, count in multiply_adds.items()},
+        "size": [round(statistics.fmean(side)) for side in zip(*sizes, strict=True)],
+        "regions": num_regions / len(images),
+        "ms_per_image": {
+            "median": statistics.median(times), "low": min(times), "high": max(times),
+        },
+        "peak_memory_mb": _peak_memory_mb(model.device),
+        "device": name_device(model.device),
+        "threads": torch.get_num_threads(),
+        "precision": str(get_precision(cfg) or torch.float32).removeprefix("torch."),
+        "images": len(images),
+        "versions": {"nasnet_det": nasnet_det.__version__, "torch": str(torch.__version__)},
+    }  # fmt: skip
+
+
+def _measure_times(predictor: Predictor, images: Sequence[np.ndarray]) -> list[float]:
+    """Milliseconds of each image; on a GPU until its work is done."""
+    times = []
+    for image in [*[images[0]] * NUM_WARMUP, *images]:
+        start = time.perf_counter()
+        predictor(image)  # its boxes come back to the CPU, so a GPU is done as well
+        times.append(1000 * (time.perf_counter() - start))
+    return times[NUM_WARMUP:]
+
+
+def _peak_memory_mb(device: torch.device) -> float | None:
+    """None on a system that does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def name_device(device: torch.device) -> str:
+    """The name of the GPU or the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return (names or [platform.processor() or platform.machine()])[0]

@@ -1,0 +1,196 @@
+"""COCO's average precision and recall from matches, for any number of copies of each image.
+
+With one copy of each image, these are pycocotools' numbers. The bootstrap asks for hundreds of
+draws of the images at once: an image that was drawn twice counts twice. Precision changes its
+envelope only at right detections, so sums are needed there only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasnet_det.report.detection.matches import AREAS, IOU_THRESHOLDS, Matches
+
+RECALL_LEVELS = np.linspace(0, 1, 101)
+MAX_ELEMENTS = 2_000_000  # numbers in an array: draws are computed in blocks of such a size
+_ALL = tuple(range(len(IOU_THRESHOLDS)))
+# Name -> area, indices of IoU thresholds.
+PRECISIONS = {
+    "AP": ("all", _ALL),
+    "AP50": ("all", (0,)),
+    "AP75": ("all", (5,)),
+    "APs": ("small", _ALL),
+    "APm": ("medium", _ALL),
+    "APl": ("large", _ALL),
+}
+# Name -> area, most detections of a category in an image.
+RECALLS = {
+    "AR1": ("all", 1),
+    "AR10": ("all", 10),
+    "AR100": ("all", 100),
+    "ARs": ("small", 100),
+    "ARm": ("medium", 100),
+    "ARl": ("large", 100),
+}
+METRICS = (*PRECISIONS, *RECALLS)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores from 0 to 1 of B draws of the images; NaN where there is no object.
+
+    Attributes:
+        overall: name of a metric -> (B,), the mean over the categories that have objects.
+        of_categories: name of a metric -> (K, B).
+    """
+
+    overall: dict[str, np.ndarray]
+    of_categories: dict[str, np.ndarray]
+
+
+def compute_scores(matches: Matches, copies: np.ndarray | None = None) -> Scores:
+    """All metrics.
+
+    Args:
+        matches: of one run.
+        copies: (B, I), how often each image counts; once if None.
+    """
+    if copies is None:
+        copies = np.ones((1, matches.num_images))
+    copies = np.ascontiguousarray(copies.T, dtype=np.float64)  # (I, B)
+    precision = compute_average_precision(matches, copies)  # (A, T, K, B)
+    areas = list(AREAS)
+    of_categories = {
+        name: precision[areas.index(area), list(levels)].mean(axis=0)
+        for name, (area, levels) in PRECISIONS.items()
+    }
+    for name, (area, most) in RECALLS.items():
+        of_categories[name] = compute_recall(matches, copies, areas.index(area), most)
+    overall = {name: _mean_of_defined(values) for name, values in of_categories.items()}
+    return Scores(overall, of_categories)
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Means of (K, B) over K without NaN."""
+    is_there = ~np.isnan(values)
+    total, number = np.where(is_there, values, 0.0).sum(axis=0), is_there.sum(axis=0)
+    return np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+
+
+def compute_recall(matches: Matches, copies: np.ndarray, area: int, most: int) -> np.ndarray:
+    """Recall, averaged over the IoU thresholds.
+
+    Args:
+        matches: of one run.
+        copies: (I, B).
+        area: index into ``AREAS``.
+        most: detections that count, of a category in an image.
+
+    Returns:
+        (K, B), NaN where a draw has no object.
+    """
+    found = matches.is_match[area].sum(axis=0) * (matches.rank < most)  # (D,), of T thresholds
+    hits = np.zeros((matches.num_categories, matches.num_images))
+    np.add.at(hits, (matches.category, matches.image), found)
+    objects = matches.num_objects[area] @ copies
+    return _divide(hits @ copies / len(IOU_THRESHOLDS), objects)
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    out = np.full(denominator.shape, np.nan)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+def compute_average_precision(
+    matches: Matches, copies: np.ndarray, areas: tuple[int, ...] = tuple(range(len(AREAS)))
+) -> np.ndarray:
+    """The area under the precision-recall curve, on 101 levels of recall.
+
+    Args:
+        matches: of one run.
+        copies: (I, B).
+        areas: indices into ``AREAS``.
+
+    Returns:
+        (A, T, K, B), NaN where a draw has no object.
+    """
+    num_draws = copies.shape[1]
+    out = np.zeros((len(areas), len(IOU_THRESHOLDS), matches.num_categories, num_draws))
+    for place, area in enumerate(areas):
+        num_objects = matches.num_objects[area] @ copies  # (K, B)
+        out[place, :, num_objects == 0] = np.nan
+        for category in range(matches.num_categories):
+            mine = matches.of_category(category)
+            for block in _blocks(mine.stop - mine.start, num_draws):
+                of_detections = copies[matches.image[mine], block]  # (D, B)
+                out[place, :, category, block] += _average(
+                    matches.is_match[area, :, mine],
+                    matches.is_ignored[area, :, mine],
+                    of_detections,
+                    num_objects[category, block],
+                )
+    return out
+
+
+def _blocks(num_detections: int, num_draws: int) -> Iterator[slice]:
+    size = max(1, MAX_ELEMENTS // max(1, num_detections))
+    for start in range(0, num_draws, size):
+        yield slice(start, min(start + size, num_draws))
+
+
+def _average(
+    is_match: np.ndarray, is_ignored: np.ndarray, copies: np.ndarray, num_objects: np.ndarray
+) -> np.ndarray:
+    """Average precision (T, B) of one category from (T, D), (T, D), (D, B) and (B,)."""
+    out = np.zeros((len(is_match), copies.shape[1]))
+    # What most thresholds ignore is summed up once; where one differs, it is put right.
+    usually_ignored = is_ignored.mean(axis=0) > 0.5
+    usual = np.cumsum(np.where(usually_ignored[:, None], 0.0, copies), axis=0)
+    for level, (match, ignored) in enumerate(zip(is_match, is_ignored, strict=True)):
+        right = np.flatnonzero(match)
+        if not len(right):
+            continue
+        hits = np.cumsum(copies[right], axis=0)  # (R, B)
+        counted = usual[right]
+        other = np.flatnonzero(ignored != usually_ignored)
+        if len(other):
+            signs = np.where(ignored[other], -1.0, 1.0)[:, None]
+            changes = np.cumsum(signs * copies[other], axis=0)
+            before = np.searchsorted(other, right, side="right")
+            counted = counted + np.where(before[:, None] > 0, changes[before - 1], 0.0)
+        precision = hits / (counted + np.spacing(1))
+        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        recall = hits / np.maximum(num_objects, 1)
+        # How many of the levels lie up to each recall; the first hit has level 0, too.
+        reached = np.searchsorted(RECALL_LEVELS, recall, side="right")
+        new = np.diff(reached, axis=0, prepend=0)
+        out[level] = (precision * new).sum(axis=0) / len(RECALL_LEVELS)
+    return out
+
+
+def average_precision(is_match: np.ndarray, is_ignored: np.ndarray, num_objects: int) -> float:
+    """Average precision of one list of detections, (D,) each, the highest score first."""
+    once = np.ones((len(is_match), 1))
+    return float(_average(is_match[None], is_ignored[None], once, np.array([num_objects]))[0, 0])
+
+
+def compute_curves(matches: Matches, area: int = 0) -> np.ndarray:
+    """Precision (T, K, 101) at the levels of recall; NaN for a category without an object."""
+    out = np.zeros((len(IOU_THRESHOLDS), matches.num_categories, len(RECALL_LEVELS)))
+    num_objects = matches.num_objects[area].sum(axis=1)
+    out[:, num_objects == 0] = np.nan
+    for category in np.flatnonzero(num_objects):
+        mine = matches.of_category(int(category))
+        for level in range(len(IOU_THRESHOLDS)):
+            match = matches.is_match[area, level, mine]
+            hits = np.cumsum(match)
+            counted = np.cumsum(~matches.is_ignored[area, level, mine])
+            precision = hits / (counted + np.spacing(1))
+            envelope = np.maximum.accumulate(precision[::-1])[::-1]
+            places = np.searchsorted(hits / num_objects[category], RECALL_LEVELS)
+            is_reached = places < len(hits)
+            out[level, category, is_reached] = envelope[places[is_reached]]
+    return out
