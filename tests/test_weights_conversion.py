@@ -240,16 +240,6 @@ def test_keras_file_is_read_by_layer_and_variable(whole_model: bool, tmp_path: P
     _assert_equal(found, theirs)
 
 
-def test_keras_3_layout_is_explained(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "w.h5", "w") as file:
-        file["layers/conv2d/vars/0"] = np.zeros(3)
-    (tmp_path / "w.keras").write_bytes(b"")
-    for name in ("w.h5", "w.keras"):
-        with pytest.raises(CheckpointError, match=f"{name} has Keras 3's layout.*model.save"):
-            read_weights(str(tmp_path / name))
-
-
 @pytest.mark.parametrize("extension", ["pth", "safetensors", "h5"])
 def test_broken_file_is_one_sentence(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"w.{extension}"

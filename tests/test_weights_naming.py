@@ -15,7 +15,7 @@ from torch import nn
 
 from nasnet_det.network import NASNet, create_model
 from nasnet_det.weights import convert_weights
-from nasnet_det.weights.conversion import match_names
+from nasnet_det.weights.matching import match_names
 from nasnet_det.weights.naming import SCHEMES, Scheme, their_names
 
 SHARD_START = 20_971_520

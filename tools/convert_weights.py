@@ -3,11 +3,14 @@
     python tools/convert_weights.py nasnetalarge-dc4a7b8b.pth --out nasnet_a_large.safetensors
     python tools/convert_weights.py NASNet-mobile.h5 --out nasnet_a_mobile.safetensors
     python tools/convert_weights.py nasnet-a_large/model.ckpt --out nasnet_a_large.pth
+    python tools/convert_weights.py faster_rcnn_nas/model.ckpt --out faster_rcnn_nas.safetensors
 
-SOURCE is a file of timm's or Cadene's (``.pth``, ``.safetensors``), of Keras's (``.h5``), or the
-common beginning of the names of a TF-slim checkpoint's files. It is recognised from its tensors;
-one that is left over or missing is an error. The result carries the network, the pools that it
-was trained with, the preprocessing, the order of the classes, and the source's SHA-256.
+SOURCE is a file of timm's or Cadene's (``.pth``, ``.safetensors``), of Keras's (``.h5``,
+``.keras``), or the common beginning of the names of a TensorFlow checkpoint's files: TF-slim's, or
+that of the Object Detection API's faster_rcnn_nas, which becomes a whole detector. It is recognised
+from its tensors; one that is left over or missing is an error. The result carries the network, the
+pools that it was trained with, the preprocessing, the order of the classes, and the source's
+SHA-256.
 """
 
 from __future__ import annotations

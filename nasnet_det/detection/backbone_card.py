@@ -17,7 +17,8 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection.config import config_errors, network_arguments, resolve_network
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
-from nasnet_det.weights.file import CheckpointError, read_weights
+from nasnet_det.weights.error import CheckpointError
+from nasnet_det.weights.file import read_weights
 
 CHECKPOINT_KEY = "backbone"
 """Under which a detector's checkpoint has its :func:`describe_backbone`."""

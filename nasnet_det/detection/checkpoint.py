@@ -27,7 +27,8 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 
 from nasnet_det.detection.weight_matching import check_matches, check_pools, match_prefix
 from nasnet_det.files import PARTIAL, write_whole_file
-from nasnet_det.weights.file import METADATA_KEY, CheckpointError, WeightsError, read_weights
+from nasnet_det.weights.error import CheckpointError, WeightsError
+from nasnet_det.weights.file import METADATA_KEY, read_weights
 
 __all__ = ["CheckpointError", "Checkpointer", "WeightsError"]
 

@@ -10,7 +10,7 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
 from nasnet_det.operations import Pool2dSame
-from nasnet_det.weights.file import WeightsError
+from nasnet_det.weights.error import WeightsError
 
 # Where a file with the keys of a classifier or of its trunk may belong. What is left over goes to
 # the second half of a C4 detector.

@@ -1,9 +1,9 @@
 """Files of weights, read without running what may be inside, and written.
 
 ``.pth`` goes through ``torch.load(weights_only=True)``, ``.safetensors`` through safetensors,
-Keras's ``.h5`` through h5py, a TensorFlow checkpoint through TensorFlow, and ``.pkl``, the format
-of Detectron2's model zoo, through an unpickler that knows arrays and plain containers only. There
-is no fall-back to unsafe loading.
+Keras's ``.h5`` and ``.keras`` through h5py, a TensorFlow checkpoint through TensorFlow, and
+``.pkl``, the format of Detectron2's model zoo, through an unpickler that knows arrays and plain
+containers only. There is no fall-back to unsafe loading.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from glob import escape, glob
 from typing import Any
 
 import numpy as np
 import torch
 
 from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.weights.error import CheckpointError, broken_file, missing_package
+from nasnet_det.weights.keras_file import read_h5, read_keras
+from nasnet_det.weights.tensorflow_checkpoint import find_prefix, list_files, read_tensorflow
 
 try:
     from numpy._core import multiarray, numeric
@@ -34,20 +36,13 @@ WEIGHT_KEYS = ("model", "model_state", "state_dict", "weights")
 METADATA_KEY = "nasnet_det"
 
 
-class CheckpointError(FileError):
-    """A file of weights that can't be read."""
-
-
-class WeightsError(CheckpointError):
-    """Weights that don't fit the model."""
-
-
 def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
     """Read a file of weights.
 
     Args:
         path: ``.pth`` (or any other name that torch's format has), ``.safetensors``, ``.pkl``,
-            ``.h5`` or the common beginning of a TensorFlow checkpoint's files.
+            ``.h5``, ``.keras``, or the common beginning of a TensorFlow checkpoint's files or any
+            of them.
         mmap: leave the tensors of a ``.pth`` on the disk until they are used.
 
     Returns:
@@ -61,11 +56,11 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
         if extension == ".safetensors":
             return _read_safetensors(path)
         if extension in (".h5", ".hdf5"):
-            return _with_model(path, {"model": _read_keras(path)})
+            return _with_model(path, {"model": read_h5(path)})
         if extension == ".keras":
-            raise CheckpointError(f"{path} {_NAMELESS}")
-        if os.path.isfile(f"{path.removesuffix('.index')}.index"):
-            return _with_model(path, {"model": _read_tensorflow(path.removesuffix(".index"))})
+            return _with_model(path, {"model": read_keras(path)})
+        if prefix := find_prefix(path):
+            return _with_model(path, {"model": read_tensorflow(prefix)})
         if extension == ".pkl":
             return _describe_zoo_format(path, _read_pickle(path))
         data = _with_model(path, _read_torch(path, mmap=mmap))
@@ -82,9 +77,9 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
                 f"{path} is refused: it holds Python objects, which could run code, instead of "
                 "only tensors, numbers and plain containers"
             ) from None
-        raise CheckpointError(f"{path} is truncated or no file of weights") from None
+        raise broken_file(path) from None
     except Exception:  # the readers raise anything from EOFError to KeyError on broken bytes
-        raise CheckpointError(f"{path} is truncated or no file of weights") from None
+        raise broken_file(path) from None
 
 
 def read_description(path: str) -> dict[str, Any]:
@@ -120,7 +115,7 @@ def _read_safetensors(path: str) -> dict[str, Any]:
     try:
         from safetensors import safe_open
     except ImportError:
-        raise _missing(path, "safetensors") from None
+        raise missing_package(path, "safetensors", "weights") from None
     with open(path, "rb"):  # the system's own words where that fails
         pass
     with safe_open(path, framework="pt") as file:
@@ -129,58 +124,11 @@ def _read_safetensors(path: str) -> dict[str, Any]:
     return content if described is None else {**content, METADATA_KEY: json.loads(described)}
 
 
-def _missing(path: str, package: str) -> CheckpointError:
-    return CheckpointError(f"{path} needs {package}: run pip install {package}")
-
-
-_NAMELESS = (
-    "has Keras 3's layout, which does not name the tensors: load it into Keras's model and save "
-    "that with model.save('name.h5')"
-)
-
-
-def _read_keras(path: str) -> dict[str, np.ndarray]:
-    """``layer/variable`` -> array, from the HDF5 files in which Keras publishes its models."""
-    try:
-        import h5py
-    except ImportError:
-        raise _missing(path, "h5py") from None
-    weights: dict[str, np.ndarray] = {}
-    with open(path, "rb") as file:
-        try:
-            with h5py.File(file) as content:
-                group = content.get("model_weights", content)
-                if "layer_names" not in group.attrs:
-                    raise CheckpointError(f"{path} {_NAMELESS}")
-
-                def add(name: str, item: Any) -> None:
-                    if isinstance(item, h5py.Dataset):
-                        layer, *_, variable = name.split("/")
-                        weights[f"{layer}/{variable.split(':')[0]}"] = item[()]
-
-                group.visititems(add)
-        except OSError:  # what h5py says of broken bytes
-            raise CheckpointError(f"{path} is truncated or no file of weights") from None
-    return weights
-
-
-def _read_tensorflow(path: str) -> dict[str, np.ndarray]:
-    """Variable -> array, from ``path.index`` and the files with the data."""
-    try:
-        from tensorflow.train import load_checkpoint
-    except ImportError:
-        raise _missing(path, "tensorflow") from None
-    reader = load_checkpoint(path)
-    arrays = {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
-    return {name: np.asarray(a) for name, a in arrays.items() if np.asarray(a).dtype.kind in "biuf"}
-
-
 def hash_file(path: str) -> str:
     """The SHA-256 of a file, or of all files of a TensorFlow checkpoint in the order of names."""
     digest = hashlib.sha256()
-    prefix = path.removesuffix(".index")
-    is_checkpoint = os.path.isfile(f"{prefix}.index")
-    for name in sorted(glob(f"{escape(prefix)}.*")) if is_checkpoint else [path]:
+    prefix = find_prefix(path)
+    for name in list_files(prefix) if prefix else [path]:
         with open(name, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -203,7 +151,7 @@ def write_weights(path: str, weights: dict[str, torch.Tensor], metadata: dict[st
         try:
             from safetensors.torch import save
         except ImportError:
-            raise _missing(path, "safetensors") from None
+            raise missing_package(path, "safetensors", "weights") from None
         content = save(weights, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
         write_whole_file(path, lambda file: file.write(content))
     elif extension == ".pth":

@@ -20,13 +20,8 @@ from iopath.common.file_io import PathHandler, file_lock
 import nasnet_det
 from nasnet_det.genotype import nearest
 from nasnet_det.weights.conversion import NUM_CLASSES, ConvertedWeights, convert_file
-from nasnet_det.weights.file import (
-    WeightsError,
-    hash_file,
-    read_description,
-    read_weights,
-    write_weights,
-)
+from nasnet_det.weights.error import WeightsError
+from nasnet_det.weights.file import hash_file, read_description, read_weights, write_weights
 
 PREFIX = "nasnet://"
 _PREFIX_BEFORE_ROOT = "nasnet:"  # Python's urlunparse makes nasnet:/a/b of nasnet:///a/b

@@ -1,0 +1,137 @@
+"""TensorFlow's checkpoints: names and shapes as TF-slim counts them, files as TensorFlow writes them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_variables
+import torch
+
+from nasnet_det.weights import CheckpointError, convert_file, convert_weights, read_weights
+from nasnet_det.weights.file import hash_file
+from nasnet_det.weights.matching import match_names
+
+VARIANTS = {"nasnet_a_large": tensorflow_variables.LARGE, "nasnet_a_mobile": tensorflow_variables.MOBILE}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_tf_slims_names_and_shapes_match_completely(variant: str) -> None:
+    shapes = tensorflow_variables.list_classifier(**VARIANTS[variant])
+    match = match_names(shapes)
+    assert (match.scheme.name, match.variant) == ("tf_slim", variant)
+    assert set(match.names) == set(shapes)
+    parameters = sum(shape.numel() for shape in match.shapes.values())
+    assert parameters == {"nasnet_a_large": 88_949_818, "nasnet_a_mobile": 5_326_716}[variant]
+
+
+# ---- Without TensorFlow
+
+
+@pytest.fixture
+def fake_checkpoint(tmp_path: Path) -> Path:
+    for ending in ("index", "data-00000-of-00001"):
+        (tmp_path / f"model.ckpt.{ending}").write_bytes(ending.encode())
+    return tmp_path / "model.ckpt"
+
+
+@pytest.mark.parametrize("ending", ["", ".index", ".data-00000-of-00001"])
+def test_missing_tensorflow_is_one_sentence(
+    ending: str, fake_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    told = r"model.ckpt needs TensorFlow: run pip install 'nasnet-det\[tensorflow\]'$"
+    with pytest.raises(CheckpointError, match=told):
+        convert_file(f"{fake_checkpoint}{ending}")
+
+
+def test_hash_is_of_the_files_with_the_variables(fake_checkpoint: Path) -> None:
+    before = hash_file(str(fake_checkpoint))
+    for ending in ("meta", "safetensors"):  # the graph; what a conversion may have left
+        fake_checkpoint.with_name(f"model.ckpt.{ending}").write_bytes(b"0")
+    fake_checkpoint.with_name("model.ckpt2.index").write_bytes(b"0")
+    assert hash_file(str(fake_checkpoint)) == before
+    assert hash_file(f"{fake_checkpoint}.index") == before
+    fake_checkpoint.with_name("model.ckpt.data-00000-of-00001").write_bytes(b"0")
+    assert hash_file(str(fake_checkpoint)) != before
+
+
+def test_tensorflow_that_does_not_run_is_one_sentence(
+    fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('no AVX here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = r"model.ckpt: TensorFlow does not run \(ImportError: no AVX here\)$"
+    with pytest.raises(CheckpointError, match=told):
+        read_weights(str(fake_checkpoint))
+
+
+# ---- With TensorFlow
+
+
+def _convert(repository: Path, source: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    tool = repository / "tools" / "convert_weights.py"
+    return subprocess.run(
+        [sys.executable, str(tool), str(source), "--out", str(out)],
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_checkpoint_that_tensorflow_wrote_converts_completely(
+    variant: str, repository: Path, tmp_path: Path
+) -> None:
+    arrays = tensorflow_variables.fill(tensorflow_variables.list_classifier(**VARIANTS[variant]))
+    trained: dict[str, Any] = {f"{name}/RMSProp": array for name, array in arrays.items() if "bn" in name}  # fmt: skip
+    trained |= {f"{name}/ExponentialMovingAverage": array + 1 for name, array in arrays.items() if "/moving_" not in name}  # fmt: skip
+    prefix = tmp_path / "model.ckpt"
+    extra = trained if variant == "nasnet_a_mobile" else {}  # the large one is published plain
+    tensorflow_variables.write_checkpoint(prefix, {**arrays, **extra, "global_step": np.int64([7])})
+    done = _convert(repository, prefix, tmp_path / "a.safetensors")
+    assert done.returncode == 0, done.stderr
+    first = f"{variant} of tf_slim: {len(arrays)} tensors, 1000 classes"
+    assert done.stdout.splitlines()[0] == first
+    converted = read_weights(str(tmp_path / "a.safetensors"))["model"]
+    wanted = {
+        name: array + 1 if extra and "/moving_" not in name else array
+        for name, array in arrays.items()
+    }
+    kernel = converted["trunk.cells.cell_1.blocks.1.left.separable_2.depthwise.weight"]
+    theirs = wanted["cell_1/comb_iter_1/left/separable_5x5_2/depthwise_weights"]
+    np.testing.assert_array_equal(kernel.numpy(), theirs.transpose(2, 3, 0, 1))
+    np.testing.assert_array_equal(
+        converted["classifier.weight"].numpy(), wanted["final_layer/FC/weights"][:, 1:].T
+    )
+    again = convert_weights(wanted).weights
+    assert converted.keys() == again.keys()
+    assert all(torch.equal(converted[name], tensor) for name, tensor in again.items())
+
+    if variant == "nasnet_a_mobile":
+        done = _convert(repository, Path(f"{prefix}.index"), tmp_path / "b.safetensors")
+        assert done.returncode == 0, done.stderr
+        a, b = (tmp_path / f"{name}.safetensors" for name in "ab")
+        assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("victim", ["index", "data-00000-of-00001"])
+def test_broken_checkpoint_is_one_sentence(victim: str, tmp_path: Path) -> None:
+    prefix = tmp_path / "model.ckpt"
+    tensorflow_variables.write_checkpoint(prefix, {"conv0/weights": np.ones((3, 3), np.float32)})
+    path = tmp_path / f"model.ckpt.{victim}"
+    whole = path.read_bytes()
+    told = "model.ckpt can't be read by TensorFlow: a file is truncated or missing, of model.ckpt"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=told) as info:
+        convert_file(str(prefix))
+    assert "\n" not in str(info.value)
+    if victim != "index":
+        path.unlink()
+        with pytest.raises(CheckpointError, match=told):
+            convert_file(str(prefix))
