@@ -32,10 +32,25 @@ class DropPathProgress:
     """The training progress in [0, 1] that all DropPath modules of one network look at.
 
     It starts at 1, so that a network trained without a schedule drops at the full rate.
+
+    Attributes:
+        tensor: it on the CPU, clipped to [0, 1], for compiled networks, which would be compiled
+            again for each value of a Python number.
     """
 
     def __init__(self) -> None:
+        self.tensor = torch.ones((), device="cpu")
         self.value = 1.0
+
+    @property
+    def value(self) -> float:
+        """The progress."""
+        return self._value
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self._value = value
+        self.tensor.fill_(min(1.0, max(0.0, value)))
 
 
 class DropPath(nn.Module):
@@ -70,11 +85,24 @@ class DropPath(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> the same shape, with one mask value for each example."""
-        prob = self.current_prob() if self.training else 0.0
+        if not self.training or self.final_prob <= 0.0:
+            return x
+        if torch.compiler.is_compiling():
+            return self._drop_compiled(x)
+        prob = self.current_prob()
         if prob <= 0.0:
             return x
         keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1.0 - prob)
         return x * (keep / (1.0 - prob))
+
+    def _drop_compiled(self, x: torch.Tensor) -> torch.Tensor:
+        """The same without a Python number that changes, with other random numbers."""
+        prob = scheduled_drop_path_prob(
+            self.final_prob, self.depth_ratio, 1.0, schedule=self.schedule
+        )
+        keep_prob = 1.0 - prob * (1.0 if self.schedule == "depth" else self.progress.tensor)
+        keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) < keep_prob
+        return x * (keep / keep_prob).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"final_prob={self.final_prob}, depth_ratio={self.depth_ratio:.3f}"

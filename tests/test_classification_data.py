@@ -18,13 +18,13 @@ from nasnet_det.classification.augment import (
     build_train_transform,
 )
 from nasnet_det.classification.config import get_classification_config
-from nasnet_det.classification.data import (
+from nasnet_det.classification.data import load_data
+from nasnet_det.classification.loader import (
     Batch,
     StepSampler,
     build_test_loader,
     build_train_loader,
     find_broken,
-    load_data,
 )
 from nasnet_det.config import ConfigError
 from nasnet_det.image_files import DataError

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_classification import make_config
+from tiny_classification import quick, run
 
 from nasnet_det.classification.checkpoint import load_checkpoint
-
-
-def run(repository: Path, *arguments: str, wait: bool = True) -> subprocess.Popen[str]:
-    """The command on one thread; with ``wait``, until it is done."""
-    process = subprocess.Popen(
-        [sys.executable, str(repository / "tools" / "train_classifier.py"), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if wait:
-        process.wait(timeout=300)
-    return process
-
-
-def quick(folder: Path, output: str, *opts: str) -> list[str]:
-    """Arguments of the quick config."""
-    make_config(folder)  # writes the images
-    path = folder / "data.npz"
-    base = ["DATA.PATH", str(path), "OUTPUT_DIR", str(folder / output), "MODEL.DEVICE", "cpu"]
-    return ["--config-file", "classification/quick.yaml", *base, *opts]
 
 
 def test_killed_process_goes_on_to_the_same_weights(repository: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Small data sets for classification, and the quick config on one of them."""
+"""Small data sets for classification, the quick config on one of them, and the command."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +42,32 @@ def make_config(folder: Path, *opts: str) -> CfgNode:
     base = ["DATA.PATH", str(path), "OUTPUT_DIR", str(folder / "out"), "MODEL.DEVICE", "cpu"]
     name = "classification/quick.yaml"
     return get_classification_config(name, [*base, "DATA.NUM_WORKERS", "0", *opts])
+
+
+def quick(folder: Path, output: str, *opts: str) -> list[str]:
+    """Arguments of the quick config."""
+    make_config(folder)  # writes the images
+    path = folder / "data.npz"
+    base = ["DATA.PATH", str(path), "OUTPUT_DIR", str(folder / output), "MODEL.DEVICE", "cpu"]
+    return ["--config-file", "classification/quick.yaml", *base, *opts]
+
+
+def run(
+    repository: Path, *arguments: str, num_processes: int = 1, wait: bool = True
+) -> subprocess.Popen[str]:
+    """The command on one thread, more processes by torchrun; with ``wait``, until it is done."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, *([*torchrun, str(num_processes)] if num_processes > 1 else [])),
+            str(repository / "tools" / "train_classifier.py"),
+            *arguments,
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if wait:
+        process.wait(timeout=300)
+    return process

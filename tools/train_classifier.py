@@ -3,6 +3,7 @@
     python tools/train_classifier.py --config-file classification/cifar10_cpu.yaml DATA.PATH DATA
     python tools/train_classifier.py --config-file my.yaml --resume
     python tools/train_classifier.py --config-file my.yaml --eval-only MODEL.WEIGHTS model_best.pth
+    torchrun --nproc-per-node 8 tools/train_classifier.py --config-file my.yaml
 
 DATA is a folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train,
 x_test, y_test), or a folder with train/ and val/, each with one sub-folder of images for each
@@ -10,7 +11,10 @@ class. OUTPUT_DIR gets checkpoint.pth (the last one), model_best.pth, model_fina
 metrics.json, log.txt, config.yaml, run.json, and curves for tensorboard --logdir OUTPUT_DIR. Killed
 at any moment, the same command with --resume goes on, and the weights become those of a training
 that was not killed. --check-data reads every image once before the training begins and names those
-that can't be read. A mistake is reported in one sentence and exit status 1 (2 for the arguments).
+that can't be read. torchrun starts one process for each GPU (or some on a CPU); SOLVER.BATCH_SIZE
+counts the images of all. On several machines OUTPUT_DIR and DATA.PATH have to be the same for all.
+A mistake is reported in one sentence and exit status 1 (2 for the arguments), whichever process
+meets it; torchrun adds its own report.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,20 +47,22 @@ from nasnet_det.classification.checkpoint import (
     load_checkpoint,
 )
 from nasnet_det.classification.config import build_model, get_classification_config
-from nasnet_det.classification.data import (
-    ClassificationData,
-    build_test_loader,
-    find_broken,
-    load_data,
+from nasnet_det.classification.data import ClassificationData, load_data
+from nasnet_det.classification.distributed import (
+    LostProcessError,
+    add_up,
+    gather,
+    get_rank,
+    is_first_to_fail,
+    is_main_process,
+    join_processes,
+    wait_for_all,
 )
-from nasnet_det.classification.evaluation import Evaluation, evaluate
-from nasnet_det.classification.loop import (
-    BrokenImages,
-    NonFiniteLossError,
-    Predictor,
-    Trainer,
-)
+from nasnet_det.classification.loader import BrokenImages, build_test_loader, find_broken
+from nasnet_det.classification.loop import NonFiniteLossError, Trainer
+from nasnet_det.classification.predictor import Predictor
 from nasnet_det.config import ConfigError
+from nasnet_det.evaluation import Evaluation, evaluate
 from nasnet_det.files import FileError, write_json
 from nasnet_det.folder import lock_folder
 
@@ -77,16 +84,22 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides, last")
 
     def error(message: str) -> NoReturn:
-        print(f"train_classifier.py: {message}", file=sys.stderr)
+        complain(message)
         sys.exit(2)
 
     parser.error = error  # type: ignore[method-assign]
     return parser.parse_args(arguments)
 
 
+def complain(message: str) -> None:
+    """Say what is wrong, once for all processes."""
+    if is_first_to_fail():
+        print(f"train_classifier.py: {message}", file=sys.stderr)
+
+
 def set_up_logger(folder: Path) -> None:
-    """Log to the terminal and to ``log.txt``."""
-    logger.setLevel(logging.INFO)
+    """Log to the terminal and to ``log.txt``; of all processes but the main one only warnings."""
+    logger.setLevel(logging.INFO if is_main_process() else logging.WARNING)
     logger.handlers.clear()
     logger.propagate = False
     try:
@@ -96,18 +109,20 @@ def set_up_logger(folder: Path) -> None:
         ]
     except OSError as error:
         raise FileError(f"OUTPUT_DIR {folder} can't be written to ({error.strerror})") from None
+    name = "" if is_main_process() else f"process {get_rank()}: "
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%m/%d %H:%M:%S"))
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {name}%(message)s", "%m/%d %H:%M:%S"))
         logger.addHandler(handler)
 
 
 def check_data(cfg: CfgNode, data: ClassificationData) -> None:
     """Read every image once and name the broken ones."""
     for split, images in (("training", data.train), ("test", data.test)):
-        broken = find_broken(cfg, images)
-        for text in broken:
-            logger.warning("%s image %s can't be read", split, text)
-        number = len(images.labels)
+        broken = [text for part in gather(find_broken(cfg, images)) for text in part]
+        if is_main_process():
+            for text in broken:
+                logger.warning("%s image %s can't be read", split, text)
+        number = len(images)
         logger.info("%d of %d %s images can be read", number - len(broken), number, split)
 
 
@@ -117,6 +132,8 @@ def train(cfg: CfgNode, data: ClassificationData, device: torch.device, *, resum
     if resume and not trainer.resume():
         logger.info("There is no checkpoint in %s yet; beginning anew", cfg.OUTPUT_DIR)
     result = trainer.train()
+    if not is_main_process():
+        return
     folder = Path(cfg.OUTPUT_DIR)
     report(folder, result, {"weights": FINAL, "iteration": trainer.iteration})
     print(f"best: top-1 {trainer.best['top1']:.4f} after {trainer.best['iteration']} iterations")
@@ -160,9 +177,11 @@ def evaluate_only(
         classes=data.classes,
         predict=predictor,
         on_broken=BrokenImages().add,
+        add_up=add_up,
     )
-    report(folder, result, {"weights": str(path), "iteration": state.get("iteration")})
-    print(folder / "results.json")
+    if is_main_process():
+        report(folder, result, {"weights": str(path), "iteration": state.get("iteration")})
+        print(folder / "results.json")
 
 
 def report(folder: Path, result: Evaluation, source: dict[str, Any]) -> None:
@@ -182,9 +201,10 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> None:
     cfg = get_classification_config(options.config_file, options.opts)
     device = choose_device(cfg.MODEL.DEVICE)
     folder = Path(cfg.OUTPUT_DIR)
-    with lock_folder(folder, run="training"):
-        if not options.eval_only:
+    with lock_folder(folder, run="training") if is_main_process() else nullcontext():
+        if is_main_process() and not options.eval_only:
             check_output_dir(folder, resume=options.resume)
+        wait_for_all()
         set_up_logger(folder)
         data = load_data(cfg)
         if options.check_data:
@@ -192,23 +212,26 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> None:
         if options.eval_only:
             evaluate_only(cfg, data, device, resume=options.resume)
         else:
-            write_run_info(cfg, command, device)
+            if is_main_process():
+                write_run_info(cfg, command, device)
             train(cfg, data, device, resume=options.resume)
+        wait_for_all()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, 1 after a mistake, 2 after one in the arguments, 130 after Ctrl-C."""
     options = parse_arguments(arguments)
     try:
-        run(options, ["train_classifier.py", *(sys.argv[1:] if arguments is None else arguments)])
-    except (ValueError, NonFiniteLossError) as error:
-        print(f"train_classifier.py: {error}", file=sys.stderr)
+        with join_processes():
+            run(
+                options,
+                ["train_classifier.py", *(sys.argv[1:] if arguments is None else arguments)],
+            )
+    except (ValueError, NonFiniteLossError, LostProcessError) as error:
+        complain(str(error))
         return 1
     except KeyboardInterrupt:
-        print(
-            "train_classifier.py: interrupted; --resume goes on from the last checkpoint",
-            file=sys.stderr,
-        )
+        complain("interrupted; --resume goes on from the last checkpoint")
         return 130
     return 0
 

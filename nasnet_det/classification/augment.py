@@ -1,6 +1,6 @@
 """Augmentation of the recipes, out of torchvision's transforms v2.
 
-Everything stays bytes until the device: whitening is done there, on whole batches.
+Everything stays bytes until the device: mixing and whitening are done there, on whole batches.
 """
 
 from __future__ import annotations
@@ -69,6 +69,21 @@ def build_eval_transform(cfg: CfgNode) -> v2.Compose:
     """A PIL image or a tensor (3, H, W) of bytes -> its centre, (3, IMAGE_SIZE, IMAGE_SIZE)."""
     crop = _central_crop(cfg.DATA.IMAGE_SIZE, cfg.TEST.CROP_FRACTION)
     return v2.Compose([*crop, v2.PILToTensor()])
+
+
+def build_mixing(cfg: CfgNode, num_classes: int) -> v2.Transform | None:
+    """What mixes the images of a batch, or None.
+
+    Of (B, 3, H, W) float and (B,) int64 it makes as many images, each of two, and the shares
+    (B, num_classes) of their classes.
+    """
+    node = cfg.AUGMENT
+    mixings: list[v2.Transform] = []
+    if node.MIXUP:
+        mixings.append(v2.MixUp(alpha=node.MIXUP, num_classes=num_classes))
+    if node.CUTMIX:
+        mixings.append(v2.CutMix(alpha=node.CUTMIX, num_classes=num_classes))
+    return v2.RandomChoice(mixings) if mixings else None
 
 
 def _central_crop(size: int, fraction: float) -> list[Any]:

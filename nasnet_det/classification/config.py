@@ -23,7 +23,7 @@ CROPS = ("none", "pad", "upsample", "inception")
 FREE_KEYS = (
     *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING"),
     *("DATA.PATH", "DATA.NUM_WORKERS", "TEST.BATCH_SIZE", "TEST.EVAL_PERIOD"),
-    *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.LOG_PERIOD"),
+    *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.LOG_PERIOD", "SOLVER.COMPILE"),
 )
 
 
@@ -115,6 +115,11 @@ def _add_data_config(cfg: CfgNode) -> None:
     augment.COLOR = False
     # Operations of RandAugment (arXiv 1909.13719) for each image, and their strength of 30.
     augment.RAND_AUGMENT = CfgNode({"NUM_OPS": 0, "MAGNITUDE": 9})
+    # Mix each image with another of its batch, and their classes too: all of it by weights (mixup,
+    # arXiv 1710.09412), or a rectangle of it (cutmix, arXiv 1905.04899). The values are alpha of
+    # the share's Beta(alpha, alpha); 0: not so. With both, each batch is mixed by one at random.
+    augment.MIXUP = 0.0
+    augment.CUTMIX = 0.0
 
 
 def _add_solver_config(cfg: CfgNode) -> None:
@@ -122,8 +127,8 @@ def _add_solver_config(cfg: CfgNode) -> None:
     # SGD, AdamW, or RMSpropTF: RMSProp as TensorFlow computes it.
     solver.OPTIMIZER = "SGD"
     solver.EPOCHS = 600
-    # Images in each step, and in how many parts they are computed to save memory. What is left of
-    # an epoch is left out.
+    # Images in each step of all processes, and in how many parts each computes its own to save
+    # memory. What is left of an epoch is left out.
     solver.BATCH_SIZE = 32
     solver.NUM_PARTS = 1
     # LR is for REFERENCE_BATCH_SIZE images a step and is scaled with BATCH_SIZE; 0: it is not.
@@ -146,6 +151,8 @@ def _add_solver_config(cfg: CfgNode) -> None:
     solver.LABEL_SMOOTHING = 0.0
     # float32, bfloat16 or float16 (autocast; float16 with loss scaling, on GPUs only).
     solver.PRECISION = "float32"
+    # torch.compile for the training's steps: minutes of compilation, then faster ones on GPUs.
+    solver.COMPILE = False
     # Iterations between checkpoints beside those at the end of each epoch; 0: none.
     solver.CHECKPOINT_PERIOD = 0
     # Iterations between lines of the log and of metrics.json.

@@ -1,26 +1,18 @@
-"""Images for classification: where they lie, and batches that depend on nothing but the seed.
-
-What is random about an image, its place in the epoch and its augmentation, comes from the seed, the
-epoch and the image's number. So it is the same for any number of workers, and a training that is
-resumed in the middle of an epoch sees what it would have seen.
-"""
+"""Images for classification: the forms in which people have them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.datasets import CIFAR10, ImageFolder
 from yacs.config import CfgNode
 
-from nasnet_det.classification.augment import build_eval_transform, build_train_transform
 from nasnet_det.config import ConfigError
 from nasnet_det.image_files import DataError, ImageSet, load_cifar10, load_npz
 
@@ -28,38 +20,47 @@ CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-_MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
 
 
 class Images(Protocol):
     """Images that are read one at a time."""
 
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) places in the list of classes."""
+    def __len__(self) -> int:
+        """How many."""
 
-    def read(self, index: int) -> Any:
-        """A PIL image or a tensor (3, H, W) of bytes."""
+    def read(self, index: int) -> tuple[Any, int]:
+        """A PIL image or a tensor (3, H, W) of bytes, and its place in the list of classes."""
 
     def name(self, index: int) -> str:
         """What to call the image in a message."""
 
+    def take(self, chosen: np.ndarray) -> Images:
+        """Some of them, by their indices."""
+
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images of one tensor."""
+    """Images of one tensor (N, 3, H, W)."""
 
     place: str
     images: torch.Tensor
     labels: np.ndarray
 
-    def read(self, index: int) -> torch.Tensor:
-        """(3, H, W) uint8."""
-        return self.images[index]
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[torch.Tensor, int]:
+        """(3, H, W) uint8, and the label."""
+        return self.images[index], int(self.labels[index])
 
     def name(self, index: int) -> str:
         """The place and the number."""
         return f"{self.place}, image {index}"
+
+    def take(self, chosen: np.ndarray) -> ArrayImages:
+        """A copy of some."""
+        place = f"{self.place} (of {len(chosen)} chosen)"
+        return ArrayImages(place, self.images[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,21 @@ class FolderImages:
     paths: np.ndarray
     labels: np.ndarray
 
-    def read(self, index: int) -> Image.Image:
-        """RGB."""
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        """RGB, and the label."""
         with Image.open(self.name(index)) as image:
-            return image.convert("RGB")
+            return image.convert("RGB"), int(self.labels[index])
 
     def name(self, index: int) -> str:
         """The path."""
         return os.fsdecode(self.paths[index])
+
+    def take(self, chosen: np.ndarray) -> FolderImages:
+        """Some of them."""
+        return FolderImages(self.paths[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -114,10 +122,10 @@ def load_data(cfg: CfgNode) -> ClassificationData:
             f"folder with train and val in it, got {path!r}, which is "
             + ("neither" if place.exists() and path else "not there" if path else "empty")
         )
-    num_images = cfg.DATA.NUM_TRAIN or len(data.train.labels)
-    if num_images > len(data.train.labels):
+    num_images = cfg.DATA.NUM_TRAIN or len(data.train)
+    if num_images > len(data.train):
         raise ConfigError(
-            f"DATA.NUM_TRAIN: wanted at most {len(data.train.labels)}, the images of {path}, got "
+            f"DATA.NUM_TRAIN: wanted at most {len(data.train)}, the images of {path}, got "
             f"{num_images}"
         )
     if num_images < cfg.SOLVER.BATCH_SIZE:
@@ -168,172 +176,3 @@ def _list_folder(place: Path) -> tuple[FolderImages, tuple[str, ...]]:
         raise DataError(f"{place} is not a folder of one sub-folder a class: {reason}") from None
     paths = np.array([os.fsencode(path) for path, _ in folder.samples])
     return FolderImages(paths, np.array(folder.targets, dtype=np.int64)), tuple(folder.classes)
-
-
-class Batch(NamedTuple):
-    """Some images.
-
-    Attributes:
-        images: (B, 3, H, W) uint8.
-        labels: (B,) int64.
-        broken: what could not be read, each with the reason.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    broken: list[str]
-
-
-class _TrainImages(Dataset):
-    """Augmented images, by (epoch, index). A broken one is replaced by the next."""
-
-    def __init__(self, images: Images, transform: Callable[[Any], Any], seed: int) -> None:
-        self.images, self.transform, self.seed = images, transform, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, list[str]]:
-        epoch, index = key
-        broken: list[str] = []
-        for _ in range(_MAX_BROKEN):
-            try:
-                image = self.images.read(index)
-            except Exception as error:  # decoders raise anything on broken bytes
-                broken.append(describe_broken(self.images, index, error))
-                index = (index + 1) % len(self.images.labels)
-                continue
-            saved = torch.get_rng_state()
-            torch.default_generator.manual_seed(_derive_seed(self.seed, epoch, key[1]))
-            try:
-                return self.transform(image), int(self.images.labels[index]), broken
-            finally:
-                torch.set_rng_state(saved)
-        raise DataError(
-            f"{_MAX_BROKEN} images one after another can't be read, the last is {broken[-1]}"
-        )
-
-
-class _TestImages(Dataset):
-    """Images by their index; a broken one has no tensor."""
-
-    def __init__(self, images: Images, transform: Callable[[Any], Any]) -> None:
-        self.images, self.transform = images, transform
-
-    def __len__(self) -> int:
-        return len(self.images.labels)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor | None, int, list[str]]:
-        try:
-            image = self.images.read(index)
-        except Exception as error:  # decoders raise anything on broken bytes
-            return None, -1, [describe_broken(self.images, index, error)]
-        return self.transform(image), int(self.images.labels[index]), []
-
-
-def describe_broken(images: Images, index: int, error: Exception) -> str:
-    """What to say of an image that can't be read."""
-    return f"{images.name(index)} ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def _derive_seed(seed: int, *numbers: int) -> int:
-    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
-
-
-def collate(samples: Sequence[tuple[torch.Tensor | None, int, list[str]]]) -> Batch:
-    """Put samples together, without those that have no image."""
-    whole = [(image, label) for image, label, _ in samples if image is not None]
-    broken = [text for _, _, texts in samples for text in texts]
-    if not whole:
-        return Batch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0).long(), broken)
-    images, labels = zip(*whole, strict=True)
-    return Batch(torch.stack(images), torch.tensor(labels), broken)
-
-
-@dataclass(frozen=True)
-class StepSampler(Sampler):
-    """For each step of a training, from any one on, the (epoch, index) of its images.
-
-    Attributes:
-        num_images: images of an epoch.
-        batch_size: images in each step, over all processes; the rest of an epoch is left out.
-        start, stop: steps.
-        seed: of the orders.
-        rank, num_processes: which part of each batch.
-    """
-
-    num_images: int
-    batch_size: int
-    start: int
-    stop: int
-    seed: int
-    rank: int = 0
-    num_processes: int = 1
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order: list[int] = []
-        steps_per_epoch = self.num_images // self.batch_size
-        for step in range(self.start, self.stop):
-            epoch, place = divmod(step, steps_per_epoch)
-            if not order or place == 0:
-                generator = torch.Generator().manual_seed(_derive_seed(self.seed, epoch))
-                order = torch.randperm(self.num_images, generator=generator).tolist()
-            batch = order[place * self.batch_size : (place + 1) * self.batch_size]
-            yield [(epoch, index) for index in batch[self.rank :: self.num_processes]]
-
-
-def build_train_loader(
-    cfg: CfgNode, data: ClassificationData, *, start: int, stop: int
-) -> DataLoader:
-    """The batches of the steps from ``start`` to ``stop``."""
-    images = data.train
-    num_images = cfg.DATA.NUM_TRAIN or len(images.labels)
-    if num_images < len(images.labels):
-        images = _take_first(images, num_images, cfg.SEED)
-    return DataLoader(
-        _TrainImages(images, build_train_transform(cfg), cfg.SEED),
-        batch_sampler=StepSampler(num_images, cfg.SOLVER.BATCH_SIZE, start, stop, cfg.SEED),
-        **_loader_options(cfg),
-    )
-
-
-def _take_first(images: Images, number: int, seed: int) -> Images:
-    generator = torch.Generator().manual_seed(_derive_seed(seed))
-    chosen = torch.randperm(len(images.labels), generator=generator)[:number].numpy()
-    if isinstance(images, ArrayImages):
-        place = f"{images.place} (of {number} chosen)"
-        return ArrayImages(place, images.images[chosen], images.labels[chosen])
-    assert isinstance(images, FolderImages)
-    return FolderImages(images.paths[chosen], images.labels[chosen])
-
-
-def build_test_loader(cfg: CfgNode, images: Images) -> DataLoader:
-    """All images in order, each once."""
-    return DataLoader(
-        _TestImages(images, build_eval_transform(cfg)),
-        batch_size=cfg.TEST.BATCH_SIZE,
-        **_loader_options(cfg),
-    )
-
-
-def _loader_options(cfg: CfgNode) -> dict[str, Any]:
-    return {
-        "num_workers": cfg.DATA.NUM_WORKERS,
-        "collate_fn": collate,
-        "pin_memory": torch.cuda.is_available(),
-        # Its own, as a loader draws a number when it starts, which a resume does once more.
-        "generator": torch.Generator(),
-    }
-
-
-def find_broken(cfg: CfgNode, images: Images) -> list[str]:
-    """Read every image once; those that can't be read, each with the reason."""
-    loader = DataLoader(_ReadOnly(images), batch_size=64, **_loader_options(cfg))
-    return [text for batch in loader for text in batch.broken]
-
-
-class _ReadOnly(_TestImages):
-    """Images that are read and forgotten."""
-
-    def __init__(self, images: Images) -> None:
-        super().__init__(images, lambda _: None)

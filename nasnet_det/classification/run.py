@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 import nasnet_det
 from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointError
 from nasnet_det.classification.config import FREE_KEYS
+from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.files import FileError, write_json, write_whole_file
 
@@ -29,20 +30,20 @@ class OutputDirError(ValueError):
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``MODEL.DEVICE`` means.
+    """The device that ``MODEL.DEVICE`` means; of several processes each has its own GPU.
 
     Raises:
         ConfigError: there is no such device.
     """
     has_gpu = torch.cuda.is_available()
     if name == "auto":
-        return torch.device("cuda" if has_gpu else "cpu")
+        return choose_gpu(torch.device("cuda" if has_gpu else "cpu"))
     try:
         device = torch.device(name)
         if device.type == "cpu" or (
             device.type == "cuda" and has_gpu and (device.index or 0) < torch.cuda.device_count()
         ):
-            return device
+            return choose_gpu(device)
     except RuntimeError:
         pass
     have = f"{torch.cuda.device_count()} CUDA devices" if has_gpu else "no CUDA device"
@@ -108,6 +109,7 @@ def write_run_info(cfg: CfgNode, command: Sequence[str], device: torch.device) -
         "command": list(command),
         "seed": cfg.SEED,
         "device": f"{device}{name}",
+        "processes": get_world_size(),
         "versions": {
             "nasnet_det": nasnet_det.__version__,
             "torch": str(torch.__version__),

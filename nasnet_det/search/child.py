@@ -23,10 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasnet_det import evaluation
 from nasnet_det.network import NASNet, NetworkSpec
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
 from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.threads import one_thread
+from nasnet_det.train_step import take_step
 
 if TYPE_CHECKING:  # a worker without a pruner needs no Optuna
     from nasnet_det.search.pruning import Comparison
@@ -257,22 +259,28 @@ def _train_epochs(
     steps_per_epoch = max(1, num_images // recipe.batch_size)
     num_steps = recipe.epochs * steps_per_epoch
     step = 0
+
+    def compute_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with _autocast(recipe, device):
+            return F.cross_entropy(model(images), labels)
+
+    def check(loss: torch.Tensor) -> None:
+        # Of a GPU every 50th loss is looked at: each look waits until it has caught up.
+        if (device == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
+            raise ChildFailure(f"diverged: the loss is {loss.item()} after {step} steps")
+
     for _ in range(recipe.epochs):
-        model.train()
         for images, labels in data.train_batches(recipe.batch_size, generator):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * cosine(step / num_steps)
-            model.trunk.drop_path_progress.value = step / num_steps
-            with _autocast(recipe, device):
-                loss = F.cross_entropy(model(images), labels)
-            # Of a GPU every 50th loss is looked at: each look waits until it has caught up.
-            if (device == "cpu" or step % 50 == 0) and not math.isfinite(loss.item()):
-                raise ChildFailure(f"diverged: the loss is {loss.item()} after {step} steps")
-            optimizer.zero_grad()
-            loss.backward()
-            if recipe.clip_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            optimizer.step()
+            take_step(
+                model,
+                optimizer,
+                [(images, labels)],
+                compute_loss,
+                lr=recipe.lr * cosine(step / num_steps),
+                progress=step / num_steps,
+                clip_norm=recipe.clip_norm,
+                check=check,
+            )
             step += 1
             if 0 < job.time_limit_s < time.monotonic() - started:
                 raise ChildFailure(
@@ -293,19 +301,20 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, data: ChildData, *, recipe: ChildRecipe, device: str) -> float:
     """Accuracy on the held-out images, 0 to 1.
 
     Raises:
         ChildFailure: a prediction is not finite.
     """
-    model.eval()
-    num_right = 0
-    for images, labels in data.held_out_batches(_EVAL_BATCH):
+
+    def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         with _autocast(recipe, device):
             logits = model(images)
         if not bool(torch.isfinite(logits).all()):
             raise ChildFailure("diverged: a prediction is not finite after the last step")
-        num_right += int((logits.argmax(dim=1) == labels).sum())
-    return num_right / len(data.held_out.labels)
+        return logits.float()
+
+    batches = ((images, labels, ()) for images, labels in data.held_out_batches(_EVAL_BATCH))
+    classes = [str(i) for i in range(data.num_classes)]
+    return evaluation.evaluate(model, batches, classes=classes, predict=predict).top1

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasnet_det.classification.data import Batch
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -40,20 +38,23 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor, Sequence[str]]],
     *,
     classes: Sequence[str],
     predict: Callable[[nn.Module, torch.Tensor], torch.Tensor],
-    on_broken: Callable[[str], None],
+    on_broken: Callable[[str], None] = lambda name: None,
+    add_up: Callable[[torch.Tensor], torch.Tensor] = lambda counts: counts,
 ) -> Evaluation:
     """Evaluate a model, which is left in evaluation mode.
 
     Args:
         model: the classifier.
-        batches: see :func:`~nasnet_det.classification.data.build_test_loader`.
+        batches: images, their labels, and the names of those that can't be read.
         classes: their names.
-        predict: model and images of bytes -> logits, float32.
+        predict: model and images -> logits, float32.
         on_broken: gets the name of each image that can't be read.
+        add_up: counts, float64 on the CPU -> their sums over all processes, where each evaluates a
+            part of the images.
 
     Raises:
         ValueError: no image can be read.
@@ -67,20 +68,24 @@ def evaluate(
             on_broken(text)
         if not len(labels):
             continue
-        logits = predict(model, images).cpu()
+        logits, labels = predict(model, images).cpu(), labels.cpu()
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        is_right = logits.argmax(dim=1) == labels
         best = logits.topk(min(5, len(classes)), dim=1).indices
-        is_right = best == labels[:, None]
-        num_right_5 += int(is_right.any(dim=1).sum())
+        num_right_5 += int((best == labels[:, None]).any(dim=1).sum())
         num_all += torch.bincount(labels, minlength=len(classes))
-        num_right += torch.bincount(labels[is_right[:, 0]], minlength=len(classes))
-    total = int(num_all.sum())
+        num_right += torch.bincount(labels[is_right], minlength=len(classes))
+    others = torch.tensor([num_right_5, loss, num_broken], dtype=torch.float64)
+    num_right, num_all, others = add_up(torch.cat([num_right, num_all, others])).split(
+        [len(classes), len(classes), 3]
+    )
+    total, num_broken = int(num_all.sum()), int(others[2])
     if not total:
         raise ValueError(f"none of the {num_broken} images to evaluate can be read")
     return Evaluation(
         top1=int(num_right.sum()) / total,
-        top5=num_right_5 / total,
-        loss=loss / total,
+        top5=int(others[0]) / total,
+        loss=float(others[1]) / total,
         num_images=total,
         num_broken=num_broken,
         per_class={

@@ -1,0 +1,227 @@
+"""Batches of images that depend on nothing but the seed.
+
+What is random about an image, its place in the epoch and its augmentation, comes from the seed, the
+epoch and the image's number. So it is the same for any number of workers and of processes, and a
+training that is resumed in the middle of an epoch sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from yacs.config import CfgNode
+
+from nasnet_det.classification.augment import build_eval_transform, build_train_transform
+from nasnet_det.classification.data import ClassificationData, Images
+from nasnet_det.classification.distributed import get_rank, get_world_size
+from nasnet_det.image_files import DataError
+
+_MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
+_NAMED_BROKEN = 20  # of the broken images, so many stand in the log by name
+
+logger = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """Some images.
+
+    Attributes:
+        images: (B, 3, H, W) uint8.
+        labels: (B,) int64.
+        broken: what could not be read, each with the reason.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    broken: list[str]
+
+
+Sample = tuple[torch.Tensor | None, int, list[str]]
+
+
+class _TrainImages(Dataset):
+    """Augmented images, by (epoch, index). A broken one is replaced by the next."""
+
+    def __init__(self, images: Images, transform: Callable[[Any], Any], seed: int) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        broken: list[str] = []
+        for _ in range(_MAX_BROKEN):
+            try:
+                image, label = self.images.read(index)
+            except Exception as error:  # decoders raise anything on broken bytes
+                broken.append(describe_broken(self.images, index, error))
+                index = (index + 1) % len(self.images)
+                continue
+            seed = derive_seed(self.seed, epoch, key[1])
+            return apply_seeded(self.transform, image, seed), label, broken
+        raise DataError(
+            f"{_MAX_BROKEN} images one after another can't be read, the last is {broken[-1]}"
+        )
+
+
+def apply_seeded(transform: Callable[[Any], Any], image: Any, seed: int) -> torch.Tensor:
+    """A transform with random numbers of its own; torch's are as they were."""
+    saved = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        return transform(image)
+    finally:
+        torch.set_rng_state(saved)
+
+
+class _TestImages(Dataset):
+    """Images by their index; a broken one has no tensor."""
+
+    def __init__(self, images: Images, transform: Callable[[Any], Any]) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            image, label = self.images.read(index)
+        except Exception as error:  # decoders raise anything on broken bytes
+            return None, -1, [describe_broken(self.images, index, error)]
+        return self.transform(image), label, []
+
+
+def describe_broken(images: Images, index: int, error: Exception) -> str:
+    """What to say of an image that can't be read."""
+    return f"{images.name(index)} ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def derive_seed(seed: int, *numbers: int) -> int:
+    """One seed out of several numbers."""
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples together, without those that have no image."""
+    whole = [(image, label) for image, label, _ in samples if image is not None]
+    broken = [text for _, _, texts in samples for text in texts]
+    if not whole:
+        return Batch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0).long(), broken)
+    images, labels = zip(*whole, strict=True)
+    return Batch(torch.stack(images), torch.tensor(labels), broken)
+
+
+@dataclass(frozen=True)
+class StepSampler(Sampler):
+    """For each step of a training, from any one on, the (epoch, index) of its images.
+
+    Attributes:
+        num_images: images of an epoch.
+        batch_size: images in each step, over all processes; the rest of an epoch is left out.
+        start, stop: steps.
+        seed: of the orders.
+        rank, num_processes: which part of each batch; the parts follow one another.
+    """
+
+    num_images: int
+    batch_size: int
+    start: int
+    stop: int
+    seed: int
+    rank: int = 0
+    num_processes: int = 1
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order: list[int] = []
+        steps_per_epoch = self.num_images // self.batch_size
+        part = self.batch_size // self.num_processes
+        for step in range(self.start, self.stop):
+            epoch, place = divmod(step, steps_per_epoch)
+            if not order or place == 0:
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+                order = torch.randperm(self.num_images, generator=generator).tolist()
+            first = place * self.batch_size + self.rank * part
+            yield [(epoch, index) for index in order[first : first + part]]
+
+
+def build_train_loader(
+    cfg: CfgNode, data: ClassificationData, *, start: int, stop: int
+) -> DataLoader:
+    """This process's part of the batches of the steps from ``start`` to ``stop``."""
+    images = data.train
+    if 0 < cfg.DATA.NUM_TRAIN < len(images):
+        generator = torch.Generator().manual_seed(derive_seed(cfg.SEED))
+        chosen = torch.randperm(len(images), generator=generator)[: cfg.DATA.NUM_TRAIN]
+        images = images.take(chosen.numpy())
+    sampler = StepSampler(
+        len(images), cfg.SOLVER.BATCH_SIZE, start, stop, cfg.SEED, get_rank(), get_world_size()
+    )
+    return DataLoader(
+        _TrainImages(images, build_train_transform(cfg), cfg.SEED),
+        batch_sampler=sampler,
+        **_loader_options(cfg),
+    )
+
+
+def build_test_loader(cfg: CfgNode, images: Images) -> DataLoader:
+    """This process's part of all images, each once and in order."""
+    return DataLoader(
+        _TestImages(_take_part(images), build_eval_transform(cfg)),
+        batch_size=cfg.TEST.BATCH_SIZE,
+        **_loader_options(cfg),
+    )
+
+
+def _take_part(images: Images) -> Images:
+    world_size = get_world_size()
+    if world_size == 1:
+        return images
+    return images.take(np.arange(get_rank(), len(images), world_size))
+
+
+def _loader_options(cfg: CfgNode) -> dict[str, Any]:
+    return {
+        "num_workers": cfg.DATA.NUM_WORKERS,
+        "collate_fn": collate,
+        "pin_memory": torch.cuda.is_available(),
+        # Its own, as a loader draws a number when it starts, which a resume does once more.
+        "generator": torch.Generator(),
+    }
+
+
+def find_broken(cfg: CfgNode, images: Images) -> list[str]:
+    """Read this process's part of all images; those that can't be read, each with the reason."""
+    dataset = _TestImages(_take_part(images), lambda _: None)  # they are read and forgotten
+    loader = DataLoader(dataset, batch_size=64, **_loader_options(cfg))
+    return [text for batch in loader for text in batch.broken]
+
+
+def read_batches(loader: DataLoader) -> Iterator[Batch]:
+    """The batches of a loader; an error of a worker as the sentence that it was there."""
+    try:
+        yield from loader
+    except DataError as error:
+        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
+
+
+class BrokenImages:
+    """Counts images that can't be read, and names the first in the log."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add(self, text: str) -> None:
+        """One more; an image counts once."""
+        if text not in self.names:
+            self.names.add(text)
+            if len(self.names) <= _NAMED_BROKEN:
+                logger.warning("image %s can't be read and is skipped", text)
+            elif len(self.names) == _NAMED_BROKEN + 1:
+                logger.warning("more images can't be read; their names are left out from here on")

@@ -1,0 +1,61 @@
+"""One step of an optimizer, as search children and classifiers take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from nasnet_det.network import NASNet
+
+
+def take_step(
+    model: NASNet,
+    optimizer: torch.optim.Optimizer,
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    compute_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    lr: float,
+    progress: float,
+    clip_norm: float = 0.0,
+    scaler: torch.amp.GradScaler | None = None,
+    check: Callable[[torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """Change the weights of a network once.
+
+    Args:
+        model: is put into training mode.
+        optimizer: of its weights.
+        parts: images and labels of the batch; the activations of one part are held at a time.
+        compute_loss: images and labels of a part -> their mean loss.
+        lr: learning rate of this step.
+        progress: fraction of the training that is done, for ScheduledDropPath.
+        clip_norm: largest Euclidean norm of the gradient; 0: no limit.
+        scaler: scales the losses of float16; None: they are not scaled.
+        check: gets the loss before the weights are changed, and may raise.
+
+    Returns:
+        the mean loss of the batch, on the model's device and without its graph.
+    """
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    model.train()
+    model.trunk.drop_path_progress.value = progress
+    optimizer.zero_grad()
+    num_images = sum(len(labels) for _, labels in parts)
+    losses = []
+    for images, labels in parts:
+        loss = compute_loss(images, labels) * (len(labels) / num_images)
+        scaler.scale(loss).backward()
+        losses.append(loss.detach())
+    total = torch.stack(losses).sum()
+    if check is not None:
+        check(total)
+    if clip_norm:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return total
