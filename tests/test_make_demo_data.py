@@ -75,17 +75,18 @@ def test_files_are_those_of_the_jsons(made: Path) -> None:
     assert list(made.parent.iterdir()) == [made], "nothing temporary is left beside it"
 
 
-def test_crops_are_the_training_boxes(tool: ModuleType, made: Path) -> None:
-    data = read_split(made, "train")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_crops_are_the_boxes(tool: ModuleType, made: Path, split: str) -> None:
+    data = read_split(made, split)
     with np.load(made / tool.CROPS) as crops:
-        images, labels = crops["x_train"], crops["y_train"]
+        images, labels = crops[f"x_{split}"], crops[f"y_{split}"]
     assert images.shape == (len(data["annotations"]), 32, 32, 3)
     assert images.dtype == np.uint8
     assert [label + 1 for label in labels] == [a["category_id"] for a in data["annotations"]]
     names = {image["id"]: image["file_name"] for image in data["images"]}
     for image, annotation in zip(images, data["annotations"], strict=True):
         x, y, width, height = annotation["bbox"]
-        with Image.open(made / "train" / names[annotation["image_id"]]) as picture:
+        with Image.open(made / split / names[annotation["image_id"]]) as picture:
             box = np.asarray(picture)[y : y + height, x : x + width]
         # Resized with other weights, but the mean colour of the note stays what it was.
         assert np.abs(box.mean(axis=(0, 1)) - image.mean(axis=(0, 1))).max() < 8

@@ -1,12 +1,11 @@
-"""From nothing to a trained NASNet detector: make data, search cells, train, evaluate, draw.
+"""From nothing to a trained NASNet detector: make data, run the pipeline, draw what was found.
 
     python tools/demo.py
 
-It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), search/ (what
-tools/search.py leaves behind, with the best cells in genotype.json), run/ (what tools/train_net.py
-leaves behind, with these cells in the backbone) and predictions.png (the truth beside what was
-found, for the first pictures of the test set). Interrupted, it goes on where it was; done, it
-prints the result again.
+It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), a folder for
+each stage of configs/pipelines/demo.yaml (tools/pipeline.py), and predictions.png (the truth beside
+what was found, for the first pictures of the test set). Interrupted, it goes on where it was; done,
+it prints the result again.
 """
 
 from __future__ import annotations
@@ -18,37 +17,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = Path("output/demo")
-SEARCH_CONFIG = "configs/search/demo.yaml"
-CONFIG = "configs/quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_digits.yaml"
+CONFIG = "configs/pipelines/demo.yaml"
 NUM_PICTURES = 6
 
 
 def main() -> int:
     """Run all steps; the exit status of the first that fails."""
-    run = OUTPUT / "run"
     for command in (
         ["tools/make_demo_data.py", str(OUTPUT / "data")],
-        ["tools/search.py", "--resume", "--config-file", SEARCH_CONFIG],
-        ["tools/train_net.py", "--resume", "--config-file", CONFIG],
+        ["tools/pipeline.py", "--config-file", CONFIG],
     ):
-        if command[0] == "tools/train_net.py" and is_finished(run):
-            print(f"{run} is finished; remove {OUTPUT} to train again")
-            continue
         print("$ python", *command, flush=True)
         status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
         if status:
             return status
     picture = ROOT / OUTPUT / "predictions.png"
     draw_comparison(picture)
-    print_results(ROOT / run / "results.json")
+    print_results(ROOT / OUTPUT / "evaluation" / "results.json")
     print(f"truth (left) beside predictions (right): {OUTPUT / picture.name}")
-    print(f"curves: tensorboard --logdir {run}")
+    print(f"curves: tensorboard --logdir {OUTPUT / 'detector'}")
     return 0
-
-
-def is_finished(run: Path) -> bool:
-    """Whether the training is done and evaluated."""
-    return (ROOT / run / "model_final.pth").is_file() and (ROOT / run / "results.json").is_file()
 
 
 def draw_comparison(path: Path) -> None:
@@ -59,7 +47,7 @@ def draw_comparison(path: Path) -> None:
     from nasnet_det.detection import get_config
     from nasnet_det.detection.predictor import Predictor, draw_boxes, read_picture
 
-    run, data = ROOT / OUTPUT / "run", ROOT / OUTPUT / "data"
+    run, data = ROOT / OUTPUT / "detector", ROOT / OUTPUT / "data"
     weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
     predictor = Predictor(get_config(str(run / "config.yaml"), weights))
     truth = json.loads((data / "test.json").read_text())

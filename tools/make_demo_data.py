@@ -5,8 +5,8 @@
 
 Real handwritten digits, on notes of random sizes and colours, lie on cuts of two photographs.
 Training and test share neither a digit nor a part of a photograph. The result is in COCO's format:
-``train/``, ``test/``, ``train.json``, ``test.json``; ``train_crops.npz`` has every digit of the
-training pictures, cut out, as a classification data set. It takes seconds and needs no network.
+``train/``, ``test/``, ``train.json``, ``test.json``; ``crops.npz`` has every digit of the pictures,
+cut out, as a classification data set. It takes seconds and needs no network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ except ImportError as error:
 SPLITS = ("train", "test")
 IMAGE_SIZE = (320, 240)  # width, height in pixels
 CROP_SIZE = 32  # height and width of the digits in CROPS, in pixels
-CROPS = "train_crops.npz"  # x_train (N, 32, 32, 3) uint8, y_train (N,), as Keras has its data sets
+CROPS = "crops.npz"  # x_train (N, 32, 32, 3) uint8, y_train (N,), x_test, y_test, as Keras has them
 DIGIT_SIZES = (24.0, 80.0)  # the height of a digit's canvas in pixels, drawn on a log scale
 NUM_DIGITS = (6, 14)  # an image, both included
 MAX_OVERLAP = 0.1  # of the smaller of two boxes
@@ -39,7 +39,7 @@ TEST_SHARE = 0.2  # of the handwritten digits
 # Interpolation leaves a haze around the strokes: ink below INK[0] is none, above INK[1] is full.
 INK = (0.35, 0.7)
 # Other pictures from the same arguments need another number here, so that old ones are not reused.
-MADE_BY = "tools/make_demo_data.py of nasnet_det, recipe 3"
+MADE_BY = "tools/make_demo_data.py of nasnet_det, recipe 4"
 LICENSES = [
     {"id": 1, "name": "CC BY 2.0", "url": "https://creativecommons.org/licenses/by/2.0/"},
 ]
@@ -345,12 +345,12 @@ def make_demo_data(folder: Path, arguments: DemoArguments, *, overwrite: bool = 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         made = Path(temporary) / "made"
         made.mkdir()
+        crops: dict[str, Any] = {}
         for split in SPLITS:
             data = make_split(made, split, arguments, sources)
             (made / f"{split}.json").write_text(json.dumps(data))
-            if split == "train":
-                images, labels = make_crops(made / split, data)
-                np.savez(made / CROPS, x_train=images, y_train=labels)
+            crops[f"x_{split}"], crops[f"y_{split}"] = make_crops(made / split, data)
+        np.savez(made / CROPS, **crops)
         put_in_place(made, folder)
     return True
 
