@@ -16,7 +16,7 @@ figure { margin: 1rem 0; overflow-x: auto; }
 figure img { max-width: max(100%, 40rem); height: auto; } /* on a phone it scrolls */
 figure img.photo { max-width: 100%; }
 figcaption { color: #555; font-size: .9rem; }
-.table { overflow-x: auto; overflow-wrap: normal; }
+.table { overflow-x: auto; overflow-wrap: normal; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left;
          vertical-align: top; }

@@ -24,7 +24,7 @@ TYPES = {
     "both": "the class is wrong and the box is loose",
     "duplicate": "the object was found already by a better scored box",
     "background": "there is no object (IoU up to 0.1)",
-    "missed": "an object that no box of the first two types is meant for",
+    "missed": "an object is not found, and no box of the first two types means it",
 }
 NONE, MISSED = -1, "missed"
 _NUMBER = {name: number for number, name in enumerate(TYPES)}

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.evaluation import Evaluation
@@ -144,33 +146,37 @@ def draw_cost(runs: Sequence[Mapping[str, Any]]) -> Figure | None:
                 marker=style["marker"], markersize=7, capsize=3, linestyle="none",
                 label=run["name"],
             )  # fmt: skip
-    for reference in REFERENCES:
-        macs, time = reference.multiply_adds, reference.ms_per_image
-        for panel, x in ((panels[0], macs and macs / 1e9), (panels[1], time)):
-            if x:
-                panel.plot(
-                    x, reference.ap, "o", color="none", markeredgecolor="#777777", markersize=6,
-                    label="published, on COCO",
-                )  # fmt: skip
-                panel.annotate(
-                    reference.name, (x, reference.ap), fontsize=6, color="#555555",
-                    xytext=(4, 3), textcoords="offset points",
-                )  # fmt: skip
+    _draw_references(panels)
     panels[0].set_xlabel("multiply-adds of an image (G)", fontsize=9)
     panels[1].set_xlabel("ms for an image (devices differ)", fontsize=9)
     panels[0].set_ylabel("AP (percent)", fontsize=9)
+    panels[0].set_ylim(bottom=0)
     for panel in panels:
         panel.set_xscale("log")
-        panel.margins(x=0.25)
-    panels[0].set_ylim(bottom=0)
-    handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside upper center", frameon=False,
-        ncols=min(4, len(handles)), fontsize=9,
-    )  # fmt: skip
-    for text in panels[1].texts + panels[0].texts:
-        text.set_in_layout(False)
+        panel.margins(x=0.2)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    panels[1].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    add_legend(figure, panels[0])
     return figure
+
+
+def _draw_references(panels: Sequence[Axes]) -> None:
+    """Hollow and grey, with their names beside them on the side where there is room."""
+    for panel, key, unit in ((panels[0], "multiply_adds", 1e9), (panels[1], "ms_per_image", 1.0)):
+        known = [r for r in REFERENCES if getattr(r, key) is not None]
+        x = [getattr(r, key) / unit for r in known]
+        panel.plot(
+            x, [r.ap for r in known], "o", color="none", markeredgecolor="#777777", markersize=6,
+            label="published, on COCO",
+        )  # fmt: skip
+        is_right = key == "multiply_adds"  # these are larger networks than most
+        for reference, place in zip(known, x, strict=True):
+            panel.annotate(
+                reference.name, (place, reference.ap), fontsize=6, color="#555555",
+                xytext=(-5 if is_right else 5, 0), textcoords="offset points", va="center",
+                ha="right" if is_right else "left",
+            )  # fmt: skip
 
 
 def total_multiply_adds(cost: Mapping[str, Any]) -> float:

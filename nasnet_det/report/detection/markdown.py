@@ -7,7 +7,7 @@ from typing import Any
 
 from nasnet_det.report.detection.figures import total_multiply_adds
 from nasnet_det.report.detection.text import (
-    DASH,
+    UNKNOWN,
     judge,
     write_count,
     write_difference,
@@ -26,9 +26,7 @@ def write_markdown(report: Mapping[str, Any]) -> str:
     lines = ["# Detection report", ""]
     header = ["run", *SHOWN]
     rows = [
-        [run["name"], *(write_score(run["scores"][name]) for name in SHOWN)]
-        if run["scores"]
-        else [run["name"], *[DASH] * len(SHOWN)]
+        [run["name"], *(write_score((run["scores"] or {}).get(name, UNKNOWN)) for name in SHOWN)]
         for run in runs
     ]
     lines += [*_table(header, rows), ""]

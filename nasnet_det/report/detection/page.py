@@ -11,11 +11,12 @@ from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.figures import total_multiply_adds
 from nasnet_det.report.detection.pictures import CHOICES, Choice
 from nasnet_det.report.detection.references import REFERENCES
-from nasnet_det.report.detection.scores import METRICS
+from nasnet_det.report.detection.scores import METRICS, PRECISIONS, RECALLS
 from nasnet_det.report.detection.text import (
     COST_PARTS,
     DASH,
     METRIC_NAMES,
+    UNKNOWN,
     judge,
     write_count,
     write_difference,
@@ -71,14 +72,15 @@ def _number(score: Mapping[str, Any], text: str) -> Number:
 
 
 def _list_scores(report: Mapping[str, Any]) -> list[str]:
-    rows: list[list[object]] = []
-    for run in report["runs"]:
-        if run["scores"]:
-            scores = [_number(run["scores"][m], write_score(run["scores"][m])) for m in METRICS]
-        else:
-            scores = [Number(DASH, None)] * len(METRICS)
-        rows.append([run["name"], *scores])
-    parts = [page.heading("Scores"), page.table(["run", *METRICS], rows, sortable=True)]
+    parts = [page.heading("Scores")]
+    for metrics in (PRECISIONS, RECALLS):
+        rows: list[list[object]] = []
+        for run in report["runs"]:
+            scores = run["scores"] or dict.fromkeys(metrics, UNKNOWN)
+            rows.append(
+                [run["name"], *(_number(scores[m], write_score(scores[m])) for m in metrics)]
+            )
+        parts.append(page.table(["run", *metrics], rows, sortable=True))
     percent = round(100 * report["interval_level"])
     if report["draws"]:
         parts.append(
@@ -105,17 +107,17 @@ def _list_differences(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     compared = [row for row in comparisons if not row["reason"]]
     if not compared:
         return parts
-    rows = [
-        [
-            f"{row['run']} minus {row['minus']}",
-            judge(row["scores"]["AP"]),
-            *(_number(row["scores"][m], write_difference(row["scores"][m])) for m in METRICS),
-        ]
-        for row in compared
-    ]
+    for metrics in (PRECISIONS, RECALLS):
+        rows = []
+        for row in compared:
+            scores = [(row["scores"][m], write_difference(row["scores"][m])) for m in metrics]
+            verdict = judge(row["scores"][next(iter(metrics))])
+            name = f"{row['run']} minus {row['minus']}"
+            rows.append([name, *(_number(*score) for score in scores), verdict])
+        header = ["runs", *metrics, f"{next(iter(metrics))} is"]
+        parts.append(page.table(header, rows, sortable=True))
     return [
         *parts,
-        page.table(["runs", "AP is", *METRICS], rows, sortable=True),
         page.paragraph(
             "Both runs are scored on the same draws of the images. Where the interval has zero in "
             "it, the images can't tell the two apart."

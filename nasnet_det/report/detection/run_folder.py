@@ -15,12 +15,13 @@ Only the first must be there. What else is missing or broken becomes a note, one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from nasnet_det.config import flatten
 
 PREDICTIONS = "coco_instances_results.json"
 COST = "cost.json"
@@ -82,7 +83,9 @@ class DetectionRun:
     @property
     def num_iterations(self) -> int:
         """How many iterations the training did, as far as it wrote them down."""
-        return max((int(line["iteration"]) + 1 for line in self.metrics), default=0)
+        done = max((int(line["iteration"]) + 1 for line in self.metrics), default=0)
+        # After the last iteration a line with the evaluation follows, which is none.
+        return min(done, int(self.config.get("SOLVER.MAX_ITER", done)))
 
 
 def read_run(folder: Path) -> DetectionRun:
@@ -100,7 +103,7 @@ def read_run(folder: Path) -> DetectionRun:
             "config.yaml in it"
         )
     try:
-        config = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
+        config = dict(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise RunError(f"{path} can't be read ({' '.join(str(error).split())})") from None
     run = DetectionRun(folder, config)
@@ -111,17 +114,6 @@ def read_run(folder: Path) -> DetectionRun:
     _name_dataset(run)
     _check_end(run)
     return run
-
-
-def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _read_starts(run: DetectionRun) -> list[dict[str, Any]]:

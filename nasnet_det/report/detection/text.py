@@ -21,6 +21,7 @@ METRIC_NAMES = {
     "ARm": "recall of objects up to 96x96 pixels",
     "ARl": "recall of larger objects",
 }
+UNKNOWN: dict[str, Any] = {"value": None, "interval": None}
 COST_PARTS = ("trunk", "neck", "proposals", "region head")
 
 
