@@ -30,7 +30,9 @@ from typing import Any, NoReturn
 try:
     from nasnet_det.classification.run import (
         check_output_dir,
+        check_same_network,
         choose_device,
+        get_identity,
         write_run_info,
     )
 except ImportError as import_error:
@@ -161,8 +163,13 @@ def evaluate_only(
             f"{len(data.classes)} ({', '.join(data.classes[:5])}"
             f"{', ...' if len(data.classes) > 5 else ''})"
         )
+    for key in ("DATA.PIXEL_MEAN", "DATA.PIXEL_STD"):
+        was, now = state["config"].get(key), get_identity(cfg)[key]
+        if was != now:
+            raise ConfigError(f"{path} was trained with {key} {was}, which is {now} here; give its")
     predictor = Predictor(cfg, device)
     model = build_model(cfg, len(data.classes))
+    check_same_network(state, model, path)
     try:
         model.load_state_dict(get_evaluated_weights(state))
     except RuntimeError as error:
