@@ -37,8 +37,9 @@ test-slow: setup ## tests that take minutes
 test-gpu: setup ## tests that need a CUDA device
 	$(PYTEST) -m gpu
 
-test-peers: setup ## comparisons with other implementations, those that are installed
-	$(PYTEST) -m peers || test $$? = 5 # 5: there is none
+test-peers: setup ## install other implementations (timm, Keras, ...) and compare with them
+	$(BIN)/python -m pip install --no-build-isolation -e ".[peers,tensorflow]"
+	OMP_NUM_THREADS=2 $(PYTEST) -m peers
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check

@@ -1,14 +1,17 @@
-"""Reading the images of a small data set from the forms that people have them in."""
+"""Finding pictures, and reading the images of a small data set from the forms that people have."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, ImageFolder
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class DataError(ValueError):
@@ -118,3 +121,24 @@ def _to_image_set(images: np.ndarray, labels: np.ndarray, place: str) -> ImageSe
         )
     tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return ImageSet(tensor, torch.from_numpy(labels))
+
+
+def find_images(paths: Iterable[str]) -> list[Path]:
+    """The pictures among files and, recursively, in folders.
+
+    Raises:
+        ValueError: a path does not exist, or there is no picture.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ValueError(f"no such picture or folder: {path}")
+    if not found:
+        raise ValueError(
+            f"no pictures found: wanted files or folders with {', '.join(IMAGE_SUFFIXES)}"
+        )
+    return found

@@ -21,6 +21,7 @@ from detectron2.utils.file_io import PathManager
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
 from nasnet_det.detection import ConfigError, adopt_pools, get_config
+from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.network import NASNet
 from nasnet_det.weights import CheckpointError, write_weights
@@ -171,7 +172,7 @@ def test_pools_of_another_backbone_are_left_alone(tmp_path: Path) -> None:
 def test_trained_detector_keeps_its_pools(tmp_path: Path) -> None:
     """From its checkpoint, and from its OUTPUT_DIR when it goes on."""
     trained = _config(tmp_path, "MODEL.NASNET.POOL_PADDING", "keras")
-    content = {"model": {"w": torch.zeros(1)}, "config": trained.dump()}
+    content = {"model": {"w": torch.zeros(1)}, CHECKPOINT_KEY: describe_backbone(trained)}
     torch.save(content, tmp_path / "model_best.pth")
     opts = ["OUTPUT_DIR", str(tmp_path)]
     assert (

@@ -17,7 +17,8 @@ pytest.importorskip("detectron2")
 from detectron2.modeling import build_model
 
 from nasnet_det.detection import get_config
-from nasnet_det.detection.predictor import Predictor, draw_boxes, find_images
+from nasnet_det.detection.predictor import Predictor, draw_boxes
+from nasnet_det.image_files import find_images
 
 CLASSES = ["cell", "dust", "plate"]
 OPTS = [

@@ -72,7 +72,7 @@ def _in_cadenes_form(network: NASNet) -> dict[str, torch.Tensor]:
 def test_every_name_is_a_network_and_who_published_it() -> None:
     for name, entry in PUBLISHED.items():
         variant, origin = name.split(".")
-        scheme = ORIGINS[origin][0]
+        scheme = ORIGINS["tf_slim" if origin == "tf_detection" else origin][0]
         assert any(variant in s.variants for s in SCHEMES if s.name == scheme), name
         assert entry.url.startswith("http"), name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -13,15 +13,21 @@ from torch import nn
 
 from nasnet_det.network import NASNet, create_model
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
 
 def make_random(variant: str, num_classes: int = 7, **options: Any) -> NASNet:
     """A network in which no two tensors are equal."""
-    model = create_model(variant, num_classes, **options)
+    return randomize_norms(create_model(variant, num_classes, **options))
+
+
+def randomize_norms(model: NetworkT) -> NetworkT:
+    """Give every batch normalization statistics of its own; the model is left in evaluation."""
     for m in model.modules():
         if isinstance(m, nn.BatchNorm2d):
             nn.init.normal_(m.weight, 1.0, 0.2)
-            nn.init.normal_(m.bias)
-            nn.init.normal_(m.running_mean)
+            nn.init.normal_(m.bias, 0.0, 0.2)
+            nn.init.normal_(m.running_mean, 0.0, 0.2)
             nn.init.uniform_(m.running_var, 0.5, 1.5)
     return model.eval()
 

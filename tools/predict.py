@@ -29,9 +29,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from nasnet_det.detection.datasets import DatasetError, register_config_datasets
-from nasnet_det.detection.predictor import Predictor, find_images, read_picture
+from nasnet_det.detection.predictor import Predictor, read_picture
 from nasnet_det.detection.run import check_names, use_available_device
 from nasnet_det.files import write_whole_file
+from nasnet_det.image_files import find_images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,18 +3,21 @@
     python tools/train_classifier.py --config-file classification/cifar10_cpu.yaml DATA.PATH DATA
     python tools/train_classifier.py --config-file my.yaml --resume
     python tools/train_classifier.py --config-file my.yaml --eval-only MODEL.WEIGHTS model_best.pth
+    python tools/train_classifier.py --config-file classification/imagenet_large.yaml --eval-only \
+        MODEL.WEIGHTS nasnet://nasnet_a_large.timm DATA.PATH IMAGENET TEST.CROP_FRACTION 0.911 \
+        SOLVER.PRECISION float32
     torchrun --nproc-per-node 8 tools/train_classifier.py --config-file my.yaml
 
 DATA is a folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train,
 x_test, y_test), or a folder with train/ and val/, each with one sub-folder of images for each
-class. OUTPUT_DIR gets checkpoint.pth (the last one), model_best.pth, model_final.pth, results.json,
-metrics.json, log.txt, config.yaml, run.json, and curves for tensorboard --logdir OUTPUT_DIR. Killed
-at any moment, the same command with --resume goes on, and the weights become those of a training
-that was not killed. --check-data reads every image once before the training begins and names those
-that can't be read. torchrun starts one process for each GPU (or some on a CPU); SOLVER.BATCH_SIZE
-counts the images of all. On several machines OUTPUT_DIR and DATA.PATH have to be the same for all.
-A mistake is reported in one sentence and exit status 1 (2 for the arguments), whichever process
-meets it; torchrun adds its own report.
+class; IMAGENET's are named by WordNet id. OUTPUT_DIR gets checkpoint.pth (the last one),
+model_best.pth, model_final.pth, results.json, metrics.json, log.txt, config.yaml, run.json, and
+curves for tensorboard --logdir OUTPUT_DIR. Killed at any moment, the same command with --resume
+goes on, and the weights become those of a training that was not killed. --check-data reads every
+image once before the training begins and names those that can't be read. torchrun starts one
+process for each GPU (or some on a CPU); SOLVER.BATCH_SIZE counts the images of all. On several
+machines OUTPUT_DIR and DATA.PATH have to be the same for all. A mistake is reported in one sentence
+and exit status 1 (2 for the arguments), whichever process meets it; torchrun adds its own report.
 """
 
 from __future__ import annotations
@@ -30,9 +33,7 @@ from typing import Any, NoReturn
 try:
     from nasnet_det.classification.run import (
         check_output_dir,
-        check_same_network,
         choose_device,
-        get_identity,
         write_run_info,
     )
 except ImportError as import_error:
@@ -63,10 +64,12 @@ from nasnet_det.classification.distributed import (
 from nasnet_det.classification.loader import BrokenImages, build_test_loader, find_broken
 from nasnet_det.classification.loop import NonFiniteLossError, Trainer
 from nasnet_det.classification.predictor import Predictor
+from nasnet_det.classification.published import build_published, is_published
 from nasnet_det.config import ConfigError
 from nasnet_det.evaluation import Evaluation, evaluate
 from nasnet_det.files import FileError, write_json
 from nasnet_det.folder import lock_folder
+from nasnet_det.network import NASNet
 
 logger = logging.getLogger("nasnet_det")
 
@@ -149,35 +152,17 @@ def evaluate_only(
 ) -> None:
     """Evaluate ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint."""
     folder = Path(cfg.OUTPUT_DIR)
-    path = folder / LAST if resume else Path(cfg.MODEL.WEIGHTS)
-    if not resume and not cfg.MODEL.WEIGHTS:
+    weights = str(folder / LAST) if resume else cfg.MODEL.WEIGHTS
+    if not weights:
         raise ConfigError(
             "--eval-only needs a model: give MODEL.WEIGHTS, or --resume for the last checkpoint of "
             "OUTPUT_DIR"
         )
-    state = load_checkpoint(path)
-    if list(data.classes) != list(state["classes"]):
-        raise ConfigError(
-            f"{path} knows {len(state['classes'])} classes ({', '.join(state['classes'][:5])}"
-            f"{', ...' if len(state['classes']) > 5 else ''}), but DATA.PATH has "
-            f"{len(data.classes)} ({', '.join(data.classes[:5])}"
-            f"{', ...' if len(data.classes) > 5 else ''})"
-        )
-    for key in ("DATA.PIXEL_MEAN", "DATA.PIXEL_STD"):
-        was, now = state["config"].get(key), get_identity(cfg)[key]
-        if was != now:
-            raise ConfigError(f"{path} was trained with {key} {was}, which is {now} here; give its")
     predictor = Predictor(cfg, device)
-    model = build_model(cfg, len(data.classes))
-    check_same_network(state, model, path)
-    try:
-        model.load_state_dict(get_evaluated_weights(state))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ConfigError(
-            f"{path} does not fit MODEL.NASNET: {' '.join(lines[:2]):.300}; give the config that "
-            "it was trained with"
-        ) from None
+    if is_published(weights):
+        model, iteration = build_published(cfg, data.classes), None
+    else:
+        model, iteration = build_trained(cfg, data.classes, Path(weights))
     result = evaluate(
         predictor.place(model),
         build_test_loader(cfg, data.test),
@@ -187,8 +172,29 @@ def evaluate_only(
         add_up=add_up,
     )
     if is_main_process():
-        report(folder, result, {"weights": str(path), "iteration": state.get("iteration")})
+        report(folder, result, {"weights": weights, "iteration": iteration})
         print(folder / "results.json")
+
+
+def build_trained(cfg: CfgNode, classes: Sequence[str], path: Path) -> tuple[NASNet, int | None]:
+    """The classifier of a checkpoint and its iteration."""
+    state = load_checkpoint(path)
+    if list(classes) != list(state["classes"]):
+        raise ConfigError(
+            f"{path} knows {len(state['classes'])} classes ({', '.join(state['classes'][:5])}"
+            f"{', ...' if len(state['classes']) > 5 else ''}), but DATA.PATH has "
+            f"{len(classes)} ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
+        )
+    model = build_model(cfg, len(classes))
+    try:
+        model.load_state_dict(get_evaluated_weights(state))
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ConfigError(
+            f"{path} does not fit MODEL.NASNET: {' '.join(lines[:2]):.300}; give the config that "
+            "it was trained with"
+        ) from None
+    return model, state.get("iteration")
 
 
 def report(folder: Path, result: Evaluation, source: dict[str, Any]) -> None:

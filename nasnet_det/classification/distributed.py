@@ -122,9 +122,8 @@ def gather(value: Any) -> list[Any]:
 def wrap_model(model: nn.Module) -> DistributedDataParallel:
     """A model whose gradients become the means of all processes in the backward pass."""
     known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {name: False}  # the name depends on torch's version
-    return DistributedDataParallel(model, **options)
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(model, **{buffers: False})
 
 
 def choose_gpu(device: torch.device) -> torch.device:

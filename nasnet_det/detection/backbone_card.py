@@ -80,7 +80,7 @@ def check_backbone(cfg: CfgNode) -> None:
         FileError: the file's card can't be understood.
     """
     now = describe_backbone(cfg)
-    trained = _read_description(cfg.MODEL.WEIGHTS) if now else {}
+    trained = read_backbone_description(cfg.MODEL.WEIGHTS) if now else {}
     if not trained:
         return
     faults = compare_preprocessing(
@@ -117,7 +117,7 @@ def _describe(
     }
 
 
-def _read_description(path: str) -> Mapping[str, Any]:
+def read_backbone_description(path: str) -> Mapping[str, Any]:
     """What a file of weights says, as :func:`describe_backbone` does; {} if nothing."""
     card = read_card(path)
     if card is None and os.path.isfile(path) and path.endswith(".pth"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import colorsys
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import detectron2.data.transforms as T
 import matplotlib
 import numpy as np
 import torch
@@ -20,12 +21,10 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import get_categories
-from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import autocast, device_type, get_precision
 from nasnet_det.detection.trainer import Trainer
 
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class Predictor:
@@ -49,7 +48,9 @@ class Predictor:
         self.model = Trainer.build_model(cfg).eval()
         Checkpointer(self.model, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
         self.categories = find_categories(cfg)
-        self.resize = build_test_resize(cfg)
+        self.resize = T.ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
+        )
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Instances:
@@ -186,27 +187,6 @@ def class_color(label: int, num_classes: int) -> tuple[int, int, int]:
     hue = (label * 0.618) % 1.0 if num_classes > 1 else 0.3
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.7, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def find_images(paths: Iterable[str]) -> list[Path]:
-    """The pictures among files and, recursively, in folders.
-
-    Raises:
-        ValueError: a path does not exist, or there is no picture.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise ValueError(f"no such picture or folder: {path}")
-    if not found:
-        raise ValueError(
-            f"no pictures found: wanted files or folders with {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return found
 
 
 def read_picture(path: Path) -> np.ndarray:

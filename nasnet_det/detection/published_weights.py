@@ -5,7 +5,7 @@ Importing this registers ``nasnet://`` with Detectron2.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from nasnet_det.backbone_file import read_card
 from nasnet_det.config import ConfigError
-from nasnet_det.detection.backbone_card import compare_preprocessing
-from nasnet_det.weights.file import read_description, read_weights
+from nasnet_det.detection.backbone_card import compare_preprocessing, read_backbone_description
+from nasnet_det.weights.file import read_description
 from nasnet_det.weights.published import PREFIX, PublishedWeightsHandler
 
 PathManager.register_handler(PublishedWeightsHandler())
@@ -39,43 +38,27 @@ def adopt_pools(cfg: CfgNode, *, resume: bool = False) -> None:
     node = cfg.MODEL.NASNET
     if "nasnet" not in cfg.MODEL.BACKBONE.NAME:
         return
-    saved = Path(cfg.OUTPUT_DIR, "config.yaml")
-    if resume and saved.is_file() and not node.POOL_PADDING:
-        node.POOL_PADDING = _find_in_config(saved.read_text())
+    if resume and not node.POOL_PADDING:
+        node.POOL_PADDING = _read_pools_of_run(Path(cfg.OUTPUT_DIR, "config.yaml"))
     path = cfg.MODEL.WEIGHTS
     if path.startswith(PREFIX):
         path = PathManager.get_local_path(path)
-    if not os.path.isfile(path):  # none, or one that is fetched later and is none of ours
-        node.POOL_PADDING = node.POOL_PADDING or "tf"
-        return
-    description = read_description(path)
-    node.POOL_PADDING = node.POOL_PADDING or description.get("pool_padding") or _find_pools(path)
-    _check_preprocessing(cfg, description.get("preprocessing"))
+    converted, trained = read_description(path), read_backbone_description(path)
+    node.POOL_PADDING = (
+        node.POOL_PADDING or converted.get("pool_padding") or trained.get("pool_padding") or "tf"
+    )
+    _check_preprocessing(cfg, converted.get("preprocessing"))
 
 
-def _find_pools(path: str) -> str:
-    """Of a backbone of ours, or of a checkpoint of a detector's training."""
-    card = read_card(path)
-    if card is not None:
-        return card.spec.pool_padding
-    if not path.endswith(".pth"):
-        return "tf"
+def _read_pools_of_run(config_file: Path) -> str:
+    """Of the config that a run wrote, "" where there is none."""
     try:
-        config = read_weights(path, mmap=True).get("config")
-    except ValueError:  # who loads the weights says so
-        return "tf"
-    return (_find_in_config(config) if isinstance(config, str) else "") or "tf"
-
-
-def _find_in_config(text: str) -> str:
-    """``MODEL.NASNET.POOL_PADDING`` of a config in YAML, "" where it has none."""
-    try:
-        return str(yaml.safe_load(text)["MODEL"]["NASNET"]["POOL_PADDING"])
-    except (yaml.YAMLError, LookupError, TypeError):
+        return str(yaml.safe_load(config_file.read_text())["MODEL"]["NASNET"]["POOL_PADDING"])
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return ""
 
 
-def _check_preprocessing(cfg: CfgNode, trained: dict[str, Any] | None) -> None:
+def _check_preprocessing(cfg: CfgNode, trained: Mapping[str, Any] | None) -> None:
     if trained is None:
         return
     mean, std = ([255 * value for value in trained[key]] for key in ("mean", "std"))

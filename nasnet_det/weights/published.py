@@ -19,9 +19,10 @@ from iopath.common.file_io import PathHandler, file_lock
 
 import nasnet_det
 from nasnet_det.genotype import nearest
-from nasnet_det.weights.conversion import NUM_CLASSES, ConvertedWeights, convert_file
+from nasnet_det.weights.conversion import ConvertedWeights, convert_file
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.file import hash_file, read_description, read_weights, write_weights
+from nasnet_det.weights.matching import NUM_CLASSES
 
 PREFIX = "nasnet://"
 _PREFIX_BEFORE_ROOT = "nasnet:"  # Python's urlunparse makes nasnet:/a/b of nasnet:///a/b
@@ -29,7 +30,7 @@ _PREFIX_BEFORE_ROOT = "nasnet:"  # Python's urlunparse makes nasnet:/a/b of nasn
 _TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights"
 _CADENE = "http://data.lip6.fr/cadene/pretrainedmodels"
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet"
-_SLIM = "https://storage.googleapis.com/download.tensorflow.org/models"
+_TENSORFLOW = "https://storage.googleapis.com/download.tensorflow.org/models"
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +44,22 @@ class PublishedFile:
             ``-<8 digits>.pth``, its SHA-256 begins with these.
         url: what to download.
         hub: the repository on the Hugging Face hub in which timm has it as model.safetensors.
+        num_classes: that the weights tell apart, after their conversion.
     """
 
     names: tuple[str, ...]
     url: str
     hub: str = ""
+    num_classes: int = NUM_CLASSES
 
 
 def _torch_file(folder: str, name: str, hub: str = "") -> PublishedFile:
     return PublishedFile((name,), f"{folder}/{name}", hub)
+
+
+def _checkpoint(name: str, folder: str = "", num_classes: int = NUM_CLASSES) -> PublishedFile:
+    url = f"{_TENSORFLOW}/{folder}{name}.tar.gz (unpacked, as the folder {name})"
+    return PublishedFile((f"{name}/model.ckpt.index",), url, num_classes=num_classes)
 
 
 PUBLISHED: dict[str, PublishedFile] = {
@@ -72,17 +80,14 @@ PUBLISHED: dict[str, PublishedFile] = {
     "nasnet_a_mobile.keras": PublishedFile(
         ("NASNet-mobile.h5", "nasnet_mobile.h5"), f"{_KERAS}/NASNet-mobile.h5"
     ),
-    "nasnet_a_large.tf_slim": PublishedFile(
-        ("nasnet-a_large_04_10_2017/model.ckpt.index",),
-        f"{_SLIM}/nasnet-a_large_04_10_2017.tar.gz (unpacked as nasnet-a_large_04_10_2017/)",
-    ),
-    "nasnet_a_mobile.tf_slim": PublishedFile(
-        ("nasnet-a_mobile_04_10_2017/model.ckpt.index",),
-        f"{_SLIM}/nasnet-a_mobile_04_10_2017.tar.gz (unpacked as nasnet-a_mobile_04_10_2017/)",
+    "nasnet_a_large.tf_slim": _checkpoint("nasnet-a_large_04_10_2017"),
+    "nasnet_a_mobile.tf_slim": _checkpoint("nasnet-a_mobile_04_10_2017"),
+    "nasnet_a_large.tf_detection": _checkpoint(
+        "faster_rcnn_nas_coco_2018_01_28", folder="object_detection/", num_classes=80
     ),
 }
 """``<variant>.<origin>`` -> its file. Sources: timm's and Cadene's model files, Keras's
-applications/nasnet.py, the README of TF-slim."""
+applications/nasnet.py, the READMEs of TF-slim and of TensorFlow's detection model zoo."""
 
 
 def cache_folder() -> Path:
@@ -119,7 +124,7 @@ def fetch_published(name: str) -> str:
         with file_lock(str(target)):  # of several processes one converts
             if not target.is_file():
                 logger.info("Converting %s, once, to %s", source, target)
-                converted = _convert(name if entry else "", source)
+                converted = _convert(source, name, entry) if entry else convert_file(source)
                 write_weights(str(target), converted.weights, converted.metadata)
     except OSError as error:
         raise WeightsError(
@@ -129,12 +134,11 @@ def fetch_published(name: str) -> str:
     return str(target)
 
 
-def load_published(path: str, *, origin: str = "") -> ConvertedWeights:
+def load_published(path: str) -> ConvertedWeights:
     """Weights from a converted file, a published one, or ``nasnet://`` with a name.
 
     Args:
         path: the file.
-        origin: of a published file; see :func:`~nasnet_det.weights.conversion.convert_weights`.
 
     Raises:
         CheckpointError: see :func:`fetch_published` and
@@ -144,7 +148,7 @@ def load_published(path: str, *, origin: str = "") -> ConvertedWeights:
         path = fetch_published(path)
     description = read_description(path)
     if not description:
-        return convert_file(path, origin=origin)
+        return convert_file(path)
     return ConvertedWeights(read_weights(path)["model"], description)
 
 
@@ -208,13 +212,13 @@ def _fetch_from_hub(repository: str) -> tuple[str, str]:
         return "", f"{' '.join(str(error).split()) or type(error).__name__:.150}"
 
 
-def _convert(name: str, source: str) -> ConvertedWeights:
+def _convert(source: str, name: str, entry: PublishedFile) -> ConvertedWeights:
     variant, _, origin = name.partition(".")
     converted = convert_file(source, origin=origin, variant=variant)
     num_classes = converted.metadata["num_classes"]
-    if name and num_classes != NUM_CLASSES:
+    if num_classes != entry.num_classes:
         raise WeightsError(
-            f"{source} is not the published file {PREFIX}{name}: wanted {NUM_CLASSES} classes, got "
-            f"{num_classes}"
+            f"{source} is not the published file {PREFIX}{name}: wanted {entry.num_classes} "
+            f"classes, got {num_classes}"
         )
     return converted
