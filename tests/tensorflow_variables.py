@@ -145,10 +145,15 @@ def fill(shapes: Shapes, seed: int = 0) -> dict[str, np.ndarray]:
     return arrays
 
 
+def skip_without_tensorflow() -> None:
+    """Skip the test where TensorFlow is not installed; importing it would disturb torch."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("no TensorFlow")
+
+
 def write_checkpoint(prefix: Path, arrays: dict[str, np.ndarray]) -> None:
     """Have TensorFlow write a checkpoint, in a process of its own."""
-    if importlib.util.find_spec("tensorflow") is None:  # importing it would disturb torch
-        pytest.skip("no TensorFlow")
+    skip_without_tensorflow()
     source = prefix.with_name("arrays.safetensors")
     save_file(arrays, source)
     code = (

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from nasnet_det.classification.config import build_model, get_classification_config
 from nasnet_det.complexity import count_parameters
 from nasnet_det.config import ConfigError, list_configs
+from nasnet_det.genotype import GENOTYPES
 
 RECIPES = [
     name
@@ -87,6 +91,26 @@ def test_imagenet_recipes_are_tf_slims(
 def test_values_that_can_not_be_meant_are_one_sentence(opts: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         get_classification_config(opts=opts.split())
+
+
+def test_modern_recipe_is_torchvisions() -> None:
+    cfg = get_classification_config("classification/imagenet_modern.yaml")
+    solver = cfg.SOLVER
+    assert (solver.OPTIMIZER, solver.LR, solver.REFERENCE_BATCH_SIZE) == ("SGD", 0.5, 1024)
+    assert (solver.SCHEDULE, solver.WARMUP_EPOCHS, solver.WEIGHT_DECAY) == ("cosine", 5, 2e-5)
+    assert (cfg.AUGMENT.MIXUP, cfg.AUGMENT.CUTMIX, solver.LABEL_SMOOTHING) == (0.2, 1.0, 0.1)
+
+
+def test_genotype_that_makes_no_network_is_one_sentence(tmp_path: Path) -> None:
+    content = GENOTYPES["nasnet_a"].to_dict()
+    content["normal"]["blocks"][0]["inputs"] = [0, 9]
+    path = tmp_path / "cells.json"
+    path.write_text(json.dumps(content))
+    cfg = get_classification_config(opts=["MODEL.NASNET.GENOTYPE", str(path)])
+    sentence = r"MODEL.NASNET: .*cells.json' is not a valid genotype: normal.blocks\[0\].*got 9"
+    with pytest.raises(ConfigError, match=sentence) as error:
+        build_model(cfg, 10)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 from nasnet_det.classification.augment import (
     Cutout,
     build_eval_transform,
+    build_mixing,
     build_train_transform,
 )
 from nasnet_det.classification.config import get_classification_config
@@ -170,6 +172,80 @@ def test_cutout_is_a_square_with_its_centre_anywhere() -> None:
         assert cut[:, rows][:, :, columns].unique().tolist() == [114, 123, 125]
         sizes |= {height, width}
     assert sizes == set(range(8, 17)), "it may reach over the border by half"
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    opts = "AUGMENT.CROP none AUGMENT.FLIP True"
+    transform = build_train_transform(get_classification_config(opts=opts.split()))
+    image = torch.from_numpy(RNG.integers(0, 256, (3, 32, 32), dtype=np.uint8))
+    crops = [transform(image) for _ in range(400)]
+    mirrored = [torch.equal(crop, image.flip(2)) for crop in crops]
+    assert all(m or torch.equal(crop, image) for m, crop in zip(mirrored, crops, strict=True))
+    assert sum(mirrored) == pytest.approx(200, abs=40)  # four standard deviations
+
+
+def test_colors_change_within_the_strengths_of_tf_slim() -> None:
+    """Brightness by a factor of 1 +- 32/255, contrast of 1 +- 0.5, the hue by 0.2 of a turn."""
+    opts = "AUGMENT.CROP none AUGMENT.FLIP False AUGMENT.COLOR True"
+    transform = build_train_transform(get_classification_config(opts=opts.split()))
+    grey = torch.full((3, 32, 32), 100, dtype=torch.uint8)
+    steps = grey.clone()
+    steps[..., 16:] = 140
+    red = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    red[0] = 200
+    factors, contrasts, hues = [], [], []
+    for _ in range(400):
+        changed = transform(grey).float()
+        assert changed.std() == 0
+        factors.append(float(changed[0, 0, 0]) / 100)
+        halves = transform(steps).float()
+        contrasts.append(float(halves[0, 0, 31] - halves[0, 0, 0]) / 40)
+        color = transform(red).float()[:, 0, 0] / 255
+        hues.append((colorsys.rgb_to_hsv(*color.tolist())[0] + 0.5) % 1 - 0.5)
+    assert [min(factors), max(factors)] == pytest.approx([1 - 32 / 255, 1 + 32 / 255], abs=0.03)
+    low, high = 0.5 * (1 - 32 / 255), 1.5 * (1 + 32 / 255)
+    assert low - 0.03 < min(contrasts) < 0.6
+    assert 1.4 < max(contrasts) < high + 0.03
+    assert [min(hues), max(hues)] == pytest.approx([-0.2, 0.2], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["MIXUP", "CUTMIX"])
+def test_mixing_gives_shares_of_two_images_and_of_their_classes(name: str) -> None:
+    cfg = get_classification_config(opts=[f"AUGMENT.{name}", "1.0"])
+    mix = build_mixing(cfg, 5)
+    assert mix is not None
+    values = torch.tensor([10.0, 50.0, 130.0, 250.0])
+    images = values.view(4, 1, 1, 1).expand(4, 3, 20, 20).clone()
+    shares = []
+    for _ in range(100):
+        mixed, labels = mix(images.clone(), torch.arange(4))
+        share = float(labels[1, 1])
+        shares.append(share)
+        wanted = torch.zeros(4, 5)
+        for i in range(4):
+            wanted[i, i], wanted[i, i - 1 if i else 3] = share, 1 - share
+        torch.testing.assert_close(labels, wanted)
+        means = share * values + (1 - share) * values.roll(1)
+        torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), means, rtol=1e-3, atol=0.1)
+        if name == "MIXUP":
+            assert mixed[1].unique().numel() <= 2, "one value, but for rounding"
+        else:
+            assert set(mixed[1].unique().tolist()) <= {10.0, 50.0}
+            rows, columns = ((mixed[1, 0] == 10).any(dim=d) for d in (1, 0))
+            assert int((mixed[1, 0] == 10).sum()) == int(rows.sum() * columns.sum()), "a rectangle"
+    assert min(shares) < 0.3
+    assert max(shares) > 0.9
+    assert build_mixing(get_classification_config(), 5) is None
+
+
+def test_both_mixings_take_turns_at_random() -> None:
+    cfg = get_classification_config(opts=["AUGMENT.MIXUP", "1.0", "AUGMENT.CUTMIX", "1.0"])
+    mix = build_mixing(cfg, 2)
+    assert mix is not None
+    images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 20, 20)
+    cut = [set(mix(images.clone(), torch.arange(2))[0].unique().tolist()) <= {0.0, 1.0}
+           for _ in range(200)]  # fmt: skip
+    assert sum(cut) == pytest.approx(100, abs=30)
 
 
 def test_image_folders(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.loop import NonFiniteLossError, Trainer
 from nasnet_det.config import ConfigError
 from nasnet_det.evaluation import evaluate
+
+# Mixed images too, in trainings that are killed: what mixes them draws random numbers.
+MIXED = ("AUGMENT.MIXUP", "0.2", "AUGMENT.CUTMIX", "1.0")
 
 
 class Killed(Exception):
@@ -56,7 +60,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """A training that was not killed."""
-    return train(make_config(tmp_path_factory.mktemp("whole")))
+    return train(make_config(tmp_path_factory.mktemp("whole"), *MIXED))
 
 
 @pytest.mark.parametrize(("seed", "num_workers"), [(0, 0), (1, 1)])
@@ -64,9 +68,8 @@ def test_killed_and_resumed_gives_the_same_bits(
     whole: Trainer, tmp_path: Path, seed: int, num_workers: int
 ) -> None:
     stops = sorted(random.Random(seed).sample(range(1, 12), 5))
-    cfg = make_config(
-        tmp_path, "DATA.NUM_WORKERS", str(num_workers), "SOLVER.CHECKPOINT_PERIOD", "2"
-    )
+    opts = ("DATA.NUM_WORKERS", str(num_workers), "SOLVER.CHECKPOINT_PERIOD", "2")
+    cfg = make_config(tmp_path, *opts, *MIXED)
     killed = train(cfg, stops)
     assert whole.iteration == killed.iteration == 12
     one, other = (load_checkpoint(t.folder / "checkpoint.pth") for t in (whole, killed))
@@ -79,8 +82,8 @@ def test_killed_and_resumed_gives_the_same_bits(
 
 
 def test_resume_without_random_states_would_differ(whole: Trainer, tmp_path: Path) -> None:
-    """Dropout and drop path take part, so the test above can fail."""
-    cfg = make_config(tmp_path)
+    """Dropout, drop path and mixing take part, so the test above can fail."""
+    cfg = make_config(tmp_path, *MIXED)
     data = load_data(cfg)
     Path(cfg.OUTPUT_DIR).mkdir()
 
@@ -197,6 +200,25 @@ def test_it_learns(tmp_path: Path, precision: str) -> None:
     assert trainer.best["top1"] >= 0.75  # chance: 0.25
 
 
+def test_mixed_images_are_learned_with_the_shares_of_their_classes(tmp_path: Path) -> None:
+    opts = "AUX.WEIGHT 0 MODEL.NASNET.DROP_PATH_PROB 0 MODEL.NASNET.DROPOUT 0 SOLVER.NUM_PARTS 1"
+    cfg = make_config(tmp_path, *opts.split(), "AUGMENT.MIXUP", "1", "SOLVER.LABEL_SMOOTHING", "0")
+    trainer = Trainer(cfg, load_data(cfg), device=CPU)
+    model, predictor = copy.deepcopy(trainer.learner.model).train(), trainer.learner.predictor
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(16) % 4
+    state = torch.get_rng_state()
+    trainer._step(Batch(images, labels, []))
+    torch.set_rng_state(state)
+    share = float(torch.distributions.Beta(1.0, 1.0).sample(()))
+    mixed = share * images.float() + (1 - share) * images.float().roll(1, 0)
+    targets = F.one_hot(labels, 4).float()
+    targets = share * targets + (1 - share) * targets.roll(1, 0)
+    logits = model((mixed - predictor.mean) / predictor.std)
+    loss = -(targets * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(trainer.learner.loss, loss.detach(), rtol=1e-4, atol=1e-6)
+
+
 def test_non_finite_loss_names_iteration_rate_and_checkpoint(tmp_path: Path) -> None:
     cfg = make_config(tmp_path)
     Path(cfg.OUTPUT_DIR).mkdir()
@@ -265,7 +287,7 @@ def test_broken_image_does_not_end_the_training(
 
 
 def test_other_training_is_refused(whole: Trainer, tmp_path: Path) -> None:
-    cfg = make_config(tmp_path, "OUTPUT_DIR", str(whole.folder), "SOLVER.LR", "0.5")
+    cfg = make_config(tmp_path, *MIXED, "OUTPUT_DIR", str(whole.folder), "SOLVER.LR", "0.5")
     with pytest.raises(
         CheckpointError, match=r"of another training: SOLVER.LR was 0.05, is 0.5; give"
     ):

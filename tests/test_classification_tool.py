@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import csv
+import functools
+import importlib
 import json
+import random
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-from tiny_classification import quick, run
+from tiny_classification import CPU, make_config, quick, run
 
-from nasnet_det.classification.checkpoint import load_checkpoint
+from nasnet_det.classification.checkpoint import CheckpointError, load_checkpoint
+from nasnet_det.classification.data import load_data
+from nasnet_det.classification.loop import Trainer
+from nasnet_det.genotype import GENOTYPES
 
 
-def test_killed_process_goes_on_to_the_same_weights(repository: Path, tmp_path: Path) -> None:
-    whole = run(repository, *quick(tmp_path, "whole"))
+def count_lines(path: Path) -> int:
+    return path.read_text().count("\n") if path.is_file() else 0
+
+
+@pytest.mark.parametrize(
+    ("num_kills", "epochs"), [(2, 3), pytest.param(10, 8, marks=pytest.mark.slow)]
+)
+def test_killed_process_goes_on_to_the_same_weights(
+    repository: Path, tmp_path: Path, num_kills: int, epochs: int
+) -> None:
+    """Killed at random iterations, in the middle of epochs of 4 and at their ends."""
+    opts = ("SOLVER.EPOCHS", str(epochs), "SOLVER.CHECKPOINT_PERIOD", "3")
+    whole = run(repository, *quick(tmp_path, "whole", *opts))
     assert whole.returncode == 0, whole.stderr.read()  # type: ignore[union-attr]
-    process = run(repository, *quick(tmp_path, "killed"), wait=False)
-    metrics = tmp_path / "killed" / "metrics.json"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.is_file() and metrics.read_text().count("\n") >= 3:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "it was killed before its end"
-    assert not (tmp_path / "killed" / "model_final.pth").exists()
-
-    refused = run(repository, *quick(tmp_path, "killed"))
+    refused = run(repository, *quick(tmp_path, "whole", *opts))
     assert refused.returncode == 1
     sentence = refused.stderr.read()  # type: ignore[union-attr]
     assert "holds another run" in sentence
     assert "give --resume" in sentence
 
-    resumed = run(repository, "--resume", *quick(tmp_path, "killed"))
+    # Each epoch has 5 lines: 4 of iterations and that of the test. The last 4 are left in peace.
+    moments = random.Random(num_kills).sample(range(1, 5 * epochs - 4), num_kills)
+    arguments = ["--resume", *quick(tmp_path, "killed", *opts)]
+    for moment in sorted(moments):
+        process = run(repository, *arguments, wait=False)
+        while count_lines(tmp_path / "killed" / "metrics.json") < moment and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it was killed before its end"
+    assert not (tmp_path / "killed" / "model_final.pth").exists()
+    resumed = run(repository, *arguments)
     assert resumed.returncode == 0, resumed.stderr.read()  # type: ignore[union-attr]
-    for name in ("model_final.pth", "model_best.pth"):
+
+    for name in ("checkpoint.pth", "model_final.pth", "model_best.pth"):
         one, other = (
             load_checkpoint(tmp_path / folder / name)["model"] for folder in ("whole", "killed")
         )
@@ -49,12 +68,26 @@ def test_killed_process_goes_on_to_the_same_weights(repository: Path, tmp_path: 
     assert results["num_images"] == 16
     assert set(results["per_class"]) == {"0", "1", "2", "3"}
     starts = json.loads((tmp_path / "killed" / "run.json").read_text())
-    assert len(starts) == 2
+    assert len(starts) == num_kills + 1
 
 
-def test_imagenet_layout_trains_and_evaluates_as_it_was_trained(
-    repository: Path, reference_data: Path, tmp_path: Path
-) -> None:
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def tool(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The command's module; the logger is as before at the end."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    tool = importlib.import_module("train_classifier")
+    propagate, handlers = tool.logger.propagate, list(tool.logger.handlers)
+    yield tool
+    tool.logger.propagate, tool.logger.handlers = propagate, handlers
+
+
+@pytest.fixture
+def imagenet(reference_data: Path, tmp_path: Path) -> Path:
+    """Eight images of eight classes laid out as ImageNet, and a broken one."""
     source = reference_data / "imagenet_sample_256"
     with (source / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))[:8]
@@ -64,30 +97,106 @@ def test_imagenet_layout_trains_and_evaluates_as_it_was_trained(
             place.mkdir(parents=True)
             shutil.copy(source / "images" / row["file"], place)
     (tmp_path / "imagenet" / "val" / rows[0]["wnid"] / "broken.JPEG").write_bytes(b"\xff\xd8\xff")
+    return tmp_path / "imagenet"
+
+
+@pytest.mark.parametrize("name", ["imagenet_mobile", "imagenet_large", "imagenet_modern"])
+def test_imagenet_recipes_train_resume_evaluate_and_export(
+    tool: ModuleType, imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "out"
     text = (
-        f"DATA.PATH {tmp_path / 'imagenet'} MODEL.DEVICE cpu DATA.IMAGE_SIZE 96 DATA.NUM_WORKERS 1 "
-        "MODEL.NASNET.NUM_CELLS_PER_STAGE 1 MODEL.NASNET.CHANNELS 8 SOLVER.BATCH_SIZE 8 "
+        f"DATA.PATH {imagenet} MODEL.DEVICE cpu DATA.IMAGE_SIZE 96 DATA.NUM_WORKERS 1 "
+        "MODEL.NASNET.NUM_CELLS_PER_STAGE 1 MODEL.NASNET.CHANNELS 8 SOLVER.BATCH_SIZE 4 "
         "SOLVER.EPOCHS 2 SOLVER.WARMUP_EPOCHS 0 SOLVER.PRECISION float32 SOLVER.LOG_PERIOD 1"
     )
-    arguments = ["--config-file", "classification/imagenet_mobile.yaml"]
-    folder = tmp_path / "out"
     opts = [*text.split(), "OUTPUT_DIR", str(folder)]
-    trained = run(repository, *arguments, "--check-data", *opts)
-    log = trained.stderr.read()  # type: ignore[union-attr]
-    assert trained.returncode == 0, log
+    arguments = ["--config-file", f"classification/{name}.yaml"]
+
+    def kill(trainer: Trainer) -> None:
+        if trainer.iteration == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tool, "Trainer", functools.partial(Trainer, on_step=kill))
+        with pytest.raises(Killed):
+            tool.main([*arguments, "--check-data", *opts])
+    log = (folder / "log.txt").read_text()
     assert "8 of 9 test images can be read" in log
     assert "broken.JPEG" in log
+    assert tool.main([*arguments, "--resume", *opts]) == 0
+    assert "Going on from iteration 2 of 4" in (folder / "log.txt").read_text()
     results = json.loads((folder / "results.json").read_text())
     assert (results["num_images"], results["num_broken"]) == (8, 1)
 
-    evaluated = run(
-        repository, *arguments, "--eval-only", *opts,
-        "MODEL.WEIGHTS", str(folder / "model_final.pth"), "OUTPUT_DIR", str(tmp_path / "evaluated"),
-    )  # fmt: skip
-    assert evaluated.returncode == 0, evaluated.stderr.read()  # type: ignore[union-attr]
+    weights = ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
+    output = ["OUTPUT_DIR", str(tmp_path / "evaluated")]
+    assert tool.main([*arguments, "--eval-only", *opts, *weights, *output]) == 0
     again = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert again["loss"] == pytest.approx(results["loss"], rel=1e-5)
     assert again["per_class"] == results["per_class"]
+
+    export = importlib.import_module("export_backbone")
+    card = export.export(folder / "model_final.pth", tmp_path / "backbone.safetensors")
+    assert (card.pixel_mean, card.pixel_std) == ((127.5,) * 3, (127.5,) * 3)
+    assert len(card.classes) == 8
+    assert (tmp_path / "backbone.safetensors").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the quick config."""
+    cfg = make_config(tmp_path_factory.mktemp("weights"))
+    Path(cfg.OUTPUT_DIR).mkdir()
+    Trainer(cfg, load_data(cfg), device=CPU).save()
+    return Path(cfg.OUTPUT_DIR)
+
+
+@pytest.fixture
+def other_pools(tmp_path: Path) -> Path:
+    """NASNet-A with maxima in place of means: its weights have the same names and shapes."""
+    text = json.dumps(GENOTYPES["nasnet_a"].to_dict()).replace("avg_pool_3x3", "max_pool_3x3")
+    (tmp_path / "other.json").write_text(text)
+    return tmp_path / "other.json"
+
+
+@pytest.mark.parametrize(
+    ("opts", "sentence"),
+    [
+        ("DATA.PIXEL_STD [1,1,1]", "DATA.PIXEL_STD [63.0, 62.1, 66.7], which is [1, 1, 1] here"),
+        ("MODEL.NASNET.GENOTYPE OTHER", "does not fit MODEL.NASNET: its genotype is another"),
+        ("MODEL.NASNET.CHANNELS 8", "does not fit MODEL.NASNET: channels was 4, is 8"),
+        ("AUX.WEIGHT 0", "Unexpected key(s) in state_dict"),
+    ],
+)
+def test_weights_of_another_network_or_preprocessing_are_one_sentence(
+    tool: ModuleType,
+    weights: Path,
+    other_pools: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    opts: str,
+    sentence: str,
+) -> None:
+    arguments = quick(tmp_path, "out", *opts.replace("OTHER", str(other_pools)).split())
+    path = ["MODEL.WEIGHTS", str(weights / "checkpoint.pth")]
+    assert tool.main(["--eval-only", *arguments, *path]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_resume_with_another_genotype_under_the_same_name_is_refused(
+    other_pools: Path, tmp_path: Path
+) -> None:
+    cells = tmp_path / "cells.json"
+    GENOTYPES["nasnet_a"].save(cells)
+    cfg = make_config(tmp_path, "MODEL.NASNET.GENOTYPE", str(cells))
+    Path(cfg.OUTPUT_DIR).mkdir()
+    Trainer(cfg, load_data(cfg), device=CPU).save()
+    other_pools.replace(cells)
+    with pytest.raises(CheckpointError, match="does not fit .*: its genotype is another; give"):
+        Trainer(cfg, load_data(cfg), device=CPU).resume()
 
 
 @pytest.mark.parametrize(
@@ -101,22 +210,15 @@ def test_imagenet_layout_trains_and_evaluates_as_it_was_trained(
     ],
 )
 def test_mistakes_are_one_sentence(
-    repository: Path,
+    tool: ModuleType,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     sentence: str,
 ) -> None:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    import train_classifier
-
     flags = [word for word in arguments if word.startswith("--")]
     opts = [word for word in arguments if not word.startswith("--")]
-    logger = train_classifier.logger
-    monkeypatch.setattr(logger, "propagate", logger.propagate)
-    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
-    assert train_classifier.main([*flags, *quick(tmp_path, "out"), *opts]) == 1
+    assert tool.main([*flags, *quick(tmp_path, "out"), *opts]) == 1
     error = capsys.readouterr().err
     assert error.startswith("train_classifier.py: ")
     assert sentence in error

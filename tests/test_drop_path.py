@@ -62,6 +62,30 @@ def test_mask_is_per_example_and_keeps_the_mean() -> None:
     assert out.mean() == pytest.approx(1.0, abs=0.03)
 
 
+@pytest.mark.parametrize("schedule", DROP_PATH_SCHEDULES)
+def test_compiled_paths_drop_as_often_and_are_compiled_once(schedule: str) -> None:
+    """Though the progress changes: it is no constant of the compiled code."""
+    torch._dynamo.reset()
+    graphs = []
+
+    def keep_graph(module: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(module)
+        return module
+
+    progress = DropPathProgress()
+    drop = DropPath(0.5, 0.8, progress=progress, schedule=schedule)
+    compiled = torch.compile(drop, backend=keep_graph)
+    x = torch.ones(5000, 2, 1, 1)
+    for value in (0.3, 0.7, 1.0):
+        progress.value = value
+        out = compiled(x)[:, 0, 0, 0]
+        prob = drop.current_prob()
+        torch.testing.assert_close(out.unique(), torch.tensor([0.0, 1 / (1 - prob)]))
+        assert (out == 0).float().mean() == pytest.approx(prob, abs=0.03)
+    assert len(graphs) == 1
+    assert torch.equal(compiled.eval()(x), x)
+
+
 def test_gradient_passes_only_where_the_path_was_kept() -> None:
     x = torch.randn(64, 2, 1, 1, requires_grad=True)
     out = DropPath(0.5, 1.0, progress=DropPathProgress())(x)

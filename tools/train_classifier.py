@@ -33,7 +33,9 @@ from typing import Any, NoReturn
 try:
     from nasnet_det.classification.run import (
         check_output_dir,
+        check_same_network,
         choose_device,
+        get_identity,
         write_run_info,
     )
 except ImportError as import_error:
@@ -185,7 +187,12 @@ def build_trained(cfg: CfgNode, classes: Sequence[str], path: Path) -> tuple[NAS
             f"{', ...' if len(state['classes']) > 5 else ''}), but DATA.PATH has "
             f"{len(classes)} ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
         )
+    for key in ("DATA.PIXEL_MEAN", "DATA.PIXEL_STD"):
+        was, now = state["config"].get(key), get_identity(cfg)[key]
+        if was != now:
+            raise ConfigError(f"{path} was trained with {key} {was}, which is {now} here; give its")
     model = build_model(cfg, len(classes))
+    check_same_network(state, model, path)
     try:
         model.load_state_dict(get_evaluated_weights(state))
     except RuntimeError as error:

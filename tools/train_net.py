@@ -39,6 +39,7 @@ from nasnet_det.detection.datasets import (
     check_datasets,
     register_config_datasets,
 )
+from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
     OutputDirError,
     check_names,
@@ -129,6 +130,7 @@ def prepare(options: argparse.Namespace) -> CfgNode:
     set_up_logger(cfg.OUTPUT_DIR, options.machine_rank)
     options.num_gpus = choose_device(cfg, options.num_gpus)
     get_precision(cfg)
+    build_test_resize(cfg)
     num_processes = options.num_gpus * options.num_machines
     if cfg.SOLVER.IMS_PER_BATCH % num_processes or cfg.SOLVER.IMS_PER_BATCH < 1:
         raise detection.ConfigError(

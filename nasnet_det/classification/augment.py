@@ -83,7 +83,9 @@ def build_mixing(cfg: CfgNode, num_classes: int) -> v2.Transform | None:
         mixings.append(v2.MixUp(alpha=node.MIXUP, num_classes=num_classes))
     if node.CUTMIX:
         mixings.append(v2.CutMix(alpha=node.CUTMIX, num_classes=num_classes))
-    return v2.RandomChoice(mixings) if mixings else None
+    if len(mixings) > 1:
+        return v2.RandomChoice(mixings)
+    return mixings[0] if mixings else None
 
 
 def _central_crop(size: int, fraction: float) -> list[Any]:

@@ -122,8 +122,9 @@ def gather(value: Any) -> list[Any]:
 def wrap_model(model: nn.Module) -> DistributedDataParallel:
     """A model whose gradients become the means of all processes in the backward pass."""
     known = inspect.signature(DistributedDataParallel).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(model, **{buffers: False})
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {name: False}  # the name depends on torch's version
+    return DistributedDataParallel(model, **options)
 
 
 def choose_gpu(device: torch.device) -> torch.device:

@@ -45,7 +45,12 @@ from nasnet_det.classification.loader import (
     build_train_loader,
     read_batches,
 )
-from nasnet_det.classification.run import Metrics, check_same_run, get_identity
+from nasnet_det.classification.run import (
+    Metrics,
+    check_same_network,
+    check_same_run,
+    get_identity,
+)
 from nasnet_det.evaluation import Evaluation, evaluate
 
 logger = logging.getLogger(__name__)
@@ -104,12 +109,7 @@ class Trainer:
             return False
         state = load_checkpoint(path)
         check_same_run(state, self.cfg, self.data.classes, len(self.data.train), path)
-        model = self.learner.model
-        if state["genotype"] != model.trunk.genotype.to_dict():
-            raise CheckpointError(
-                f"{path} is of another training: its genotype is not that of MODEL.NASNET.GENOTYPE "
-                f"{self.cfg.MODEL.NASNET.GENOTYPE!r}; give its genotype or another OUTPUT_DIR"
-            )
+        check_same_network(state, self.learner.model, path)
         try:
             self.learner.load_state_dict(state)
             num_processes = len(state["random"])

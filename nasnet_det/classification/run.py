@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nasnet_det.classification.config import FREE_KEYS
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.files import FileError, write_json, write_whole_file
+from nasnet_det.network import NASNet
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,32 @@ def check_same_run(
         raise CheckpointError(
             f"{path} is of another training: {'; '.join(differing[:5])}"
             f"{' and more' if len(differing) > 5 else ''}; give its config or another OUTPUT_DIR"
+        )
+
+
+def check_same_network(state: Mapping[str, Any], model: NASNet, path: Path) -> None:
+    """See that the weights of a checkpoint are those of this very network.
+
+    Those of another one may have the same names and shapes: a pool in another's place has no
+    weights, an epsilon and a padding have none.
+
+    Raises:
+        CheckpointError: it is another network.
+    """
+    differing = []
+    if state.get("genotype") != model.trunk.genotype.to_dict():
+        differing.append("its genotype is another")
+    free = ("input_size", "drop_path_prob", "dropout")  # they change nothing in evaluation
+    saved = state.get("spec") or {}
+    differing += [
+        f"{key} was {saved[key]!r}, is {value!r}"
+        for key, value in asdict(model.trunk.spec).items()
+        if key in saved and key not in free and saved[key] != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path} does not fit MODEL.NASNET: {'; '.join(differing)}; give the config that it "
+            "was trained with"
         )
 
 

@@ -15,13 +15,17 @@ from nasnet_det.detection.backbone import NASNetBackbone, NASNetC4Backbone
 from nasnet_det.detection.config import add_nasnet_config, get_config
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.roi_heads import NASNetBoxHead, NASNetROIHeads
+from nasnet_det.detection.tensorflow import TFRPN, TFNASNetROIHeads, TFRPNHead
 
 __all__ = [
+    "TFRPN",
     "ConfigError",
     "NASNetBackbone",
     "NASNetBoxHead",
     "NASNetC4Backbone",
     "NASNetROIHeads",
+    "TFNASNetROIHeads",
+    "TFRPNHead",
     "add_nasnet_config",
     "adopt_pools",
     "get_config",

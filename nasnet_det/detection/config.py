@@ -46,6 +46,8 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # Position (i, j) of every feature map looks at pixel (i, j) * stride of the image, where
     # Detectron2 puts its anchors. False: TensorFlow's positions, which drift by up to a stride.
     node.ALIGN_FEATURES = True
+    # Logits of the box head that stand for no class, for TFNASNetROIHeads (tensorflow.py).
+    node.UNUSED_CLASSES = 0
     # Channels-last order in memory: faster on CPUs and in half precision on GPUs.
     node.CHANNELS_LAST = False
 
@@ -55,6 +57,10 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.TEST_JSON = ""
     cfg.DATASETS.TEST_IMAGES = ""
+
+    # The side in pixels of the square to which test images are distorted, as TensorFlow's
+    # detectors want them. 0 keeps their shape, with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
+    cfg.INPUT.SQUARE_TEST = 0
 
     # SGD as in Detectron2, or AdamW, whose decoupled SOLVER.WEIGHT_DECAY is larger (0.05, say).
     cfg.SOLVER.OPTIMIZER = "SGD"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import detectron2.data.transforms as T
 import matplotlib
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import get_categories
+from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import autocast, device_type, get_precision
 from nasnet_det.detection.trainer import Trainer
 
@@ -48,9 +48,7 @@ class Predictor:
         self.model = Trainer.build_model(cfg).eval()
         Checkpointer(self.model, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
         self.categories = find_categories(cfg)
-        self.resize = T.ResizeShortestEdge(
-            [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
-        )
+        self.resize = build_test_resize(cfg)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Instances:

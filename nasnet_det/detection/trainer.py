@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetMapper, MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import COCOEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -30,12 +30,14 @@ from detectron2.utils.events import (
 )
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
+from torch.utils.data import DataLoader
 
 import nasnet_det
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
+from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import (
     CheckedStep,
     NonFiniteLossError,
@@ -229,6 +231,12 @@ class Trainer(DefaultTrainer):
             weights=os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth") if finished else "",
         )
         return self._last_eval_results
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
+        """As Detectron2's, with ``INPUT.SQUARE_TEST``."""
+        mapper = DatasetMapper(cfg, is_train=False, augmentations=[build_test_resize(cfg)])
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
