@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,12 +61,67 @@ def test_hash_is_of_the_files_with_the_variables(fake_checkpoint: Path) -> None:
     assert hash_file(str(fake_checkpoint)) != before
 
 
+STAND_IN = """
+import numpy as np
+
+class errors:
+    class OpError(Exception):
+        pass
+
+class Type:
+    def __init__(self, is_number):
+        self.is_floating, self.is_integer = is_number, False
+
+class Reader:
+    def get_variable_to_dtype_map(self):
+        return {"conv0/weights": Type(True), "label_map": Type(False)}
+
+    def get_tensor(self, name):
+        assert name != "label_map", "text is not read"
+        return np.arange(6, dtype=np.float32).reshape(2, 3)
+
+class train:
+    def load_checkpoint(prefix):
+        if "broken" in prefix:
+            raise errors.OpError("Checksum does not match")
+        return Reader()
+"""
+
+
+def _install(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
+    """Put a module in TensorFlow's place, for this process and those that it starts."""
+    (folder / "tensorflow.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def test_arrays_come_from_a_process_of_its_own(
+    fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(monkeypatch, tmp_path, STAND_IN)
+    found = read_weights(str(fake_checkpoint))["model"]
+    assert list(found) == ["conv0/weights"]
+    np.testing.assert_array_equal(found["conv0/weights"], [[0, 1, 2], [3, 4, 5]])
+    assert "tensorflow" not in sys.modules
+
+
+def test_what_tensorflow_can_not_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(monkeypatch, tmp_path, STAND_IN)
+    (tmp_path / "broken.ckpt.index").write_bytes(b"")
+    told = (
+        "broken.ckpt can't be read by TensorFlow: one of its files is truncated or missing "
+        r"\(there are broken.ckpt.index\)$"
+    )
+    with pytest.raises(CheckpointError, match=told):
+        convert_file(str(tmp_path / "broken.ckpt"))
+
+
 def test_tensorflow_that_does_not_run_is_one_sentence(
     fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('no AVX here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
+    _install(monkeypatch, tmp_path, "raise ImportError('no AVX here')")
     told = r"model.ckpt: TensorFlow does not run \(ImportError: no AVX here\)$"
     with pytest.raises(CheckpointError, match=told):
         read_weights(str(fake_checkpoint))
@@ -126,7 +182,7 @@ def test_broken_checkpoint_is_one_sentence(victim: str, tmp_path: Path) -> None:
     tensorflow_variables.write_checkpoint(prefix, {"conv0/weights": np.ones((3, 3), np.float32)})
     path = tmp_path / f"model.ckpt.{victim}"
     whole = path.read_bytes()
-    told = "model.ckpt can't be read by TensorFlow: a file is truncated or missing, of model.ckpt"
+    told = "model.ckpt can't be read by TensorFlow: one of its files is truncated or missing"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=told) as info:
         convert_file(str(prefix))

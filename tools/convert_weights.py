@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = converted.metadata
     head = f"{about['num_classes']} classes" if about["num_classes"] else "no classifier"
     print(f"{about['variant']} of {about['origin']}: {len(converted.weights)} tensors, {head}")
-    if "unused_classes" in about:
+    if about["origin"] == "tf_detection":
         print(f"written to {options.out}, a whole detector; its config:")
         print("  COCO-Detection/faster_rcnn_nasnet_a_large_C4_1200_tf.yaml")
         print(f"  MODEL.WEIGHTS {options.out}")

@@ -62,8 +62,8 @@ def read_tensorflow(prefix: str) -> dict[str, np.ndarray]:
         )
         if done.returncode == _UNREADABLE:
             raise CheckpointError(
-                f"{prefix} can't be read by TensorFlow: a file is truncated or missing, of "
-                f"{', '.join(map(os.path.basename, list_files(prefix)))} and what they refer to"
+                f"{prefix} can't be read by TensorFlow: one of its files is truncated or missing "
+                f"(there are {', '.join(map(os.path.basename, list_files(prefix)))})"
             )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
