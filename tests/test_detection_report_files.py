@@ -6,7 +6,6 @@ import json
 import re
 import runpy
 import shutil
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -30,39 +29,44 @@ COST = {
 }  # fmt: skip
 
 
+MAIN = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "report.py"))["main"]
+
+
 def ap_of(results: Any) -> float:
     return 100 * float(evaluate_with_pycocotools(TRUTH, results).stats[0])
 
 
-@pytest.fixture
-def tool(repository: Path) -> Callable[..., int]:
+def run_tool(*words: object) -> int:
     """tools/report.py without measurements; its exit status."""
-    main = runpy.run_path(str(repository / "tools" / "report.py"))["main"]
-
-    def run(*words: object) -> int:
-        try:
-            return main([*map(str, words), "--no-cost", "--draws", "100"])
-        except SystemExit as error:
-            return int(error.code or 0)
-
-    return run
+    try:
+        return MAIN([*map(str, words), "--no-cost", "--draws", "100"])
+    except SystemExit as error:
+        return int(error.code or 0)
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> list[Path]:
+def write_two(folder: Path) -> list[Path]:
     """Two runs on the same images, with images, training curves, and the cost of one."""
-    (tmp_path / "images").mkdir()
+    (folder / "images").mkdir(parents=True)
     for record in TRUTH["images"]:
-        Image.new("RGB", (320, 240), "white").save(tmp_path / "images" / record["file_name"])
+        Image.new("RGB", (320, 240), "white").save(folder / "images" / record["file_name"])
     good, bad = detect(TRUTH, spread=0.05), detect(TRUTH, seed=1, found=0.5, confused=0.4)
     network = {"MODEL__BACKBONE__NAME": "build_nasnet_fpn_backbone"}
     network |= {"MODEL__NASNET__VARIANT": "nasnet_a_mobile"}
     folders = [
-        write_run(tmp_path / "good", TRUTH, good, ap=ap_of(good), **network),
-        write_run(tmp_path / "bad", TRUTH, bad, ap=ap_of(bad), SOLVER__BASE_LR=0.5),
+        write_run(folder / "good", TRUTH, good, ap=ap_of(good), **network),
+        write_run(folder / "bad", TRUTH, bad, ap=ap_of(bad), SOLVER__BASE_LR=0.5),
     ]
     (folders[0] / "cost.json").write_text(json.dumps(COST))
     return folders
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    """Two runs, and the folder of their report."""
+    base = tmp_path_factory.mktemp("two")
+    folders = write_two(base)
+    assert run_tool(*folders, "--out", base / "out") == 0
+    return folders, base / "out"
 
 
 class Page(HTMLParser):
@@ -98,12 +102,9 @@ class Page(HTMLParser):
 
 
 def test_two_runs_give_three_files_with_every_part(
-    two: list[Path], tool: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: tuple[list[Path], Path],
 ) -> None:
-    out = tmp_path / "out"
-    assert tool(*two, "--out", out) == 0
-    printed = capsys.readouterr().out.split()
-    assert printed == [str(out / f"report.{ending}") for ending in ("html", "md", "json")]
+    _, out = made
     page = Page((out / "report.html").read_text())
     assert [h for h in page.headings if "," not in h] == [
         "Detection report", "Scores", "Differences on the same images", "Categories",
@@ -122,11 +123,11 @@ def test_two_runs_give_three_files_with_every_part(
 
 
 def test_every_score_is_that_of_pycocotools_on_the_raw_files(
-    two: list[Path], tool: Callable[..., int], tmp_path: Path
+    made: tuple[list[Path], Path],
 ) -> None:
-    assert tool(*two, "--out", tmp_path / "out") == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    page = Page((tmp_path / "out" / "report.html").read_text())
+    two, out = made
+    report = json.loads((out / "report.json").read_text())
+    page = Page((out / "report.html").read_text())
     evaluations = []
     for folder, run in zip(two, report["runs"], strict=True):
         results = json.loads((folder / "inference/coco_instances_results.json").read_text())
@@ -172,19 +173,22 @@ def notes_of(out: Path) -> str:
     return "\n".join(note for run in report["runs"] for note in run["notes"])
 
 
-def test_run_that_was_stopped(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_run_that_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = detect(TRUTH)
     run = write_run(tmp_path / "run", TRUTH, results, iterations=30, ap=ap_of(results))
     with (run / "metrics.json").open("a") as file:
         file.write('{"iteration": 31, "total_l')  # torn by a kill
-    assert tool(run, "--out", tmp_path / "out") == 0
-    assert "Its training was stopped: 30 of 40 iterations are done" in notes_of(tmp_path / "out")
+    assert run_tool(run, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr()
+    names = [str(tmp_path / "out" / f"report.{ending}") for ending in ("html", "md", "json")]
+    assert printed.out.split() == names
+    assert "report.py: run: Its training was stopped: 30 of 40 iterations are done" in printed.err
     assert "stopped: 30 of 40" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_run_without_evaluation(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_run_without_evaluation(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", TRUTH, None)
-    assert tool(run, "--out", tmp_path / "out") == 0
+    assert run_tool(run, "--out", tmp_path / "out") == 0
     assert "It has no evaluation (no results.json), so it has no scores" in notes_of(
         tmp_path / "out"
     )
@@ -193,9 +197,9 @@ def test_run_without_evaluation(tool: Callable[..., int], tmp_path: Path) -> Non
     assert "Training" in Page((tmp_path / "out" / "report.html").read_text()).headings
 
 
-def test_empty_predictions(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_empty_predictions(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", TRUTH, [])
-    assert tool(run, "--out", tmp_path / "out") == 0
+    assert run_tool(run, "--out", tmp_path / "out") == 0
     assert "Its file of detections is empty: nothing was found" in notes_of(tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     values = {run["scores"][metric]["value"] for run in report["runs"] for metric in METRICS}
@@ -204,12 +208,12 @@ def test_empty_predictions(tool: Callable[..., int], tmp_path: Path) -> None:
     assert report["runs"][0]["calibration"]["error"] is None
 
 
-def test_evaluation_on_another_data_set(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_evaluation_on_another_data_set(tmp_path: Path) -> None:
     results = detect(TRUTH)
     first = write_run(tmp_path / "a" / "first", TRUTH, results, ap=ap_of(results))
     other = make_truth(12, seed=9)
     second = write_run(tmp_path / "b" / "second", other, detect(other))
-    assert tool(first, second, "--out", tmp_path / "out") == 0
+    assert run_tool(first, second, "--out", tmp_path / "out") == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     (row,) = report["comparisons"]
     assert row["reason"].startswith("they were evaluated on different images (30 and 12, ")
@@ -218,52 +222,49 @@ def test_evaluation_on_another_data_set(tool: Callable[..., int], tmp_path: Path
     assert "second and first are not compared: they were evaluated on different images" in text
 
 
-def test_detections_of_another_data_set(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_detections_of_another_data_set(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", TRUTH, detect(make_truth(90)))
-    assert tool(run, "--out", tmp_path / "out") == 0
+    assert run_tool(run, "--out", tmp_path / "out") == 0
     notes = notes_of(tmp_path / "out")
     assert re.search("It has no scores: .*these boxes are of another data set", notes)
 
 
-def test_data_set_that_changed_since_the_evaluation(
-    tool: Callable[..., int], tmp_path: Path
-) -> None:
+def test_data_set_that_changed_since_the_evaluation(tmp_path: Path) -> None:
     results = detect(TRUTH)
     run = write_run(tmp_path / "run", TRUTH, results, ap=ap_of(results))
     content = json.loads((run / "results.json").read_text())
     content["datasets"]["set"]["json_sha256"] = "0" * 64
     (run / "results.json").write_text(json.dumps(content))
-    assert tool(run, "--out", tmp_path / "out") == 0
+    assert run_tool(run, "--out", tmp_path / "out") == 0
     assert "has changed since the evaluation" in notes_of(tmp_path / "out")
 
 
-def test_scores_of_another_evaluation(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_scores_of_another_evaluation(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", TRUTH, detect(TRUTH), ap=99.0)
-    assert tool(run, "--out", tmp_path / "out") == 0
+    assert run_tool(run, "--out", tmp_path / "out") == 0
     assert "results.json says 99.00 AP, its detections have" in notes_of(tmp_path / "out")
 
 
-def test_runs_whose_categories_differ(tool: Callable[..., int], tmp_path: Path) -> None:
+def test_runs_whose_categories_differ(tmp_path: Path) -> None:
     fewer = make_truth(30, num_categories=2)
     runs = [
         write_run(tmp_path / name / name, truth, detect(truth))
         for name, truth in (("three", TRUTH), ("two", fewer))
     ]
-    assert tool(*runs, "--out", tmp_path / "out") == 0
+    assert run_tool(*runs, "--out", tmp_path / "out") == 0
     (row,) = json.loads((tmp_path / "out" / "report.json").read_text())["comparisons"]
     assert row["reason"] == (
         "their categories differ (3 and 2; only in the first: class 2; only in the second: none)"
     )
 
 
-def test_broken_files_are_named_and_the_rest_is_reported(
-    two: list[Path], tool: Callable[..., int], tmp_path: Path
-) -> None:
+def test_broken_files_are_named_and_the_rest_is_reported(tmp_path: Path) -> None:
+    two = write_two(tmp_path)
     (two[0] / "run.json").write_text("[")
     (two[0] / "results.json").write_text("3")
     (two[1] / "inference" / "coco_instances_results.json").write_text('[{"image_id": 2,')
     shutil.rmtree(tmp_path / "images")
-    assert tool(*two, "--out", tmp_path / "out") == 0
+    assert run_tool(*two, "--out", tmp_path / "out") == 0
     notes = notes_of(tmp_path / "out")
     for sentence in (
         "run.json can't be read",
@@ -273,9 +274,10 @@ def test_broken_files_are_named_and_the_rest_is_reported(
         assert sentence in notes
 
 
-def test_missing_images_are_said(two: list[Path], tool: Callable[..., int], tmp_path: Path) -> None:
+def test_missing_images_are_said(tmp_path: Path) -> None:
+    two = write_two(tmp_path)
     shutil.rmtree(tmp_path / "images")
-    assert tool(*two, "--out", tmp_path / "out") == 0
+    assert run_tool(*two, "--out", tmp_path / "out") == 0
     assert "There are no pictures, since the images are not here" in notes_of(tmp_path / "out")
 
 
@@ -295,7 +297,6 @@ def test_mistakes_are_one_sentence(
     words: str,
     status: int,
     sentence: str,
-    tool: Callable[..., int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -306,7 +307,7 @@ def test_mistakes_are_one_sentence(
     (tmp_path / "broken" / "config.yaml").write_text("SOLVER: [")
     (tmp_path / "file").write_text("")
     write_run(tmp_path / "run", TRUTH, None)
-    assert tool(*words.format(base=tmp_path).split()) == status
+    assert run_tool(*words.format(base=tmp_path).split()) == status
     out, err = capsys.readouterr()
     assert out == ""
     last = err.splitlines()[-1]
@@ -316,10 +317,11 @@ def test_mistakes_are_one_sentence(
     assert not (tmp_path / "x").exists()
 
 
-def test_report_is_the_same_each_time(two: list[Path], tmp_path: Path) -> None:
+def test_report_is_the_same_each_time(made: tuple[list[Path], Path], tmp_path: Path) -> None:
+    two, _ = made
     for name in ("first", "second"):
         runs = [read_run(folder) for folder in two]
-        write_detection_report(runs, tmp_path / name, num_draws=100)
+        write_detection_report(runs, tmp_path / name, num_draws=100, with_photos=False)
     for name in ("report.html", "report.md", "report.json"):
         first, second = ((tmp_path / n / name).read_bytes() for n in ("first", "second"))
         assert first == second

@@ -64,7 +64,8 @@ def test_scores_are_those_of_pycocotools(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(
             np.where(np.isnan(curves), -1, curves), theirs, rtol=0, atol=1e-12
         )
-        mean = compute_average_precision(matches, np.ones((matches.num_images, 1)), (area,))
+        once = np.ones((matches.num_images, 1), dtype=np.int16)
+        mean = compute_average_precision(matches, once, (area,))
         np.testing.assert_allclose(mean[0, ..., 0], curves.mean(axis=-1), rtol=0, atol=1e-12)
 
 

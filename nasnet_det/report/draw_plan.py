@@ -8,7 +8,7 @@ draw_plan(*resolve_variant("nasnet_a_mobile")).savefig("plan.svg")
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ from nasnet_det.report.figure_style import INK
 FILLS = {"stem": "#EDEDED", "normal": "#CFE3F5", "reduction": "#FBE7A1"}
 WIDTH, HEIGHT = 0.62, 0.5  # of a cell, in inches
 STEP, ROW = 0.8, 1.0  # from cell to cell, from stride to stride
-LABEL_WIDTH = 1.5
+LABEL_WIDTH = 0.8
 
 
 def draw_plan(spec: NetworkSpec, genotype: Genotype) -> Figure:
@@ -38,42 +38,48 @@ def draw_plan(spec: NetworkSpec, genotype: Genotype) -> Figure:
     for index, row in enumerate(plan, start=1):
         places[row.name] = (index * STEP, -strides.index(row.out_stride) * ROW)
     width = LABEL_WIDTH + len(plan) * STEP + WIDTH + 2 * MARGIN
-    height = (len(strides) - 1) * ROW + HEIGHT + 0.7
+    height = (len(strides) - 1) * ROW + HEIGHT + 0.45
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_aspect("equal")
     left = -LABEL_WIDTH - WIDTH / 2 - MARGIN
     axes.set_xlim(left, left + width)
-    axes.set_ylim(-(len(strides) - 1) * ROW - HEIGHT / 2 - 0.25, -0.0 + HEIGHT / 2 + 0.45)
+    axes.set_ylim(-(len(strides) - 1) * ROW - HEIGHT / 2 - 0.25, HEIGHT / 2 + 0.2)
     for stride in strides:
         y = -strides.index(stride) * ROW
-        power = int(math.log2(stride))
         axes.text(
-            left + MARGIN, y, f"stride {stride} (1/{stride} of the image)" if power else "stride 1",
+            left + MARGIN, y, f"stride {stride}",
             fontsize=8, va="center", color=INK, wrap=True,
         )  # fmt: skip
+    boxes = {"stem": _draw_box(axes, "stem", "stem", stem_channels(spec), places["stem"])}
     for row in plan:
-        _draw_lines(axes, row, places)
-    _draw_box(axes, "stem", "stem", stem_channels(spec), places["stem"])
+        place, feature = places[row.name], row.feature or ""
+        boxes[row.name] = _draw_box(axes, row.name, row.kind, row.out_channels, place, feature)
     for row in plan:
-        _draw_box(axes, row.name, row.kind, row.out_channels, places[row.name], row.feature or "")
+        _draw_lines(axes, row, places, boxes)
     return figure
 
 
-def _draw_lines(axes: Axes, row: CellRow, places: dict[str, tuple[float, float]]) -> None:
+def _draw_lines(
+    axes: Axes,
+    row: CellRow,
+    places: Mapping[str, tuple[float, float]],
+    boxes: Mapping[str, FancyBboxPatch],
+) -> None:
     for source, style, bend in ((row.h_prev, "h_prev", -0.35), (row.h, "h", 0.0)):
         if source is None:
             continue
-        start, end = places[source], places[row.name]
         axes.add_patch(
             FancyArrowPatch(
-                start,
-                end,
+                places[source],
+                places[row.name],
+                patchA=boxes[source],
+                patchB=boxes[row.name],
+                shrinkA=0,
+                shrinkB=1,
                 arrowstyle="-|>",
-                mutation_scale=7,
-                shrinkA=18,
-                shrinkB=18,
+                mutation_scale=8,
                 connectionstyle=f"arc3,rad={bend}",
                 linewidth=1.0,
                 zorder=1,
@@ -84,26 +90,24 @@ def _draw_lines(axes: Axes, row: CellRow, places: dict[str, tuple[float, float]]
 
 def _draw_box(
     axes: Axes, name: str, kind: str, channels: int, place: tuple[float, float], feature: str = ""
-) -> None:
+) -> FancyBboxPatch:
     x, y = place
-    axes.add_patch(
-        FancyBboxPatch(
-            (x - WIDTH / 2, y - HEIGHT / 2),
-            WIDTH,
-            HEIGHT,
-            boxstyle="round,pad=0,rounding_size=0.05",
-            facecolor=FILLS[kind],
-            edgecolor=INK,
-            linewidth=2.0 if feature else 0.8,
-            zorder=2,
-        )
+    box = FancyBboxPatch(
+        (x - WIDTH / 2, y - HEIGHT / 2),
+        WIDTH,
+        HEIGHT,
+        boxstyle="round,pad=0,rounding_size=0.05",
+        facecolor=FILLS[kind],
+        edgecolor=INK,
+        linewidth=2.0 if feature else 0.8,
+        zorder=2,
     )
+    axes.add_patch(box)
+    text = f"{kind}\n{channels:,}"
     axes.text(
-        x, y, f"{kind}\n{channels:,}", fontsize=7, ha="center", va="center", zorder=3, color=INK,
-        gid=f"plan_{name}",
-    )  # fmt: skip
+        x, y, text, fontsize=7, ha="center", va="center", zorder=3, color=INK, gid=f"plan_{name}"
+    )
     if feature:
-        axes.text(
-            x + WIDTH / 2 + 0.04, y - HEIGHT / 2 - 0.04, feature, fontsize=9, weight="bold",
-            ha="right", va="top", color=INK, zorder=3,
-        )  # fmt: skip
+        below = y - HEIGHT / 2 - 0.05
+        axes.text(x - WIDTH / 2, below, feature, fontsize=9, weight="bold", va="top", color=INK)
+    return box

@@ -3,14 +3,30 @@
 The images of a data set are a sample; another one would give other scores. The bootstrap draws as
 many images again, with replacement, and scores each draw. Runs on the same images are scored on the
 *same* draws, so in the differences between two runs cancels what makes some images easy for both.
+
+Which interval is right was found out on simulated detectors whose scores on 50,000 images are known
+(``tests/test_detection_report_intervals.py``), with 50 to 250 images a data set:
+
+- Draws vary less than data sets do. All intervals are widened as a mean of n values would ask for,
+  by sqrt(n / (n - 1)) and by Student's t (Hesterberg, What Teachers Should Know About the
+  Bootstrap, 2015).
+- The AP of few images is too high on average, by about 0.8 of 33 with 100 images, since precision's
+  envelope follows the noise upwards only. The draws have the same bias once more, so percentiles of
+  them cover in 89 of 100 cases. For one run, the interval is therefore laid around the score minus
+  the bias that the draws show.
+- In a difference the bias cancels, and percentiles are best.
 """
 
 from __future__ import annotations
+
+import math
+from statistics import NormalDist
 
 import numpy as np
 
 LEVEL = 0.95
 NUM_DRAWS = 1000
+Interval = tuple[float, float]
 
 
 def draw_images(num_images: int, num_draws: int = NUM_DRAWS, *, seed: int = 0) -> np.ndarray:
@@ -19,18 +35,56 @@ def draw_images(num_images: int, num_draws: int = NUM_DRAWS, *, seed: int = 0) -
     return rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=num_draws)
 
 
-def find_interval(values: np.ndarray, *, level: float = LEVEL) -> tuple[float, float] | None:
-    """The percentile interval of draws.
+def find_score_interval(
+    value: float, draws: np.ndarray, num_images: int, *, level: float = LEVEL
+) -> Interval | None:
+    """The interval of one run's score.
 
     Args:
-        values: (B,); NaN where a draw had nothing to score.
-        level: share of the draws inside.
+        value: the score of the data set, from 0 to 1.
+        draws: (B,), those of the draws; NaN where a draw had nothing to score.
+        num_images: I.
+        level: the share of data sets for which it should cover the score of many images.
 
     Returns:
-        low and high; None if fewer than half of the draws have a value.
+        low and high; None with one image, or if fewer than half of the draws have a value.
     """
-    known = values[np.isfinite(values)]
-    if 2 * len(known) < len(values) or not len(known):
+    known = _find_known(draws, num_images)
+    if known is None:
         return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    centre = 2 * value - known.mean()
+    width = _widen(num_images, level) * known.std(ddof=1)
+    return float(np.clip(centre - width, 0, 1)), float(np.clip(centre + width, 0, 1))
+
+
+def find_difference_interval(
+    draws: np.ndarray, num_images: int, *, level: float = LEVEL
+) -> Interval | None:
+    """The interval of the difference between two runs on the same images.
+
+    Args:
+        draws: (B,), differences on the same draws; NaN where there was nothing to score.
+        num_images: I.
+        level: see :func:`find_score_interval`.
+
+    Returns:
+        as :func:`find_score_interval`.
+    """
+    known = _find_known(draws, num_images)
+    if known is None:
+        return None
+    outside = NormalDist().cdf(-_widen(num_images, level))
+    low, high = np.quantile(known, [outside, 1 - outside])
     return float(low), float(high)
+
+
+def _find_known(draws: np.ndarray, num_images: int) -> np.ndarray | None:
+    known = draws[np.isfinite(draws)]
+    return known if num_images > 1 and len(known) > max(1, len(draws) / 2) else None
+
+
+def _widen(num_images: int, level: float) -> float:
+    """Half the width of an interval, in standard deviations of the draws."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    t = z + (z**3 + z) / (4 * (num_images - 1))  # Abramowitz and Stegun, 26.7.5, first terms
+    return t * math.sqrt(num_images / (num_images - 1))

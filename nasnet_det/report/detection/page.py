@@ -385,7 +385,9 @@ def _list_provenance(report: Mapping[str, Any]) -> list[str]:
             **{f"version of {key}": value for key, value in sorted(made["versions"].items())},
         }
         for key, value in facts.items():
-            rows.setdefault(key, [None] * len(runs))[runs.index(run)] = value
+            # Texts, since these numbers are not to be compared.
+            text = page.format_value(value)
+            rows.setdefault(key, [None] * len(runs))[runs.index(run)] = text
     parts = [
         page.heading("Provenance"),
         page.table(["", *(run["name"] for run in runs)], [[k, *v] for k, v in rows.items()]),

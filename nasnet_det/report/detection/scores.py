@@ -59,8 +59,8 @@ def compute_scores(matches: Matches, copies: np.ndarray | None = None) -> Scores
         copies: (B, I), how often each image counts; once if None.
     """
     if copies is None:
-        copies = np.ones((1, matches.num_images))
-    copies = np.ascontiguousarray(copies.T, dtype=np.float64)  # (I, B)
+        copies = np.ones((1, matches.num_images), dtype=np.int16)
+    copies = np.ascontiguousarray(copies.T, dtype=np.int16)  # (I, B)
     precision = compute_average_precision(matches, copies)  # (A, T, K, B)
     areas = list(AREAS)
     of_categories = {
@@ -95,8 +95,8 @@ def compute_recall(matches: Matches, copies: np.ndarray, area: int, most: int) -
     found = matches.is_match[area].sum(axis=0) * (matches.rank < most)  # (D,), of T thresholds
     hits = np.zeros((matches.num_categories, matches.num_images))
     np.add.at(hits, (matches.category, matches.image), found)
-    objects = matches.num_objects[area] @ copies
-    return _divide(hits @ copies / len(IOU_THRESHOLDS), objects)
+    weights = copies.astype(np.float64)
+    return _divide(hits @ weights / len(IOU_THRESHOLDS), matches.num_objects[area] @ weights)
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -119,19 +119,19 @@ def compute_average_precision(
     """
     num_draws = copies.shape[1]
     out = np.zeros((len(areas), len(IOU_THRESHOLDS), matches.num_categories, num_draws))
-    for place, area in enumerate(areas):
-        num_objects = matches.num_objects[area] @ copies  # (K, B)
-        out[place, :, num_objects == 0] = np.nan
-        for category in range(matches.num_categories):
-            mine = matches.of_category(category)
-            for block in _blocks(mine.stop - mine.start, num_draws):
-                of_detections = copies[matches.image[mine], block]  # (D, B)
-                out[place, :, category, block] += _average(
+    num_objects = matches.num_objects[list(areas)] @ copies.astype(np.float64)  # (A, K, B)
+    for category in range(matches.num_categories):
+        mine = matches.of_category(category)
+        for block in _blocks(mine.stop - mine.start, num_draws):
+            of_detections = copies[matches.image[mine], block]  # (D, B)
+            for place, area in enumerate(areas):
+                out[place, :, category, block] = _average(
                     matches.is_match[area, :, mine],
                     matches.is_ignored[area, :, mine],
                     of_detections,
-                    num_objects[category, block],
+                    num_objects[place, category, block],
                 )
+    out[np.broadcast_to((num_objects == 0)[:, None], out.shape)] = np.nan
     return out
 
 
@@ -146,34 +146,52 @@ def _average(
 ) -> np.ndarray:
     """Average precision (T, B) of one category from (T, D), (T, D), (D, B) and (B,)."""
     out = np.zeros((len(is_match), copies.shape[1]))
-    # What most thresholds ignore is summed up once; where one differs, it is put right.
+    # What most thresholds ignore is left out once; where one differs, it is put right.
     usually_ignored = is_ignored.mean(axis=0) > 0.5
-    usual = np.cumsum(np.where(usually_ignored[:, None], 0.0, copies), axis=0)
-    for level, (match, ignored) in enumerate(zip(is_match, is_ignored, strict=True)):
-        right = np.flatnonzero(match)
+    usual = np.flatnonzero(~usually_ignored)
+    rights = [np.flatnonzero(match) for match in is_match]
+    numbers = [np.searchsorted(usual, right, side="right") for right in rights]
+    ends = np.unique(np.concatenate([[0], *numbers]))
+    sums = _sum_up_to(copies[usual], ends)
+    for level, (right, number) in enumerate(zip(rights, numbers, strict=True)):
         if not len(right):
             continue
-        hits = np.cumsum(copies[right], axis=0)  # (R, B)
-        counted = usual[right]
-        other = np.flatnonzero(ignored != usually_ignored)
+        hits = np.cumsum(copies[right], axis=0, dtype=np.int32)
+        counted = sums[np.searchsorted(ends, number)]
+        other = np.flatnonzero(is_ignored[level] != usually_ignored)
         if len(other):
-            signs = np.where(ignored[other], -1.0, 1.0)[:, None]
+            signs = np.where(is_ignored[level, other], -1, 1)[:, None]
             changes = np.cumsum(signs * copies[other], axis=0)
             before = np.searchsorted(other, right, side="right")
-            counted = counted + np.where(before[:, None] > 0, changes[before - 1], 0.0)
+            counted = counted + np.where(before[:, None] > 0, changes[before - 1], 0)
         precision = hits / (counted + np.spacing(1))
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        recall = hits / np.maximum(num_objects, 1)
-        # How many of the levels lie up to each recall; the first hit has level 0, too.
-        reached = np.searchsorted(RECALL_LEVELS, recall, side="right")
+        reached = _count_levels(hits / np.maximum(num_objects, 1))
         new = np.diff(reached, axis=0, prepend=0)
-        out[level] = (precision * new).sum(axis=0) / len(RECALL_LEVELS)
+        out[level] = np.einsum("rb,rb->b", precision, new) / len(RECALL_LEVELS)
     return out
+
+
+def _sum_up_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Sums (E, B) of the first 0, ... of (n, B) values; ``ends`` rises from 0."""
+    sums = np.zeros((len(ends), values.shape[1]), dtype=np.int32)
+    if len(ends) > 1:
+        parts = np.add.reduceat(values[: ends[-1]], ends[:-1], axis=0, dtype=np.int32)
+        np.cumsum(parts, axis=0, out=sums[1:])
+    return sums
+
+
+def _count_levels(recall: np.ndarray) -> np.ndarray:
+    """How many of the levels of recall, 0 included, lie up to each value from 0 to 1."""
+    last = len(RECALL_LEVELS) - 1
+    below = np.minimum((recall * last).astype(np.intp), last - 1)
+    # A product that was rounded may be one off.
+    return below + (RECALL_LEVELS[below] <= recall) + (RECALL_LEVELS[below + 1] <= recall)
 
 
 def average_precision(is_match: np.ndarray, is_ignored: np.ndarray, num_objects: int) -> float:
     """Average precision of one list of detections, (D,) each, the highest score first."""
-    once = np.ones((len(is_match), 1))
+    once = np.ones((len(is_match), 1), dtype=np.int16)
     return float(_average(is_match[None], is_ignored[None], once, np.array([num_objects]))[0, 0])
 
 

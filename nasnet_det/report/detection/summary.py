@@ -16,7 +16,12 @@ from nasnet_det.report.config_difference import find_differences
 from nasnet_det.report.detection.calibration import summarize_calibration
 from nasnet_det.report.detection.errors import summarize_errors
 from nasnet_det.report.detection.evaluation import Evaluation, find_data_difference
-from nasnet_det.report.detection.intervals import LEVEL, find_interval
+from nasnet_det.report.detection.intervals import (
+    LEVEL,
+    Interval,
+    find_difference_interval,
+    find_score_interval,
+)
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import METRICS
 
@@ -114,7 +119,11 @@ def _summarize_evaluation(run: DetectionRun, evaluation: Evaluation) -> dict[str
             "detections": evaluation.num_detections,
         },
         "scores": {
-            name: _score(evaluation.scores.overall[name][0], evaluation.draws.overall[name])
+            name: _score(
+                evaluation.scores.overall[name][0],
+                evaluation.draws.overall[name],
+                matches.num_images,
+            )
             for name in METRICS
         },
         "categories": [
@@ -126,6 +135,7 @@ def _summarize_evaluation(run: DetectionRun, evaluation: Evaluation) -> dict[str
                     name: _score(
                         evaluation.scores.of_categories[name][k, 0],
                         evaluation.draws.of_categories[name][k],
+                        matches.num_images,
                     )
                     for name in OF_CATEGORY
                 },
@@ -137,14 +147,21 @@ def _summarize_evaluation(run: DetectionRun, evaluation: Evaluation) -> dict[str
     }
 
 
-def _score(value: float, draws: np.ndarray) -> dict[str, Any]:
+def _score(value: float, draws: np.ndarray, num_images: int) -> dict[str, Any]:
     """A score from 0 to 1 and its interval, in percent."""
-    is_known = bool(np.isfinite(value))
-    interval = find_interval(100 * draws) if is_known else None
-    return {
-        "value": 100 * float(value) if is_known else None,
-        "interval": None if interval is None else list(interval),
-    }
+    return _write(value, find_score_interval(value, draws, num_images))
+
+
+def _difference(value: float, draws: np.ndarray, num_images: int) -> dict[str, Any]:
+    """A difference of scores and its interval, in percent."""
+    return _write(value, find_difference_interval(draws, num_images))
+
+
+def _write(value: float, interval: Interval | None) -> dict[str, Any]:
+    if not np.isfinite(value):
+        return {"value": None, "interval": None}
+    ends = None if interval is None else [100 * end for end in interval]
+    return {"value": 100 * float(value), "interval": ends}
 
 
 def _in_percent(value: Any) -> Any:
@@ -173,19 +190,30 @@ def compare_runs(
         reason = find_data_difference(base.truth, other.truth)
         row: dict[str, Any] = {"run": name, "minus": base_name, "reason": reason or None}
         if not reason:
-            row["scores"] = {
-                metric: _score(
-                    other.scores.overall[metric][0] - base.scores.overall[metric][0],
-                    other.draws.overall[metric] - base.draws.overall[metric],
-                )
-                for metric in METRICS
-            }
-            row["categories"] = {
-                category: _score(
-                    other.scores.of_categories["AP"][k, 0] - base.scores.of_categories["AP"][k, 0],
-                    other.draws.of_categories["AP"][k] - base.draws.of_categories["AP"][k],
-                )
-                for k, category in enumerate(base.truth.category_names)
-            }
+            row |= _subtract(base, other)
         out.append(row)
     return out
+
+
+def _subtract(base: Evaluation, other: Evaluation) -> dict[str, Any]:
+    """Differences of all metrics, and of each category's AP."""
+    num_images = base.matches.num_images
+
+    def differ(metric: str) -> dict[str, Any]:
+        points, draws = (
+            getattr(other, key).overall[metric] - getattr(base, key).overall[metric]
+            for key in ("scores", "draws")
+        )
+        return _difference(points[0], draws, num_images)
+
+    points, draws = (
+        getattr(other, key).of_categories["AP"] - getattr(base, key).of_categories["AP"]
+        for key in ("scores", "draws")
+    )
+    return {
+        "scores": {metric: differ(metric) for metric in METRICS},
+        "categories": {
+            name: _difference(points[k, 0], draws[k], num_images)
+            for k, name in enumerate(base.truth.category_names)
+        },
+    }
