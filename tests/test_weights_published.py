@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_detection import Payload
 from weight_files import get_weights, make_random, write_keras_file, write_torch_file
 
 from nasnet_det.network import NASNet
-from nasnet_det.weights import ConvertedWeights, WeightsError, fetch_published, load_published
+from nasnet_det.weights import (
+    CheckpointError,
+    ConvertedWeights,
+    WeightsError,
+    fetch_published,
+    load_published,
+)
 from nasnet_det.weights import published as published_module
 from nasnet_det.weights.conversion import ORIGINS, export_weights
 from nasnet_det.weights.naming import SCHEMES
@@ -231,6 +238,22 @@ def test_head_must_have_imagenets_classes(cache: Path, monkeypatch: pytest.Monke
     told = f"{path} is not the published file nasnet://{NAME}: wanted 1000 classes, got 10"
     with pytest.raises(WeightsError, match=f"^{told}$"):
         fetch_published(NAME)
+
+
+def test_published_file_that_runs_code_is_refused(cache: Path, tmp_path: Path) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "evil.pth"
+    torch.save({"conv0.conv.weight": Payload(mark)}, path)
+    for name, told in (
+        (path, "is refused: it holds Python objects"),
+        (tmp_path / "t.pth", "is trunc"),
+    ):
+        (tmp_path / "t.pth").write_bytes(path.read_bytes()[:300])
+        with pytest.raises(CheckpointError, match=f"^{name} {told}"):
+            fetch_published(f"nasnet://{name}")
+    assert not mark.exists()
+    assert not list(cache.rglob("*.pth"))
+    torch.load(path, weights_only=False)
+    assert mark.exists(), "the payload works where nobody stops it"
 
 
 def test_file_of_another_network_is_told(

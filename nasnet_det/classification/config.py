@@ -56,7 +56,8 @@ def _add_model_config(cfg: CfgNode) -> None:
     cfg.MODEL = CfgNode()
     # auto (a GPU where there is one), cpu, cuda or cuda:<i>.
     cfg.MODEL.DEVICE = "auto"
-    # What --eval-only evaluates: model_best.pth, model_final.pth or checkpoint.pth.
+    # What --eval-only evaluates: model_best.pth, model_final.pth or checkpoint.pth, or published
+    # weights (nasnet://nasnet_a_large.timm, or a file of tools/convert_weights.py).
     cfg.MODEL.WEIGHTS = ""
     # The first keys mean what they mean for the detector.
     node = cfg.MODEL.NASNET = CfgNode()
