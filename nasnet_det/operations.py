@@ -12,6 +12,7 @@ others follow the same group's AmoebaNet code, since the paper does not describe
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -58,9 +59,19 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
     raise ValueError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
 
 
+# torch.export needs a padding of its own where that depends on the size; older ones can't say so.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Rows (or columns) that TensorFlow's SAME rule adds before and after ``size``."""
-    total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    """Rows (or columns) that TensorFlow's SAME rule adds before and after ``size``.
+
+    That is max(0, (ceil(size / stride) - 1) * stride + kernel - size), written so that a traced
+    ``size`` stays one: it is never negative where the kernel is as large as the stride.
+    """
+    if kernel < stride:
+        return 0, 0  # only 1x1 kernels are, at stride 2
+    total = kernel - stride + -size % stride
     return total // 2, total - total // 2
 
 
@@ -122,16 +133,25 @@ class Pool2dSame(nn.Module):
         (top, bottom), (left, right) = (
             _same_padding(n, self.kernel_size, self.stride) for n in x.shape[2:]
         )
-        padding, ceil_mode = [top, left], True
-        if self.pads_with_zeros:
-            x = F.pad(x, (left, right, top, bottom))
-            padding, ceil_mode = [0, 0], False
+        if self.pads_with_zeros or _is_exporting():
+            return self._pool_padded(x, (left, right, top, bottom))
         # ceil_mode supplies the one row or column more that SAME adds after an even size.
         if self.kind == "max":
-            return F.max_pool2d(x, self.kernel_size, self.stride, padding, ceil_mode=ceil_mode)
+            return F.max_pool2d(x, self.kernel_size, self.stride, (top, left), ceil_mode=True)
         return F.avg_pool2d(
-            x, self.kernel_size, self.stride, padding, ceil_mode, count_include_pad=False
+            x, self.kernel_size, self.stride, (top, left), True, count_include_pad=False
         )
+
+    def _pool_padded(self, x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
+        """The same with a padding of its own, which may depend on a size that is not known yet."""
+        if self.kind == "max":
+            value = 0.0 if self.pads_with_zeros else -math.inf
+            return F.max_pool2d(F.pad(x, padding, value=value), self.kernel_size, self.stride)
+        mean = F.avg_pool2d(F.pad(x, padding), self.kernel_size, self.stride)
+        if self.pads_with_zeros:
+            return mean
+        ones = F.pad(x.new_ones(1, 1, *x.shape[2:]), padding)
+        return mean / F.avg_pool2d(ones, self.kernel_size, self.stride)
 
     def extra_repr(self) -> str:
         return (

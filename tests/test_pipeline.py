@@ -157,7 +157,7 @@ def _write_pipeline(folder: Path) -> Path:
         "SEARCH.SPACE.OPERATIONS": ["identity", "sep_conv_3x3"], "SEARCH.CHILD.EPOCHS": 1,
         "SEARCH.CHILD.NUM_CELLS_PER_STAGE": 1, "SEARCH.CHILD.CHANNELS": 4,
         "SEARCH.CHILD.BATCH_SIZE": 16, "SEARCH.DATA.NUM_HELD_OUT": 20, "SEARCH.DATA.IMAGE_SIZE": 8,
-        "SEARCH.DATA.UPSAMPLED_SIZE": 10, "SEARCH.RETRAIN.NUM_BEST": 1,
+        "SEARCH.DATA.UPSAMPLED_SIZE": 10, "SEARCH.DATA.NUM_TRAIN": 0, "SEARCH.RETRAIN.NUM_BEST": 1,
         "SEARCH.DATA.PATH": str(folder / "images.npz"),
     }  # fmt: skip
     classifier = {
