@@ -324,7 +324,7 @@ def wrong(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     ("wrong", "sentence"),
     [
         ("missing", "DATA.PATH: wanted a folder with cifar-10-batches-py .* which is not there"),
-        ("no_val", "DATA.PATH: wanted .* a folder with train and val in it, got .* which is neither"),
+        ("no_val", "DATA.PATH: wanted .* a folder with train and val in it or .*, got .* which is none of these"),
         ("no_test", "wanted arrays x_test and y_test, got x_train, y_train"),
         ("other_classes", "same classes in both folders, but only in .*train: red; only in .*val: green"),
         ("empty_class", "train is not a folder of one sub-folder a class: .* white"),

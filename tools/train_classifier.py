@@ -9,15 +9,21 @@
     torchrun --nproc-per-node 8 tools/train_classifier.py --config-file my.yaml
 
 DATA is a folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train,
-x_test, y_test), or a folder with train/ and val/, each with one sub-folder of images for each
-class; IMAGENET's are named by WordNet id. OUTPUT_DIR gets checkpoint.pth (the last one),
-model_best.pth, model_final.pth, results.json, metrics.json, log.txt, config.yaml, run.json, and
-curves for tensorboard --logdir OUTPUT_DIR. Killed at any moment, the same command with --resume
-goes on, and the weights become those of a training that was not killed. --check-data reads every
-image once before the training begins and names those that can't be read. torchrun starts one
-process for each GPU (or some on a CPU); SOLVER.BATCH_SIZE counts the images of all. On several
-machines OUTPUT_DIR and DATA.PATH have to be the same for all. A mistake is reported in one sentence
-and exit status 1 (2 for the arguments), whichever process meets it; torchrun adds its own report.
+x_test, y_test), a folder with train/ and val/, each with one sub-folder of images for each class
+(IMAGENET's are named by WordNet id), or a .json file that names shards (see shards.py in
+nasnet_det/classification).
+
+OUTPUT_DIR gets checkpoint.pth (the last one), model_best.pth, model_final.pth, results.json,
+metrics.json, log.txt, config.yaml, run.json, and curves for tensorboard --logdir OUTPUT_DIR. Killed
+at any moment, the same command with --resume goes on, and the weights become those of a training
+that was not killed. --check-data reads every image once before the training begins and names those
+that can't be read.
+
+torchrun starts one process for each GPU, or some on a CPU; SOLVER.BATCH_SIZE counts the images of
+all of them. On several machines OUTPUT_DIR and DATA.PATH have to be the same for all.
+
+A mistake is reported in one sentence and exit status 1 (2 for the arguments), whichever process
+meets it; torchrun adds its own report.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ def _add_model_config(cfg: CfgNode) -> None:
 def _add_data_config(cfg: CfgNode) -> None:
     data = cfg.DATA = CfgNode()
     # A folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train, x_test,
-    # y_test), or a folder with train/ and val/, each with one sub-folder of images for each class.
+    # y_test), a folder with train/ and val/, each with one sub-folder of images for each class, or
+    # a .json file that names shards (see nasnet_det/classification/shards.py).
     data.PATH = ""
     # Height and width of what the network sees.
     data.IMAGE_SIZE = 32

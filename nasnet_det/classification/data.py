@@ -13,6 +13,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, ImageFolder
 from yacs.config import CfgNode
 
+from nasnet_det.classification.distributed import get_world_size
+from nasnet_det.classification.shards import Shards, load_shards
 from nasnet_det.config import ConfigError
 from nasnet_det.image_files import DataError, ImageSet, load_cifar10, load_npz
 
@@ -96,8 +98,8 @@ class ClassificationData:
         classes: names.
     """
 
-    train: Images
-    test: Images
+    train: Images | Shards
+    test: Images | Shards
     classes: tuple[str, ...]
 
 
@@ -110,7 +112,10 @@ def load_data(cfg: CfgNode) -> ClassificationData:
     """
     path = cfg.DATA.PATH
     place = Path(path)
-    if path and place.is_file():
+    if place.suffix == ".json":
+        data = ClassificationData(*load_shards(place))
+        _check_shards(cfg, data.train)
+    elif path and place.is_file():
         data = _from_arrays(path, *(load_npz(place, split) for split in ("train", "test")))
     elif path and (place / CIFAR10.base_folder).is_dir():
         data = _from_arrays(path, *(load_cifar10(place, split) for split in ("train", "test")))
@@ -118,9 +123,9 @@ def load_data(cfg: CfgNode) -> ClassificationData:
         data = _from_folders(place / "train", place / "val")
     else:
         raise DataError(
-            f"DATA.PATH: wanted a folder with {CIFAR10.base_folder} in it, an .npz file or a "
-            f"folder with train and val in it, got {path!r}, which is "
-            + ("neither" if place.exists() and path else "not there" if path else "empty")
+            f"DATA.PATH: wanted a folder with {CIFAR10.base_folder} in it, an .npz file, a folder "
+            f"with train and val in it or a .json file of shards, got {path!r}, which is "
+            + ("none of these" if place.exists() and path else "not there" if path else "empty")
         )
     num_images = cfg.DATA.NUM_TRAIN or len(data.train)
     if num_images > len(data.train):
@@ -134,6 +139,21 @@ def load_data(cfg: CfgNode) -> ClassificationData:
             f"{cfg.SOLVER.BATCH_SIZE}"
         )
     return data
+
+
+def _check_shards(cfg: CfgNode, shards: Images | Shards) -> None:
+    """See that each worker of each process has a shard."""
+    if cfg.DATA.NUM_TRAIN:
+        raise ConfigError(
+            f"DATA.NUM_TRAIN: wanted 0 (all images) for shards, got {cfg.DATA.NUM_TRAIN}"
+        )
+    assert isinstance(shards, Shards)
+    num_workers = max(1, cfg.DATA.NUM_WORKERS)
+    if len(shards.urls) < num_workers * get_world_size():
+        raise ConfigError(
+            f"DATA.NUM_WORKERS: wanted at most as many as there are shards for each process, got "
+            f"{cfg.DATA.NUM_WORKERS} for {get_world_size()} processes and {len(shards.urls)} shards"
+        )
 
 
 def _from_arrays(path: str, train: ImageSet, test: ImageSet) -> ClassificationData:

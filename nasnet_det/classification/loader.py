@@ -20,6 +20,8 @@ from yacs.config import CfgNode
 from nasnet_det.classification.augment import build_eval_transform, build_train_transform
 from nasnet_det.classification.data import ClassificationData, Images
 from nasnet_det.classification.distributed import get_rank, get_world_size
+from nasnet_det.classification.seed import apply_seeded, derive_seed
+from nasnet_det.classification.shards import EvalStream, Sample, Shards, TrainStream
 from nasnet_det.image_files import DataError
 
 _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
@@ -40,9 +42,6 @@ class Batch(NamedTuple):
     images: torch.Tensor
     labels: torch.Tensor
     broken: list[str]
-
-
-Sample = tuple[torch.Tensor | None, int, list[str]]
 
 
 class _TrainImages(Dataset):
@@ -68,16 +67,6 @@ class _TrainImages(Dataset):
         )
 
 
-def apply_seeded(transform: Callable[[Any], Any], image: Any, seed: int) -> torch.Tensor:
-    """A transform with random numbers of its own; torch's are as they were."""
-    saved = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        return transform(image)
-    finally:
-        torch.set_rng_state(saved)
-
-
 class _TestImages(Dataset):
     """Images by their index; a broken one has no tensor."""
 
@@ -98,11 +87,6 @@ class _TestImages(Dataset):
 def describe_broken(images: Images, index: int, error: Exception) -> str:
     """What to say of an image that can't be read."""
     return f"{images.name(index)} ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def derive_seed(seed: int, *numbers: int) -> int:
-    """One seed out of several numbers."""
-    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -155,35 +139,37 @@ def build_train_loader(
     cfg: CfgNode, data: ClassificationData, *, start: int, stop: int
 ) -> DataLoader:
     """This process's part of the batches of the steps from ``start`` to ``stop``."""
-    images = data.train
+    images, transform = data.train, build_train_transform(cfg)
+    batch_size, rank, world_size = cfg.SOLVER.BATCH_SIZE, get_rank(), get_world_size()
+    options = _loader_options(cfg)
+    if isinstance(images, Shards):
+        part, steps_per_epoch = batch_size // world_size, len(images) // batch_size
+        stream = TrainStream(
+            images, transform, part, steps_per_epoch, start, stop, cfg.SEED, rank, world_size
+        )
+        return DataLoader(stream, batch_size=part, **options)
     if 0 < cfg.DATA.NUM_TRAIN < len(images):
         generator = torch.Generator().manual_seed(derive_seed(cfg.SEED))
         chosen = torch.randperm(len(images), generator=generator)[: cfg.DATA.NUM_TRAIN]
         images = images.take(chosen.numpy())
-    sampler = StepSampler(
-        len(images), cfg.SOLVER.BATCH_SIZE, start, stop, cfg.SEED, get_rank(), get_world_size()
-    )
-    return DataLoader(
-        _TrainImages(images, build_train_transform(cfg), cfg.SEED),
-        batch_sampler=sampler,
-        **_loader_options(cfg),
-    )
+    sampler = StepSampler(len(images), batch_size, start, stop, cfg.SEED, rank, world_size)
+    dataset = _TrainImages(images, transform, cfg.SEED)
+    return DataLoader(dataset, batch_sampler=sampler, **options)
 
 
-def build_test_loader(cfg: CfgNode, images: Images) -> DataLoader:
+def build_test_loader(cfg: CfgNode, images: Images | Shards) -> DataLoader:
     """This process's part of all images, each once and in order."""
-    return DataLoader(
-        _TestImages(_take_part(images), build_eval_transform(cfg)),
-        batch_size=cfg.TEST.BATCH_SIZE,
-        **_loader_options(cfg),
-    )
+    dataset = _build_test_images(images, build_eval_transform(cfg))
+    return DataLoader(dataset, batch_size=cfg.TEST.BATCH_SIZE, **_loader_options(cfg))
 
 
-def _take_part(images: Images) -> Images:
-    world_size = get_world_size()
-    if world_size == 1:
-        return images
-    return images.take(np.arange(get_rank(), len(images), world_size))
+def _build_test_images(images: Images | Shards, transform: Callable[[Any], Any]) -> Dataset:
+    rank, world_size = get_rank(), get_world_size()
+    if isinstance(images, Shards):
+        return EvalStream(images, transform, rank, world_size)
+    if world_size > 1:
+        images = images.take(np.arange(rank, len(images), world_size))
+    return _TestImages(images, transform)
 
 
 def _loader_options(cfg: CfgNode) -> dict[str, Any]:
@@ -196,9 +182,9 @@ def _loader_options(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-def find_broken(cfg: CfgNode, images: Images) -> list[str]:
+def find_broken(cfg: CfgNode, images: Images | Shards) -> list[str]:
     """Read this process's part of all images; those that can't be read, each with the reason."""
-    dataset = _TestImages(_take_part(images), lambda _: None)  # they are read and forgotten
+    dataset = _build_test_images(images, lambda _: None)  # they are read and forgotten
     loader = DataLoader(dataset, batch_size=64, **_loader_options(cfg))
     return [text for batch in loader for text in batch.broken]
 
