@@ -161,6 +161,9 @@ class _Planner:
             inputs=[*self.cells.values(), weights],
             outputs=[evaluation / "results.json"],
         )
+        report = self.root / "report"
+        command = ["report.py", folder, "--out", report]
+        self._add("report", command, inputs=[weights], outputs=[report / "report.html"])
 
     def _torchrun(self) -> list[str]:
         number = self.cfg.NUM_GPUS

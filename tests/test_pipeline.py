@@ -34,7 +34,7 @@ READERS = {  # without looking for the data
     "classifier": get_classification_config,
     "detector": get_config,
 }
-ALL = ["search", "search_report", "classifier", "export", "detector", "evaluation"]
+ALL = ["search", "search_report", "classifier", "export", "detector", "evaluation", "report"]
 
 
 def _plan(config: str, *opts: str) -> dict[str, Stage]:
@@ -106,7 +106,7 @@ def test_parts_can_be_left_out() -> None:
     assert list(_plan("pipelines/demo.yaml", "SEARCH.CONFIG", "")) == ALL[2:]
     assert list(_plan("pipelines/demo.yaml", "DETECTOR.CONFIG", "")) == ALL[:4]
     only = _plan("pipelines/demo.yaml", "SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", "")
-    assert list(only) == ["detector", "evaluation"]
+    assert list(only) == ALL[4:]
     assert only["detector"].config["MODEL.WEIGHTS"] == ""
     with pytest.raises(ConfigError, match="wanted a CONFIG of SEARCH, CLASSIFIER or DETECTOR"):
         _plan("", "OUTPUT_DIR", "x")

@@ -6,12 +6,13 @@
         search.SEARCH.DATA.PATH /data/cifar10 classifier.DATA.PATH /data/imagenet
 
 Every stage is one of the other commands (search.py with the retraining of its best, its report,
-train_classifier.py, export_backbone.py, train_net.py, its --eval-only) and has its folder in
-OUTPUT_DIR. Run again, a stage that is done is skipped and one that was interrupted goes on; where
-its config or what it reads has changed, it is made anew, and its old folder is kept beside it.
-OUTPUT_DIR/pipeline.json is the record. KEY VALUE pairs come last; those of a stage have its name in
-front. --dry-run prints the stages, and runs and writes nothing. A mistake in any stage's config is
-reported before the first one starts, in one sentence and exit status 1 (2 for the arguments).
+train_classifier.py, export_backbone.py, train_net.py, its --eval-only, its report) and has its
+folder in OUTPUT_DIR. Run again, a stage that is done is skipped and one that was interrupted goes
+on; where its config or what it reads has changed, it is made anew, and its old folder is kept
+beside it. OUTPUT_DIR/pipeline.json is the record. KEY VALUE pairs come last; those of a stage have
+its name in front. --dry-run prints the stages, and runs and writes nothing. A mistake in any
+stage's config is reported before the first one starts, in one sentence and exit status 1 (2 for the
+arguments).
 """
 
 from __future__ import annotations
