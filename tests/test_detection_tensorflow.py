@@ -23,7 +23,7 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.resize import SquareResize, build_test_resize
 from nasnet_det.detection.tensorflow import CropAndResize, suppress
 from nasnet_det.detection.trainer import Trainer
-from nasnet_det.weights import convert_weights, write_weights
+from nasnet_det.weights import convert_weights, read_weights, write_weights
 from nasnet_det.weights.detection import UNUSED_COCO_IDS
 
 CONFIG = "COCO-Detection/faster_rcnn_nasnet_a_large_C4_1200_tf.yaml"
@@ -50,14 +50,17 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def model(arrays: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+def file(arrays: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("weights") / "detector.safetensors")
     converted = convert_weights(arrays, variant="nasnet_a_large", **SPEC)
     write_weights(path, converted.weights, converted.metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(file: str) -> nn.Module:
     detector = build_model(get_config(CONFIG, OPTIONS)).eval()
-    Checkpointer(detector, save_to_disk=False).load(path)
-    for name, tensor in detector.state_dict().items():
-        assert torch.equal(tensor, converted.weights[name]), name
+    Checkpointer(detector, save_to_disk=False).load(file)
     return detector.double()
 
 
@@ -79,6 +82,21 @@ def wanted(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """TensorFlow's proposals."""
     return tensorflow_detector.propose(features["c4"].numpy(), arrays, (101, 133), NUM_PROPOSALS)
+
+
+def test_file_fills_the_detector_and_another_config_is_warned_of(
+    file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = "detector.safetensors: these weights are a whole detector of TensorFlow's"
+    weights = read_weights(file)["model"]
+    for options in ([], ["MODEL.ROI_HEADS.NAME", "NASNetROIHeads"]):
+        caplog.clear()
+        detector = build_model(get_config(CONFIG, [*OPTIONS, *options]))
+        Checkpointer(detector, save_to_disk=False).load(file)
+        assert (told in caplog.text) == bool(options)
+        if not options:
+            assert detector.state_dict().keys() == weights.keys()
+            assert all(torch.equal(v, weights[k]) for k, v in detector.state_dict().items())
 
 
 def _swap(boxes: torch.Tensor) -> np.ndarray:

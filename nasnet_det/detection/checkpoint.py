@@ -25,7 +25,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from fvcore.common.checkpoint import _IncompatibleKeys
 
-from nasnet_det.detection.weight_matching import check_matches, check_pools, match_prefix
+from nasnet_det.detection.weight_matching import (
+    check_detector,
+    check_matches,
+    check_pools,
+    match_prefix,
+)
 from nasnet_det.files import PARTIAL, write_whole_file
 from nasnet_det.weights.error import CheckpointError, WeightsError
 from nasnet_det.weights.file import METADATA_KEY, read_weights
@@ -236,7 +241,9 @@ class Checkpointer(DetectionCheckpointer):
         if METADATA_KEY in checkpoint or not checkpoint.get("matching_heuristics"):
             checkpoint.pop("matching_heuristics", None)
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
-        check_pools(file, checkpoint.get(METADATA_KEY) or {}, self.model)
+        described = checkpoint.get(METADATA_KEY) or {}
+        check_pools(file, described, self.model)
+        check_detector(file, described, self.model)
         incompatible = super()._load_model(checkpoint)
         check_matches(file, incompatible, list(self.model.state_dict()), exact=self.resumed_from)
         return incompatible

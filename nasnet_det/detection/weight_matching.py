@@ -9,6 +9,7 @@ from typing import Any
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
+from nasnet_det.detection.tensorflow import TFNASNetROIHeads
 from nasnet_det.operations import Pool2dSame
 from nasnet_det.weights.error import WeightsError
 
@@ -83,6 +84,17 @@ def check_pools(file: str, described: Mapping[str, Any], model: nn.Module) -> No
             "%s: these weights are %s's; MODEL.NASNET.POOL_PADDING %s gives its features at the "
             "borders, the model has %s",
             *(file, described.get("origin"), wanted, ", ".join(sorted(found))),
+        )
+
+
+def check_detector(file: str, described: Mapping[str, Any], model: nn.Module) -> None:
+    """Warn if a detector of TensorFlow's is loaded into one that goes by Detectron2's rules."""
+    is_theirs = isinstance(getattr(model, "roi_heads", None), TFNASNetROIHeads)
+    if described.get("origin") == "tf_detection" and not is_theirs:
+        logger.warning(
+            "%s: these weights are a whole detector of TensorFlow's, whose results come only with "
+            "COCO-Detection/faster_rcnn_nasnet_a_large_C4_1200_tf.yaml; this model's are others",
+            file,
         )
 
 

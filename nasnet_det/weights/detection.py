@@ -145,10 +145,9 @@ def _check_heads(heads: Mapping[str, torch.Tensor], pair_channels: int, box_chan
     faults = {
         "missing": sorted(set(wanted) - set(heads)),
         "left over": sorted(set(heads) - set(wanted)),
-        "of another shape": [
-            name for name in sorted(set(wanted) & set(heads)) if heads[name].shape != wanted[name]
-        ],
     }
+    if not any(faults.values()):  # without all names there is nothing to compare shapes with
+        faults["of another shape"] = [n for n in sorted(heads) if heads[n].shape != wanted[n]]
     if any(faults.values()):
         raise WeightsError(f"these are no heads of faster_rcnn_nas: {describe_faults(faults)}")
     check_finite(heads)
