@@ -15,7 +15,6 @@ the arguments).
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.files import FileError, write_json
 from nasnet_det.report.detection.run_folder import COST, DetectionRun, read_run
 
 TOOLS = Path(__file__).resolve().parent
@@ -90,9 +89,8 @@ def measure(folder: Path) -> tuple[dict[str, Any] | None, str]:
             cost = pool.submit(_measure, folder).result()
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         return None, f"its cost can't be measured: {' '.join(str(error).split())}"
-    text = json.dumps(cost, indent=1) + "\n"
     try:
-        write_whole_file(folder / COST, lambda file: file.write(text.encode()))
+        write_json(folder / COST, cost)
     except FileError as error:
         return cost, str(error)
     return cost, ""

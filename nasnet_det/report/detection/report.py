@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_json, write_whole_file
 from nasnet_det.report.detection.evaluation import Evaluation, evaluate_run
 from nasnet_det.report.detection.figures import (
     draw_calibration,
@@ -75,7 +74,7 @@ def write_detection_report(
     for name, figure in figures.items():
         drawings.figures[name] = render_figure(figure, "svg", title=name.replace("_", " "))
         _write(folder / f"{name}.svg", drawings.figures[name])
-    _write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_json(folder / "report.json", report)
     _write(folder / "report.md", write_markdown(report).encode())
     _write(folder / "report.html", make_detection_page(report, drawings).encode())
     return report

@@ -1,0 +1,158 @@
+"""NASNets and ResNets under the same schedule on two small data sets, and their report.
+
+    python benchmarks/reference_runs.py --bccd datasets/bccd --coco datasets/coco_small \
+        --found output/search/genotype.json --seeds 3
+
+Every network is trained from nothing by tools/train_net.py with the recipe of
+quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml: the same images, iterations, optimizer,
+learning rate and heads (the C4 detector has the cells themselves as its head, and fewer regions,
+which cost more). A training is one folder in --output; started again, finished ones are left alone
+and a killed one is resumed. Then tools/report.py writes docs/reference_runs/<data set>, without the
+data sets' images; ResNet-18 is what the others are compared with.
+
+The folders are written into the reports as they are given here: give them relative to where this
+runs. On two cores a training takes 15 to 40 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+NASNET = "quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml"
+RESNET = "quick_schedules/faster_rcnn_R_18_FPN_bccd.yaml"
+# Name -> config, and what it changes.
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet_18_FPN": (RESNET, {}),
+    "resnet_50_FPN": (
+        RESNET, {"MODEL.RESNETS.DEPTH": 50, "MODEL.RESNETS.RES2_OUT_CHANNELS": 256},
+    ),
+    "nasnet_a_mobile_FPN": (NASNET, {}),
+    "found_cells_FPN": (NASNET, {}),  # with MODEL.NASNET.GENOTYPE
+    "nasnet_a_mobile_C4": (
+        NASNET,
+        {
+            "MODEL.BACKBONE.NAME": "build_nasnet_c4_backbone",
+            "MODEL.RPN.IN_FEATURES": ["c4"],
+            "MODEL.RPN.POST_NMS_TOPK_TRAIN": 150,
+            "MODEL.RPN.POST_NMS_TOPK_TEST": 50,
+            "MODEL.ROI_HEADS.NAME": "NASNetROIHeads",
+            "MODEL.ROI_HEADS.IN_FEATURES": ["c4"],
+            "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32,
+            "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+        },
+    ),
+}  # fmt: skip
+# Sizes of anchors in pixels and their ratios; one size for each level of an FPN, all at once in C4.
+ANCHORS: dict[str, tuple[list[int], list[float]]] = {
+    "bccd": ([16, 24, 50, 100, 200], [0.7, 1.0, 1.4]),  # those of the config
+    "coco_small": ([16, 32, 64, 128, 256], [0.5, 1.0, 2.0]),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing, then write the reports."""
+    options = parse_arguments(arguments)
+    data = {"bccd": options.bccd, "coco_small": options.coco}
+    for name, folder in data.items():
+        if folder is None:
+            continue
+        runs = []
+        for seed in range(1, options.seeds + 1):
+            for network in NETWORKS:
+                if network == "found_cells_FPN" and options.found is None:
+                    continue
+                run = options.output / name / f"{network}_{seed}"
+                runs.append(run)
+                if not is_finished(run):
+                    settings = make_settings(network, name, folder, run, seed, options)
+                    status = train(NETWORKS[network][0], settings)
+                    if status:
+                        return status
+        out = options.reports / name
+        command = [sys.executable, str(ROOT / "tools" / "report.py"), *map(str, runs)]
+        status = subprocess.run(
+            [*command, "--out", str(out), "--no-photos"], check=False
+        ).returncode
+        if status:
+            return status
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Reference runs on two small data sets.")
+    parser.add_argument("--bccd", type=Path, metavar="FOLDER", help="with BCCD and coco_json in it")
+    parser.add_argument(
+        "--coco", type=Path, metavar="FOLDER", help="with annotations, train2017 and val2017 in it"
+    )
+    parser.add_argument("--found", type=Path, metavar="FILE", help="the cells of a search")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--iterations", type=int, default=1100)
+    parser.add_argument("--output", type=Path, default=Path("output/reference_runs"))
+    parser.add_argument("--reports", type=Path, default=Path("docs/reference_runs"))
+    options = parser.parse_args(arguments)
+    if options.bccd is None and options.coco is None:
+        parser.error("wanted --bccd FOLDER or --coco FOLDER or both")
+    return options
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a training is done and evaluated."""
+    return (run / "model_final.pth").is_file() and (run / "results.json").is_file()
+
+
+def make_settings(
+    network: str, data: str, folder: Path, run: Path, seed: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """What a training changes in its config."""
+    sizes, ratios = ANCHORS[data]
+    is_c4 = network.endswith("_C4")
+    settings = {
+        **NETWORKS[network][1],
+        "MODEL.ANCHOR_GENERATOR.SIZES": [sizes] if is_c4 else [[size] for size in sizes],
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [ratios],
+        "SOLVER.MAX_ITER": options.iterations,
+        "SEED": seed,
+        "OUTPUT_DIR": run,
+        "TEST.EXPECTED_RESULTS": [],
+        **find_files(data, folder),
+    }
+    if network == "found_cells_FPN":
+        settings["MODEL.NASNET.GENOTYPE"] = options.found
+    return settings
+
+
+def find_files(data: str, folder: Path) -> dict[str, Path]:
+    """The config's keys for the JSONs and the folders of images."""
+    if data == "bccd":
+        names = {"TRAIN": "train", "TEST": "val"}
+        jsons = {split: folder / f"coco_json/instances_{n}.json" for split, n in names.items()}
+        images = dict.fromkeys(names, folder / "BCCD" / "JPEGImages")
+    else:
+        names = {"TRAIN": "train2017", "TEST": "val2017"}
+        jsons = {split: folder / f"annotations/instances_{n}.json" for split, n in names.items()}
+        images = {split: folder / name for split, name in names.items()}
+    return {
+        f"DATASETS.{split}_{key}": paths[split]
+        for split in names
+        for key, paths in (("JSON", jsons), ("IMAGES", images))
+    }
+
+
+def train(config: str, settings: dict[str, Any]) -> int:
+    """Train, or go on with it; the exit status."""
+    print(f"reference_runs.py: training {settings['OUTPUT_DIR']}", flush=True)
+    pairs = [word for key, value in settings.items() for word in (key, str(value))]
+    tool = str(ROOT / "tools" / "train_net.py")
+    command = [sys.executable, tool, "--resume", "--config-file", config, *pairs]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
