@@ -71,8 +71,9 @@ def main() -> int:
         ]
         with lock_folder(options.output, run="benchmark", wait=True) as lock:
             settings = prepare(options, backbones)
-            report = open_report(options, settings, len(runs))
+            report = open_report(options, settings)
             done = {Run(row["cells"], row["start"], row["seed"]) for row in report["runs"]}
+            report["num_runs"] = len(done.union(runs))
             with ThreadPoolExecutor(options.parallel) as pool:
                 futures = [
                     pool.submit(train, run, settings[run.cells], options, lock)
@@ -135,28 +136,27 @@ def prepare(options: argparse.Namespace, backbones: dict[str, Path]) -> dict[str
     return settings
 
 
-def open_report(
-    options: argparse.Namespace, settings: dict[str, dict[str, Any]], num_runs: int
-) -> dict[str, Any]:
-    """The JSON of an earlier start, or a new one.
+def open_report(options: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The JSON of an earlier start, which may have had fewer backbones, or a new one.
 
     Raises:
-        ValueError: it is one of other backbones or another schedule.
+        ValueError: it has another schedule, or another file under a backbone's name.
     """
     files = {name: hash_file(values["MODEL.WEIGHTS"]) for name, values in settings.items()}
-    made_of = {"backbones_sha256": files, "iterations": options.iterations, "config": CONFIG}
+    made_of = {"iterations": options.iterations, "config": CONFIG}
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / "transfer_bccd.json"
     if path.is_file():
         report: dict[str, Any] = json.loads(path.read_text())
-        if report["made_of"] != made_of:
+        files = {**report["backbones_sha256"], **files}
+        if report["made_of"] != made_of or not report["backbones_sha256"].items() <= files.items():
             raise ValueError(
                 f"{path} has results of other backbones or another schedule; remove it and "
                 f"{options.output}, or name other folders with --results and --output"
             )
-        return {**report, "num_runs": num_runs}
+        return {**report, "backbones_sha256": files}
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
-    return {"made_of": made_of, "machine": machine, "num_runs": num_runs, "runs": []}
+    return {"made_of": made_of, "backbones_sha256": files, "machine": machine, "runs": []}
 
 
 def train(

@@ -115,10 +115,15 @@ def test_other_files_and_other_schedules_are_one_sentence(
         f"transfer_bccd.py: {plain}: wanted a file of tools/export_backbone.py\n"
     )
     backbone = _save_backbone(tmp_path / "backbone.safetensors")
-    (tmp_path / "transfer_bccd.json").write_text(json.dumps({**REPORT, "made_of": {}}))
-    assert "has results of other backbones or another schedule; remove" in call(
-        "--backbones", f"a={backbone}"
-    )
+    made_of = {"iterations": 400, "config": benchmark.CONFIG}
+    for other in (
+        {"made_of": {**made_of, "iterations": 4}, "backbones_sha256": {}},
+        {"made_of": made_of, "backbones_sha256": {"a": "of another file"}},
+    ):
+        (tmp_path / "transfer_bccd.json").write_text(json.dumps({**REPORT, **other}))
+        assert "has results of other backbones or another schedule; remove" in call(
+            "--backbones", f"a={backbone}"
+        )
     (tmp_path / "transfer_bccd.json").unlink()
     sentence = call("--backbones", f"a={backbone}")
     assert "a, pre-trained, seed 1: train_net.py: " in sentence, "what the training said"
