@@ -141,7 +141,8 @@ def export_model(
     else:
         convert = _to_torch_export if path.suffix == ".pt2" else _to_torchscript
     with torch.no_grad(), _quiet():
-        content = convert(model, example, json.dumps(metadata))
+        with _fails_as(f"{FORMATS[path.suffix]} can't hold this network"):
+            content = convert(model, example, json.dumps(metadata))
         comparisons = compare_export(content, path.suffix, model, card.spec.input_size)
     worst = max(comparisons, key=lambda comparison: comparison.difference)
     if not worst.difference <= TOLERANCE:
@@ -156,7 +157,11 @@ def export_model(
 def compare_export(
     content: bytes, ending: str, model: Exportable, input_size: int
 ) -> list[Comparison]:
-    """Run an export and the network on random images of odd and even sizes."""
+    """Run an export and the network on random images of odd and even sizes.
+
+    Raises:
+        ExportError: it can't be run.
+    """
     run = {".pt2": _load_torch_export, ".onnx": _load_onnx, ".ts": _load_torchscript}[ending](
         content
     )
@@ -165,9 +170,11 @@ def compare_export(
     for extra in ((0, 0), (1, 1), (2, 5), (7, 12)):
         size = input_size + extra[0], input_size + extra[1]
         image = torch.randn(1, 3, *size, generator=generator)
+        with _fails_as(f"the export can't run on images of {size[0]}x{size[1]}"):
+            outputs = run(image)
         difference = max(
             float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
-            for got, wanted in zip(run(image), model(image), strict=True)
+            for got, wanted in zip(outputs, model(image), strict=True)
         )
         comparisons.append(Comparison(size, difference))
     return comparisons
@@ -236,6 +243,18 @@ def _needs(what: str) -> Iterator[None]:
         raise ExportError(
             f"{what} needs the package {error.name}: pip install 'nasnet-det[export]'"
         ) from None
+
+
+@contextmanager
+def _fails_as(what: str) -> Iterator[None]:
+    """One sentence for all that the exporters and runtimes raise."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ExportError(f"{what} ({reason:.200})") from error
 
 
 @contextmanager
