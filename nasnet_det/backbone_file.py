@@ -19,15 +19,8 @@ import torch
 from nasnet_det.files import FileError, write_whole_file
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
+from nasnet_det.network_config import NETWORK_KEYS
 
-NETWORK_KEYS = (
-    "VARIANT",
-    "GENOTYPE",
-    "NUM_CELLS_PER_STAGE",
-    "CHANNELS",
-    "STEM",
-    "STEM_MULTIPLIER",
-)
 _KEY = "nasnet_det_backbone"  # converted weights describe themselves under nasnet_det
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from nasnet_det.backbone_file import NETWORK_KEYS
 from nasnet_det.config import ConfigError, flatten, merge_config
+from nasnet_det.network_config import NETWORK_KEYS
 from nasnet_det.stage import Stage
 
 # Keys that change where and how fast a stage runs, but not what comes of it; nodes end with a dot.

@@ -27,7 +27,7 @@ def test_recipes_are_there() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_read(name: str) -> None:
-    assert get_classification_config(name).OUTPUT_DIR.startswith("output/classification/")
+    assert get_classification_config(name).OUTPUT_DIR.startswith("output/")
 
 
 def test_cifar10_recipe_is_the_papers() -> None:

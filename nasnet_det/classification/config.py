@@ -11,8 +11,14 @@ from collections.abc import Sequence
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten, merge_config
-from nasnet_det.genotype import load_genotype, nearest
-from nasnet_det.network import NASNet, override_spec, resolve_variant
+from nasnet_det.genotype import nearest
+from nasnet_det.network import NASNet
+from nasnet_det.network_config import (
+    add_network_config,
+    config_errors,
+    get_spec_overrides,
+    resolve_network,
+)
 
 OPTIMIZERS = ("SGD", "AdamW", "RMSpropTF")
 SCHEDULES = ("cosine", "exponential")
@@ -59,30 +65,16 @@ def _add_model_config(cfg: CfgNode) -> None:
     # What --eval-only evaluates: model_best.pth, model_final.pth or checkpoint.pth, or published
     # weights (nasnet://nasnet_a_large.timm, or a file of tools/convert_weights.py).
     cfg.MODEL.WEIGHTS = ""
-    # The first keys mean what they mean for the detector.
+    # VARIANT, GENOTYPE, the sizes, DROP_PATH_*, ACTIVATION_CHECKPOINTING and CHANNELS_LAST, which
+    # detectors have too.
     node = cfg.MODEL.NASNET = CfgNode()
-    # A name from nasnet_det.list_models(), or <genotype>_<N>@<P> such as "nasnet_a_4@1056".
-    node.VARIANT = "nasnet_a_cifar_6_768"
-    # A published genotype or a genotype's JSON file in place of the variant's own cells.
-    node.GENOTYPE = ""
-    # Fields of nasnet_det.NetworkSpec; 0 or "" keeps the variant's own value.
-    node.NUM_CELLS_PER_STAGE = 0
-    node.CHANNELS = 0
-    node.STEM = ""
-    node.STEM_MULTIPLIER = 0
+    add_network_config(node, variant="nasnet_a_cifar_6_768", drop_path_prob=0.4, channels_last=True)
     # BN, SyncBN or GN in every cell.
     node.NORM = "BN"
     # How much of the running statistics each step replaces: 1 - TensorFlow's decay.
     node.NORM_MOMENTUM = 0.1
-    # ScheduledDropPath's final probability; it ramps up until the end of the training.
-    node.DROP_PATH_PROB = 0.4
-    node.DROP_PATH_SCHEDULE = "time_and_depth"
     # Before the last linear layer.
     node.DROPOUT = 0.0
-    # Recompute every cell in the backward pass: slower, with far less memory.
-    node.ACTIVATION_CHECKPOINTING = False
-    # Channels-last order in memory: faster on CPUs and in half precision on GPUs.
-    node.CHANNELS_LAST = True
 
 
 def _add_data_config(cfg: CfgNode) -> None:
@@ -239,20 +231,14 @@ def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
         ConfigError: there is no such network.
     """
     node = cfg.MODEL.NASNET
-    overrides = {
-        key.lower(): node[key]
-        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
-        if node[key]
-    }
-    try:
-        genotype = load_genotype(node.GENOTYPE) if node.GENOTYPE else None
-        spec, cells = resolve_variant(node.VARIANT, genotype)
-        spec = override_spec(
-            spec,
+    with config_errors():
+        spec, cells = resolve_network(
+            node.VARIANT,
+            node.GENOTYPE,
             input_size=cfg.DATA.IMAGE_SIZE,
             drop_path_prob=node.DROP_PATH_PROB,
             dropout=node.DROPOUT,
-            **overrides,
+            **get_spec_overrides(node),
         )
         return NASNet(
             spec,
@@ -264,5 +250,3 @@ def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
             activation_checkpointing=node.ACTIVATION_CHECKPOINTING,
             drop_path_schedule=node.DROP_PATH_SCHEDULE,
         )
-    except ValueError as error:
-        raise ConfigError(f"MODEL.NASNET: {error}") from None

@@ -26,7 +26,7 @@ from torch import nn
 
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import check_backbone
-from nasnet_det.detection.config import config_errors, network_arguments, resolve_network
+from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import (
     CellRow,
@@ -34,6 +34,7 @@ from nasnet_det.network import (
     NetworkSpec,
     plan_cells,
 )
+from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.operations import get_norm_layer
 
 

@@ -6,29 +6,21 @@ commands in ``tools/`` read their configs with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
-from nasnet_det.config import ConfigError, merge_config
-from nasnet_det.genotype import Genotype, load_genotype
-from nasnet_det.network import NetworkSpec, override_spec, resolve_variant
+from nasnet_det.config import merge_config
+from nasnet_det.network_config import add_network_config, get_spec_overrides
 
 
 def add_nasnet_config(cfg: CfgNode) -> None:
     """Add the keys of this project, with their defaults, to a Detectron2 config."""
     node = cfg.MODEL.NASNET = CfgNode()
-    # A name from nasnet_det.list_models(), or <genotype>_<N>@<P> such as "nasnet_a_4@1056".
-    node.VARIANT = "nasnet_a_mobile"
-    # A published genotype or a genotype's JSON file in place of the variant's own cells.
-    node.GENOTYPE = ""
-    # Fields of nasnet_det.NetworkSpec; 0 or "" keeps the variant's own value.
-    node.NUM_CELLS_PER_STAGE = 0
-    node.CHANNELS = 0
-    node.STEM = ""
-    node.STEM_MULTIPLIER = 0
+    # VARIANT, GENOTYPE, the sizes, DROP_PATH_*, ACTIVATION_CHECKPOINTING and CHANNELS_LAST, which
+    # classifiers have too.
+    add_network_config(node, variant="nasnet_a_mobile", drop_path_prob=0.0, channels_last=False)
     # What strided pools make of the padding at the border: "tf" as in the paper's networks, "timm"
     # or "keras" as in those libraries, for features equal to theirs. "": as the file of
     # MODEL.WEIGHTS says (published_weights.py), else "tf".
@@ -38,18 +30,11 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     node.NORM = "BN"
     # What leaves the backbone: c<k> has stride 2**k.
     node.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
-    # ScheduledDropPath; it ramps up until SOLVER.MAX_ITER.
-    node.DROP_PATH_PROB = 0.0
-    node.DROP_PATH_SCHEDULE = "time_and_depth"
-    # Recompute every cell in the backward pass: slower, with far less memory.
-    node.ACTIVATION_CHECKPOINTING = False
     # Position (i, j) of every feature map looks at pixel (i, j) * stride of the image, where
     # Detectron2 puts its anchors. False: TensorFlow's positions, which drift by up to a stride.
     node.ALIGN_FEATURES = True
     # Logits of the box head that stand for no class, for TFNASNetROIHeads (tensorflow.py).
     node.UNUSED_CLASSES = 0
-    # Channels-last order in memory: faster on CPUs and in half precision on GPUs.
-    node.CHANNELS_LAST = False
 
     # A COCO-format data set by its files, in place of a registered name in DATASETS.TRAIN / TEST.
     # The classes, and the number of classes of the heads, are read from the JSON.
@@ -87,23 +72,9 @@ def get_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     return cfg
 
 
-def resolve_network(
-    variant: str, genotype: Genotype | str | None = None, **spec_overrides: Any
-) -> tuple[NetworkSpec, Genotype]:
-    """The spec and the cells that the arguments of ``NASNetBackbone`` mean."""
-    cells = genotype if isinstance(genotype, Genotype) or not genotype else load_genotype(genotype)
-    spec, cells = resolve_variant(variant, cells or None)
-    return override_spec(spec, **spec_overrides), cells
-
-
 def network_arguments(cfg: CfgNode) -> dict[str, Any]:
     """The arguments that the backbone and the C4 box head have in common, from a config."""
     node = cfg.MODEL.NASNET
-    overrides = {
-        key.lower(): node[key]
-        for key in ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER", "POOL_PADDING")
-        if node[key]
-    }
     return {
         "variant": node.VARIANT,
         "genotype": node.GENOTYPE,
@@ -112,16 +83,6 @@ def network_arguments(cfg: CfgNode) -> dict[str, Any]:
         "drop_path_prob": node.DROP_PATH_PROB,
         "drop_path_schedule": node.DROP_PATH_SCHEDULE,
         "drop_path_iters": cfg.SOLVER.MAX_ITER,
-        **overrides,
+        **get_spec_overrides(node),
+        **({"pool_padding": node.POOL_PADDING} if node.POOL_PADDING else {}),
     }
-
-
-@contextmanager
-def config_errors() -> Iterator[None]:
-    """Say of a wrong argument that it stands in ``MODEL.NASNET``."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"MODEL.NASNET: {error}") from None

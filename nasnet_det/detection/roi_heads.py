@@ -16,9 +16,10 @@ from detectron2.modeling.roi_heads import Res5ROIHeads
 from torch import nn
 
 from nasnet_det.detection.backbone import advance_drop_path, feature_rows
-from nasnet_det.detection.config import config_errors, network_arguments, resolve_network
+from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk, plan_cells
+from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.operations import get_norm_layer
 
 
