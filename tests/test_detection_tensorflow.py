@@ -170,6 +170,19 @@ def test_detections_are_tensorflows(
     assert set(found.get_fields()) == {"pred_boxes", "scores", "pred_classes"}
 
 
+def test_negative_limit_gives_all_detections(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = model.roi_heads.box_predictor
+    given = Instances((90, 90))
+    given.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 30, 30], [40, 40, 80, 80]]))
+    scores, deltas = torch.full((2, 81), 1 / 81).log(), torch.zeros(2, 320)
+    for limit, number in ((3, 3), (-1, 160)):
+        monkeypatch.setattr(predictor, "test_topk_per_image", limit)
+        (found,), (regions,) = predictor.inference((scores, deltas), [given])
+        assert len(found) == len(regions) == number
+
+
 def test_suppression_stops_early_with_the_same_result() -> None:
     corner = torch.rand(3000, 2) * 50
     boxes = torch.cat([corner, corner + 5 + 40 * torch.rand(3000, 2)], dim=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,14 @@ def fake_checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["", ".index", ".data-00000-of-00001"])
-def test_missing_tensorflow_is_one_sentence(
-    ending: str, fake_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("package", ["TensorFlow", "safetensors"])
+def test_missing_package_is_one_sentence(
+    ending: str, package: str, fake_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    told = r"model.ckpt needs TensorFlow: run pip install 'nasnet-det\[tensorflow\]'$"
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    sys.modules["tensorflow"].__spec__ = ModuleSpec("tensorflow", None)
+    monkeypatch.setitem(sys.modules, package.lower(), None)
+    told = rf"model.ckpt needs {package}: run pip install 'nasnet-det\[tensorflow\]'$"
     with pytest.raises(CheckpointError, match=told):
         convert_file(f"{fake_checkpoint}{ending}")
 

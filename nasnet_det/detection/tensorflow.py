@@ -216,6 +216,7 @@ class TFBoxPredictor(FastRCNNOutputLayers):
     ) -> Instances:
         """Detections of one image, with the region that each comes from."""
         by_class = boxes.unflatten(1, (-1, 4)).expand(-1, self.num_classes, -1)
+        limit = self.test_topk_per_image if self.test_topk_per_image >= 0 else boxes.numel()
         kept = []
         for label in range(self.num_classes):
             regions = (scores[:, label] > self.test_score_thresh).nonzero()[:, 0]
@@ -223,7 +224,7 @@ class TFBoxPredictor(FastRCNNOutputLayers):
                 by_class[regions, label],
                 scores[regions, label],
                 self.test_nms_thresh,
-                self.test_topk_per_image,
+                limit,
             )
             kept.append(torch.stack([regions[chosen], torch.full_like(chosen, label)], dim=1))
         pairs = torch.cat(kept)
@@ -232,7 +233,7 @@ class TFBoxPredictor(FastRCNNOutputLayers):
         found.region, found.pred_classes = pairs[order].unbind(1)
         found.scores = scores[found.region, found.pred_classes]
         found.pred_boxes = Boxes(by_class[found.region, found.pred_classes])
-        return _clip(found, found.pred_boxes)[: self.test_topk_per_image]
+        return _clip(found, found.pred_boxes)[:limit]
 
 
 @ROI_HEADS_REGISTRY.register()

@@ -43,10 +43,11 @@ def read_tensorflow(prefix: str) -> dict[str, np.ndarray]:
     """Variable -> array, for the variables that are numbers.
 
     Raises:
-        CheckpointError: TensorFlow is not installed, or can't read the checkpoint.
+        CheckpointError: a package is not installed, or TensorFlow can't read the checkpoint.
     """
-    if importlib.util.find_spec("tensorflow") is None:
-        raise missing_package(prefix, "TensorFlow", "tensorflow")
+    for module, package in (("tensorflow", "TensorFlow"), ("safetensors", "safetensors")):
+        if importlib.util.find_spec(module) is None:
+            raise missing_package(prefix, package, "tensorflow")
     from safetensors.numpy import load_file
 
     with TemporaryDirectory() as folder:
