@@ -197,6 +197,18 @@ def test_run_without_evaluation(tmp_path: Path) -> None:
     assert "Training" in Page((tmp_path / "out" / "report.html").read_text()).headings
 
 
+def test_data_set_or_detections_that_are_gone(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, TRUTH, detect(TRUTH)) for name in ("first", "second")]
+    (runs[0] / "inference" / "coco_instances_results.json").unlink()
+    content = json.loads((runs[1] / "results.json").read_text())
+    content["datasets"]["set"]["json_file"] = "elsewhere/truth.json"
+    (runs[1] / "results.json").write_text(json.dumps(content))
+    assert run_tool(*runs, "--out", tmp_path / "out") == 0
+    notes = notes_of(tmp_path / "out")
+    assert "Its detections (coco_instances_results.json) are gone, so it has no scores." in notes
+    assert "Its data set elsewhere/truth.json is not here" in notes
+
+
 def test_empty_predictions(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", TRUTH, [])
     assert run_tool(run, "--out", tmp_path / "out") == 0
@@ -261,14 +273,16 @@ def test_runs_whose_categories_differ(tmp_path: Path) -> None:
 def test_broken_files_are_named_and_the_rest_is_reported(tmp_path: Path) -> None:
     two = write_two(tmp_path)
     (two[0] / "run.json").write_text("[")
-    (two[0] / "results.json").write_text("3")
+    (two[0] / "results.json").write_text('{"datasets": {"set": 3}}')
+    (two[0] / "cost.json").write_text(json.dumps({**COST, "ms_per_image": {"median": "x"}}))
     (two[1] / "inference" / "coco_instances_results.json").write_text('[{"image_id": 2,')
     shutil.rmtree(tmp_path / "images")
     assert run_tool(*two, "--out", tmp_path / "out") == 0
     notes = notes_of(tmp_path / "out")
     for sentence in (
         "run.json can't be read",
-        "results.json is none of ours: wanted an object with 'datasets'.",
+        "results.json is none of ours: it has no proper 'datasets'.",
+        "cost.json is none of ours: it has no proper 'ms_per_image'.",
         "is not valid JSON, perhaps cut off",
     ):
         assert sentence in notes

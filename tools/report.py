@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> list[str]:
 
     runs: list[DetectionRun] = [read_run(folder) for folder in options.runs]
     for place, folder in enumerate(options.runs):
-        if options.evaluate and runs[place].results is None:
+        if options.evaluate and runs[place].predictions_path is None:
             say(f"evaluating {folder}")
             fault = evaluate(folder)
             runs[place] = read_run(folder)

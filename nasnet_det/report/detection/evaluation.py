@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -54,6 +55,12 @@ def evaluate_run(run: DetectionRun, *, num_draws: int = NUM_DRAWS) -> Evaluation
         return None
     if not run.truth_path:
         run.notes.append("results.json does not say on which data set it was evaluated.")
+        return None
+    if not Path(run.truth_path).is_file():
+        run.notes.append(
+            f"Its data set {run.truth_path} is not here (a relative path counts from where the "
+            "training ran), so it has no scores."
+        )
         return None
     try:
         truth = read_truth(run.truth_path)

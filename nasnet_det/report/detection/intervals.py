@@ -4,7 +4,7 @@ The images of a data set are a sample; another one would give other scores. The 
 many images again, with replacement, and scores each draw. Runs on the same images are scored on the
 *same* draws, so in the differences between two runs cancels what makes some images easy for both.
 
-Which interval is right was found out on simulated detectors whose scores on 50,000 images are known
+Which interval is right was found out on simulated detectors whose scores on 75,000 images are known
 (``tests/test_detection_report_intervals.py``), with 50 to 250 images a data set:
 
 - Draws vary less than data sets do. All intervals are widened as a mean of n values would ask for,

@@ -11,9 +11,9 @@ from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.figures import total_multiply_adds
 from nasnet_det.report.detection.pictures import CHOICES, Choice
 from nasnet_det.report.detection.references import REFERENCES
+from nasnet_det.report.detection.run_folder import COST_PARTS
 from nasnet_det.report.detection.scores import METRICS, PRECISIONS, RECALLS
 from nasnet_det.report.detection.text import (
-    COST_PARTS,
     DASH,
     METRIC_NAMES,
     UNKNOWN,

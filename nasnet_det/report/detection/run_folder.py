@@ -15,6 +15,7 @@ Only the first must be there. What else is missing or broken becomes a note, one
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,19 @@ from nasnet_det.config import flatten
 
 PREDICTIONS = "coco_instances_results.json"
 COST = "cost.json"
+COST_PARTS = ("trunk", "neck", "proposals", "region head")
+COST_KEYS: dict[str, Any] = {
+    "parameters": (*COST_PARTS, "all"),
+    "multiply_adds": COST_PARTS,
+    "ms_per_image": ("median", "low", "high"),
+    "size": list,
+    "regions": int | float,
+    "peak_memory_mb": int | float | None,
+    "device": str,
+    "threads": int,
+    "precision": str,
+    "images": int,
+}
 
 
 class RunError(ValueError):
@@ -109,8 +123,8 @@ def read_run(folder: Path) -> DetectionRun:
     run = DetectionRun(folder, config)
     run.starts = _read_starts(run)
     run.metrics = _read_metrics(run)
-    run.results = _read_object(run, "results.json", "datasets")
-    run.cost = _read_object(run, COST, "parameters")
+    run.results = _read_object(run, "results.json", {"datasets": dict})
+    run.cost = _read_object(run, COST, COST_KEYS)
     _name_dataset(run)
     _check_end(run)
     return run
@@ -119,10 +133,10 @@ def read_run(folder: Path) -> DetectionRun:
 def _read_starts(run: DetectionRun) -> list[dict[str, Any]]:
     try:
         starts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
-        found = [start for start in starts if isinstance(start, dict) and "seed" in start]
+        found = [start for start in starts if isinstance(start.get("versions"), dict)]
     except FileNotFoundError:
         found = []
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         run.notes.append(f"run.json can't be read ({error}).")
         return []
     if not found:
@@ -148,7 +162,8 @@ def _read_metrics(run: DetectionRun) -> list[dict[str, Any]]:
     return [found[iteration] for iteration in sorted(found)]
 
 
-def _read_object(run: DetectionRun, name: str, key: str) -> dict[str, Any] | None:
+def _read_object(run: DetectionRun, name: str, keys: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An object with values of these types; a mapping must hold what the report shows of it."""
     try:
         data = json.loads((run.folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -156,10 +171,24 @@ def _read_object(run: DetectionRun, name: str, key: str) -> dict[str, Any] | Non
     except (OSError, ValueError) as error:
         run.notes.append(f"{name} can't be read ({error}).")
         return None
-    if not isinstance(data, dict) or not isinstance(data.get(key), dict):
-        run.notes.append(f"{name} is none of ours: wanted an object with {key!r}.")
+    wrong = [key for key, wanted in keys.items() if not _fits(data, key, wanted)]
+    if wrong:
+        run.notes.append(f"{name} is none of ours: it has no proper {wrong[0]!r}.")
         return None
     return data
+
+
+def _fits(data: Any, key: str, wanted: Any) -> bool:
+    if not isinstance(data, dict) or key not in data:
+        return False
+    value = data[key]
+    if wanted is dict:  # of objects
+        return isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
+    if isinstance(wanted, tuple):  # of numbers by these names
+        return isinstance(value, dict) and all(
+            isinstance(value.get(part), int | float) for part in wanted
+        )
+    return isinstance(value, wanted)
 
 
 def _name_dataset(run: DetectionRun) -> None:

@@ -22,7 +22,6 @@ METRIC_NAMES = {
     "ARl": "recall of larger objects",
 }
 UNKNOWN: dict[str, Any] = {"value": None, "interval": None}
-COST_PARTS = ("trunk", "neck", "proposals", "region head")
 
 
 def write_score(score: Mapping[str, Any]) -> str:
