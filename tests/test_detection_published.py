@@ -180,7 +180,8 @@ def test_trained_detector_keeps_its_pools(tmp_path: Path) -> None:
         == "keras"
     )
     (tmp_path / "config.yaml").write_text(trained.dump())
-    assert _pools(_config(tmp_path, *opts), resume=True) == "keras"
+    gone = ["MODEL.WEIGHTS", "nasnet://nasnet_a_large.cadene"]
+    assert _pools(_config(tmp_path, *opts, *gone), resume=True) == "keras"
     assert _pools(_config(tmp_path, *opts)) == "tf"
 
 
@@ -189,16 +190,22 @@ def test_trained_detector_keeps_its_pools(tmp_path: Path) -> None:
     [
         (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT: wanted RGB, got BGR"),
         (["MODEL.PIXEL_STD", "[1,1,1]"], r"MODEL.PIXEL_STD: wanted \[127.5, 127.5, 127.5\], got"),
+        (
+            ["MODEL.NASNET.POOL_PADDING", ""],
+            r"wanted timm, which nasnet_det.detection.adopt_pools\(",
+        ),
     ],
 )
-def test_other_input_than_the_weights_were_trained_on_is_refused(
+def test_no_builder_takes_weights_that_were_trained_otherwise(
     opts: list[str], told: str, tmp_path: Path
 ) -> None:
+    """Detectron2's own trainer calls the builder too."""
     about = {"channels": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
-    path = _describe(tmp_path / "w.safetensors", preprocessing=about)
-    adopt_pools(_config(tmp_path, "MODEL.WEIGHTS", path))
-    with pytest.raises(ConfigError, match=f"w.safetensors was trained on other input.*{told}"):
-        adopt_pools(_config(tmp_path, "MODEL.WEIGHTS", path, *opts))
+    path = _describe(tmp_path / "w.pth", preprocessing=about, pool_padding="timm")
+    base = ["MODEL.WEIGHTS", path, "MODEL.NASNET.POOL_PADDING", "tf"]
+    build_backbone(get_config(write_tiny_config(tmp_path), base))
+    with pytest.raises(ConfigError, match=f"w.pth was trained otherwise than this config.*{told}"):
+        build_backbone(get_config(write_tiny_config(tmp_path), [*base, *opts]))
 
 
 def test_missing_published_file_is_told_before_anything_else(

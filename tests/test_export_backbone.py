@@ -122,7 +122,7 @@ def test_converted_weights_have_no_card_and_are_no_mistake(exported: Path, tmp_p
     about = {"variant": "nasnet_a_mobile", "origin": "keras", "pool_padding": "keras"}
     write_weights(str(path), load_file(exported), about)
     assert read_card(path) is None
-    check_backbone(_detector_config(path))
+    check_backbone(_detector_config(path, "MODEL.NASNET.POOL_PADDING", "keras"))
 
 
 def test_backbone_of_other_pools_is_refused(exported: Path) -> None:

@@ -19,7 +19,8 @@ from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.weights.error import CheckpointError
-from nasnet_det.weights.file import read_weights
+from nasnet_det.weights.file import read_description, read_weights
+from nasnet_det.weights.published import find_weights
 
 CHECKPOINT_KEY = "backbone"
 """Under which a detector's checkpoint has its :func:`describe_backbone`."""
@@ -73,15 +74,19 @@ def describe_backbone(cfg: CfgNode) -> dict[str, Any]:
 def check_backbone(cfg: CfgNode) -> None:
     """Compare a config with what ``MODEL.WEIGHTS`` says about the backbone in it.
 
-    The weights may be an exported backbone, or a checkpoint of a classifier or of a detector. Those
-    that say nothing, such as converted ones, are not compared.
+    The weights may be an exported backbone, or a checkpoint of a classifier or of a detector. Of
+    converted ones the input is compared, and that their pools were not forgotten. Those that say
+    nothing are not compared.
 
     Raises:
         ConfigError: network or preprocessing differ; every difference is named.
         FileError: the file's card can't be understood.
     """
     now = describe_backbone(cfg)
-    trained = read_backbone_description(cfg.MODEL.WEIGHTS) if now else {}
+    if not now:
+        return
+    _check_converted(cfg)
+    trained = read_backbone_description(cfg.MODEL.WEIGHTS)
     if not trained:
         return
     faults = compare_preprocessing(
@@ -98,6 +103,27 @@ def check_backbone(cfg: CfgNode) -> None:
         raise ConfigError(
             f"{cfg.MODEL.WEIGHTS} was trained as another backbone than this config's: "
             f"{'; '.join(faults)}"
+        )
+
+
+def _check_converted(cfg: CfgNode) -> None:
+    try:
+        converted = read_description(find_weights(cfg.MODEL.WEIGHTS))
+    except CheckpointError:
+        return  # who loads the weights says so
+    faults = []
+    if prepared := converted.get("preprocessing"):
+        mean, std = ([255 * value for value in prepared[key]] for key in ("mean", "std"))
+        faults += compare_preprocessing(cfg, prepared["channels"], mean, std)
+    pools = converted.get("pool_padding", "tf")
+    if not cfg.MODEL.NASNET.POOL_PADDING and pools != "tf":
+        faults.append(
+            f"MODEL.NASNET.POOL_PADDING: wanted {pools}, which nasnet_det.detection.adopt_pools"
+            "(cfg) sets, got ''"
+        )
+    if faults:
+        raise ConfigError(
+            f"{cfg.MODEL.WEIGHTS} was trained otherwise than this config says: {'; '.join(faults)}"
         )
 
 

@@ -5,18 +5,15 @@ Importing this registers ``nasnet://`` with Detectron2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from nasnet_det.config import ConfigError
-from nasnet_det.detection.backbone_card import compare_preprocessing, read_backbone_description
+from nasnet_det.detection.backbone_card import read_backbone_description
 from nasnet_det.weights.file import read_description
-from nasnet_det.weights.published import PREFIX, PublishedWeightsHandler
+from nasnet_det.weights.published import PublishedWeightsHandler, find_weights
 
 PathManager.register_handler(PublishedWeightsHandler())
 
@@ -32,7 +29,6 @@ def adopt_pools(cfg: CfgNode, *, resume: bool = False) -> None:
         resume: the run of ``OUTPUT_DIR`` goes on, with the pools that it has.
 
     Raises:
-        ConfigError: converted weights were trained on other input than this config's.
         CheckpointError: the weights of ``nasnet://`` can't be had.
     """
     node = cfg.MODEL.NASNET
@@ -40,14 +36,15 @@ def adopt_pools(cfg: CfgNode, *, resume: bool = False) -> None:
         return
     if resume and not node.POOL_PADDING:
         node.POOL_PADDING = _read_pools_of_run(Path(cfg.OUTPUT_DIR, "config.yaml"))
-    path = cfg.MODEL.WEIGHTS
-    if path.startswith(PREFIX):
-        path = PathManager.get_local_path(path)
-    converted, trained = read_description(path), read_backbone_description(path)
+    if resume and node.POOL_PADDING:
+        return  # and the weights that it began with may be gone
+    path = find_weights(cfg.MODEL.WEIGHTS)
     node.POOL_PADDING = (
-        node.POOL_PADDING or converted.get("pool_padding") or trained.get("pool_padding") or "tf"
+        node.POOL_PADDING
+        or read_description(path).get("pool_padding")
+        or read_backbone_description(path).get("pool_padding")
+        or "tf"
     )
-    _check_preprocessing(cfg, converted.get("preprocessing"))
 
 
 def _read_pools_of_run(config_file: Path) -> str:
@@ -56,15 +53,3 @@ def _read_pools_of_run(config_file: Path) -> str:
         return str(yaml.safe_load(config_file.read_text())["MODEL"]["NASNET"]["POOL_PADDING"])
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return ""
-
-
-def _check_preprocessing(cfg: CfgNode, trained: Mapping[str, Any] | None) -> None:
-    if trained is None:
-        return
-    mean, std = ([255 * value for value in trained[key]] for key in ("mean", "std"))
-    faults = compare_preprocessing(cfg, trained["channels"], mean, std)
-    if faults:
-        raise ConfigError(
-            f"{cfg.MODEL.WEIGHTS} was trained on other input than this config's: "
-            f"{'; '.join(faults)}"
-        )

@@ -134,6 +134,11 @@ def fetch_published(name: str) -> str:
     return str(target)
 
 
+def find_weights(path: str) -> str:
+    """``path`` as it is, or that of :func:`fetch_published` where it begins with ``nasnet://``."""
+    return fetch_published(path) if path.startswith(PREFIX) else path
+
+
 def load_published(path: str) -> ConvertedWeights:
     """Weights from a converted file, a published one, or ``nasnet://`` with a name.
 
@@ -144,8 +149,7 @@ def load_published(path: str) -> ConvertedWeights:
         CheckpointError: see :func:`fetch_published` and
             :func:`~nasnet_det.weights.conversion.convert_file`.
     """
-    if path.startswith(PREFIX):
-        path = fetch_published(path)
+    path = find_weights(path)
     description = read_description(path)
     if not description:
         return convert_file(path)
