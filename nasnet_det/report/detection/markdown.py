@@ -71,13 +71,13 @@ def _write_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [
         [
             f"{row['run']} minus {row['minus']}",
-            *(write_difference(row["scores"][name]) for name in SHOWN),
             judge(row["scores"]["AP"]),
+            *(write_difference(row["scores"][name]) for name in SHOWN),
         ]
         for row in comparisons
         if not row["reason"]
     ]
-    return [*lines, *(_table(["runs", *SHOWN, "AP is"], rows) if rows else []), ""]
+    return [*lines, *(_table(["runs", "AP is", *SHOWN], rows) if rows else []), ""]
 
 
 def _write_costs(runs: Sequence[Mapping[str, Any]]) -> list[str]:

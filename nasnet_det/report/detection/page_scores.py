@@ -70,8 +70,8 @@ def list_differences(comparisons: Runs) -> list[str]:
             scores = [(row["scores"][m], write_difference(row["scores"][m])) for m in metrics]
             verdict = judge(row["scores"][next(iter(metrics))])
             name = f"{row['run']} minus {row['minus']}"
-            rows.append([name, *(_number(*score) for score in scores), verdict])
-        header = ["runs", *metrics, f"{next(iter(metrics))} is"]
+            rows.append([name, verdict, *(_number(*score) for score in scores)])
+        header = ["runs", f"{next(iter(metrics))} is", *metrics]
         parts.append(page.table(header, rows, sortable=True))
     return [
         *parts,
