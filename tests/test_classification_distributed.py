@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -131,6 +132,32 @@ def test_killed_processes_go_on_to_the_same_weights(repository: Path, tmp_path: 
     states = [state["cpu"] for state in one["random"]]
     assert not torch.equal(*states)
     assert all(map(torch.equal, states, (state["cpu"] for state in other["random"])))
+
+
+@pytest.mark.slow
+def test_death_of_one_process_is_a_sentence_of_the_other(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started by hand, as nothing then ends the other one from outside."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in (("WORLD_SIZE", 2), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port)):
+        monkeypatch.setenv(name, str(value))
+    processes = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        arguments = quick(tmp_path, "out", *PLAIN, "SOLVER.EPOCHS", "50")
+        processes.append(run(repository, *arguments, wait=False))
+    metrics = tmp_path / "out" / "metrics.json"
+    while processes[1].poll() is None:
+        if metrics.is_file() and metrics.read_text().count("\n") >= 3:
+            processes[1].kill()
+        time.sleep(0.01)
+    _, log = processes[0].communicate(timeout=100)
+    assert processes[0].returncode == 1, log
+    assert "train_classifier.py: another process of this training has ended; --resume goes" in log
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize(

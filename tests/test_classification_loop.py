@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 from collections.abc import Sequence
@@ -167,6 +168,35 @@ def test_parts_of_a_batch_add_up_to_its_gradient(tmp_path: Path) -> None:
         states.append(trainer.learner.model.state_dict())
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_the_same_and_compiled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph is caught and run as it is: what a compiler makes of it is the compiler's part."""
+    graphs = []
+
+    def keep_graph(module: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=keep_graph))
+    torch._dynamo.reset()
+    batch = Batch(
+        torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8), torch.arange(16) % 4, []
+    )
+    losses = {}
+    for name in ("False", "True"):
+        opts = ("SOLVER.COMPILE", name, "MODEL.NASNET.DROPOUT", "0", "SOLVER.NUM_PARTS", "1")
+        cfg = make_config(tmp_path, *opts)
+        trainer = Trainer(cfg, load_data(cfg), device=CPU)
+        for _ in range(4):
+            trainer._step(batch)
+            losses.setdefault(name, []).append(float(trainer.learner.loss))
+    assert losses["True"][0] == pytest.approx(losses["False"][0], rel=1e-4), "drop path is at 0"
+    assert losses["True"] == pytest.approx(losses["False"], rel=0.2)
+    assert len(graphs) == 1, "though the progress of drop path changes"
 
 
 def test_drop_path_follows_the_training(tmp_path: Path) -> None:
