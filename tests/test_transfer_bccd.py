@@ -35,8 +35,8 @@ REPORT: dict[str, Any] = {
 
 
 def _save_backbone(path: Path) -> Path:
-    settings = {"VARIANT": "nasnet_a_cifar_6_768", "NUM_CELLS_PER_STAGE": 1, "CHANNELS": 4}
-    trunk = create_model("nasnet_a_cifar_6_768", 2, num_cells_per_stage=1, channels=4).trunk
+    settings = {"VARIANT": "nasnet_a_mobile", "NUM_CELLS_PER_STAGE": 1, "CHANNELS": 8}
+    trunk = create_model("nasnet_a_mobile", 2, num_cells_per_stage=1, channels=8).trunk
     card = BackboneCard(
         genotype=trunk.genotype,
         spec=trunk.spec,
