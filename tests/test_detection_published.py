@@ -26,6 +26,7 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.network import NASNet
 from nasnet_det.weights import CheckpointError, write_weights
 from nasnet_det.weights.conversion import export_weights
+from tools import train_net
 
 FULL_SIZE = ["MODEL.NASNET.CHANNELS", "0", "MODEL.NASNET.NUM_CELLS_PER_STAGE", "0"]
 
@@ -209,14 +210,8 @@ def test_no_builder_takes_weights_that_were_trained_otherwise(
 
 
 def test_missing_published_file_is_told_before_anything_else(
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    import train_net
-
     opts = ["MODEL.WEIGHTS", "nasnet://nasnet_a_mobile.keras", "OUTPUT_DIR", str(tmp_path / "out")]
     assert train_net.main(["--config-file", write_tiny_config(tmp_path), *opts]) == 1
     err = capsys.readouterr().err

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,18 +14,7 @@ from weight_files import get_weights, make_random
 from nasnet_det.weights import convert_weights, write_weights
 from nasnet_det.weights.conversion import export_weights
 from nasnet_det.weights.peers import build_ours, compare, run_ours
-
-
-def load_tool(repository: Path) -> ModuleType:
-    """tools/verify_weights.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        "verify_weights", repository / "tools" / "verify_weights.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tools import verify_weights
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +40,10 @@ def pictures(tmp_path: Path) -> str:
     ("wrong", "status"), [({}, 0), ({"c4": 1.001}, 1), ({"logits": float("nan")}, 1)], ids=str
 )
 def test_largest_difference_of_every_output_is_printed(
-    wrong: dict[str, float], status: int, weights: str, pictures: str, repository: Path,
+    wrong: dict[str, float], status: int, weights: str, pictures: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """The peer is ours, wrong in one output of the first picture."""
-    tool = load_tool(repository)
     seen: list[tuple[int, ...]] = []
 
     def build(peer: str, converted: Any, size: tuple[int, int]) -> Any:
@@ -72,9 +58,9 @@ def test_largest_difference_of_every_output_is_printed(
 
         return run
 
-    monkeypatch.setattr(tool, "build_peer", build)
+    monkeypatch.setattr(verify_weights, "build_peer", build)
     arguments = [weights, "--against", "keras", "--images", pictures, "--size", "64", "75"]
-    assert tool.main(arguments) == status
+    assert verify_weights.main(arguments) == status
     assert seen == [(1, 3, 64, 75)] * 2
     out, err = capsys.readouterr()
     first, *lines = out.splitlines()
@@ -110,18 +96,18 @@ def test_difference_is_relative_to_the_largest_value() -> None:
     ],
 )  # fmt: skip
 def test_mistake_is_one_sentence(
-    arguments: list[str], told: str, weights: str, pictures: str, repository: Path,
+    arguments: list[str], told: str, weights: str, pictures: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     for module in ("keras", "pretrainedmodels", "pretrainedmodels.models"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert load_tool(repository).main([weights, "--images", pictures, *arguments]) == 1
+    assert verify_weights.main([weights, "--images", pictures, *arguments]) == 1
     err = capsys.readouterr().err
     assert err.startswith(f"verify_weights.py: {told}")
     assert err.count("\n") == 1
 
 
-def test_picture_that_can_not_be_read_is_named(repository: Path, tmp_path: Path) -> None:
+def test_picture_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="broken.png can't be read as a picture"):
-        load_tool(repository).read_image(tmp_path / "broken.png", (32, 32))
+        verify_weights.read_image(tmp_path / "broken.png", (32, 32))

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_verify_weights import load_tool
 from weight_files import get_weights, make_random, write_keras_file
 
 from nasnet_det.image_files import find_images
 from nasnet_det.weights import ConvertedWeights, convert_weights, write_weights
 from nasnet_det.weights.conversion import ORIGINS, export_weights
 from nasnet_det.weights.peers import build_ours, build_peer, compare, run_ours
+from tools import verify_weights
 
 pytestmark = pytest.mark.peers
 
@@ -55,11 +55,11 @@ def pictures(reference_data: Path) -> list[Path]:
 
 @pytest.mark.parametrize(("peer", "variant", "size"), CASES, ids=str)
 def test_published_network_equals_its_publishers(
-    peer: str, variant: str, size: tuple[int, int], pictures: list[Path], repository: Path
+    peer: str, variant: str, size: tuple[int, int], pictures: list[Path]
 ) -> None:
     pytest.importorskip(MODULES[peer])
     converted = _publish(variant, peer)
-    image = load_tool(repository).read_image(pictures[0], size)
+    image = verify_weights.read_image(pictures[0], size)
     wanted = build_peer(peer, converted, size)(image)
     assert list(wanted) == ["stem", "c2", "c3", "c4", "c5", "logits"]
     for name, tensor in wanted.items():
@@ -89,7 +89,7 @@ def test_tool_compares_two_pictures_with_cadenes(
 
 
 def test_headless_weights_of_keras_have_equal_features(
-    pictures: list[Path], repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(MODULES["keras"])
     weights = get_weights(make_random("nasnet_a_mobile", 1000))
@@ -97,7 +97,7 @@ def test_headless_weights_of_keras_have_equal_features(
     headless = {name: t for name, t in theirs.items() if not name.startswith("predictions/")}
     write_keras_file(tmp_path / "w.h5", headless, whole_model=False)
     arguments = [str(tmp_path / "w.h5"), "--against", "keras", "--images", str(pictures[1])]
-    assert load_tool(repository).main([*arguments, "--size", "96"]) == 0
+    assert verify_weights.main([*arguments, "--size", "96"]) == 0
     assert "logits" not in capsys.readouterr().out
 
 
