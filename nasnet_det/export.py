@@ -211,12 +211,11 @@ def _to_onnx(model: Exportable, example: torch.Tensor, metadata: str, *, opset: 
     with _needs("ONNX"):
         import onnx
         import onnxscript  # noqa: F401 - torch asks for it in many words
+    exported = torch.export.export(model, (example,), dynamic_shapes=_dynamic_shapes())
     program = torch.onnx.export(
-        model,
-        (example,),
+        exported,  # torch's own call of torch.export stumbles over the sizes of the ImageNet stem
         dynamo=True,
         opset_version=opset,
-        dynamic_shapes=_dynamic_shapes(),
         input_names=["image"],
         output_names=list(model.names),
         verbose=False,
