@@ -35,6 +35,7 @@ def main() -> int:
     draw_comparison(picture)
     print_results(ROOT / OUTPUT / "evaluation" / "results.json")
     print(f"truth (left) beside predictions (right): {OUTPUT / picture.name}")
+    print(f"report: {OUTPUT / 'report' / 'report.html'}")
     print(f"curves: tensorboard --logdir {OUTPUT / 'detector'}")
     return 0
 
