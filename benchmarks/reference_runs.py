@@ -7,8 +7,9 @@ Every network is trained from nothing by tools/train_net.py with the recipe of
 quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml: the same images, iterations, optimizer,
 learning rate and heads (the C4 detector has the cells themselves as its head, and fewer regions,
 which cost more). A training is one folder in --output; started again, finished ones are left alone
-and a killed one is resumed. Then tools/report.py writes docs/reference_runs/<data set>, without the
-data sets' images; ResNet-18 is what the others are compared with.
+and a killed one is resumed. With --parallel, what a training says is in its log.txt only. Then
+tools/report.py writes docs/reference_runs/<data set>, without the data sets' images; ResNet-18 is
+what the others are compared with.
 
 The folders are written into the reports as they are given here: give them relative to where this
 runs. On two cores a training takes 15 to 40 minutes.
@@ -20,6 +21,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +64,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, folder in data.items():
         if folder is None:
             continue
-        runs = []
-        for seed in range(1, options.seeds + 1):
-            for network in NETWORKS:
-                if network == "found_cells_FPN" and options.found is None:
-                    continue
-                run = options.output / name / f"{network}_{seed}"
-                runs.append(run)
-                if not is_finished(run):
-                    settings = make_settings(network, name, folder, run, seed, options)
-                    status = train(NETWORKS[network][0], settings)
-                    if status:
-                        return status
+        runs = {
+            options.output / name / f"{network}_{seed}": (network, seed)
+            for seed in range(1, options.seeds + 1)
+            for network in NETWORKS
+            if network != "found_cells_FPN" or options.found is not None
+        }
+        with ThreadPoolExecutor(options.parallel) as pool:
+            trainings = [
+                pool.submit(
+                    train,
+                    NETWORKS[network][0],
+                    make_settings(network, name, folder, run, seed, options),
+                    quiet=options.parallel > 1,
+                )
+                for run, (network, seed) in runs.items()
+                if not is_finished(run)
+            ]
+        status = max((training.result() for training in trainings), default=0)
+        if status:
+            return status
         out = options.reports / name
         command = [sys.executable, str(ROOT / "tools" / "report.py"), *map(str, runs)]
         status = subprocess.run(
@@ -94,6 +104,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--found", type=Path, metavar="FILE", help="the cells of a search")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=1100)
+    parser.add_argument("--parallel", type=int, default=1, help="trainings at a time")
     parser.add_argument("--output", type=Path, default=Path("output/reference_runs"))
     parser.add_argument("--reports", type=Path, default=Path("docs/reference_runs"))
     options = parser.parse_args(arguments)
@@ -145,13 +156,14 @@ def find_files(data: str, folder: Path) -> dict[str, Path]:
     }
 
 
-def train(config: str, settings: dict[str, Any]) -> int:
+def train(config: str, settings: dict[str, Any], *, quiet: bool) -> int:
     """Train, or go on with it; the exit status."""
     print(f"reference_runs.py: training {settings['OUTPUT_DIR']}", flush=True)
     pairs = [word for key, value in settings.items() for word in (key, str(value))]
     tool = str(ROOT / "tools" / "train_net.py")
     command = [sys.executable, tool, "--resume", "--config-file", config, *pairs]
-    return subprocess.run(command, check=False).returncode
+    stdout = subprocess.DEVNULL if quiet else None
+    return abs(subprocess.run(command, stdout=stdout, check=False).returncode)
 
 
 if __name__ == "__main__":

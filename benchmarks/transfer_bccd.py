@@ -34,7 +34,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nasnet_det.backbone_file import read_card
-from nasnet_det.files import write_json, write_whole_file
+from nasnet_det.files import write_content, write_json
 from nasnet_det.folder import lock_folder
 from nasnet_det.report.figure_file import save_figure
 from nasnet_det.weights.file import hash_file
@@ -268,8 +268,7 @@ def draw(report: dict[str, Any]) -> Figure:
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Write the JSON, the table and the plot."""
     write_json(folder / "transfer_bccd.json", report)
-    text = to_markdown(report).encode()
-    write_whole_file(folder / "transfer_bccd.md", lambda file: file.write(text))
+    write_content(folder / "transfer_bccd.md", to_markdown(report))
     title = "Transfer from CIFAR-10 to BCCD"
     save_figure(draw(report), folder / "transfer_bccd.svg", title=title)
 

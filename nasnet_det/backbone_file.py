@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.files import FileError, write_content
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NetworkSpec
 from nasnet_det.network_config import NETWORK_KEYS
@@ -99,7 +99,7 @@ def save_backbone(
 
     text = json.dumps({**asdict(card), "genotype": card.genotype.to_dict()})
     content = save({k: v.contiguous() for k, v in weights.items()}, {"format": "pt", _KEY: text})
-    write_whole_file(path, lambda file: file.write(content))
+    write_content(path, content)
 
 
 def read_card(path: str | os.PathLike[str]) -> BackboneCard | None:

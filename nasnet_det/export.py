@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from nasnet_det.backbone_file import BackboneCard
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_content
 from nasnet_det.network import NASNet, NASNetTrunk
 from nasnet_det.operations import get_norm_layer
 
@@ -150,7 +150,7 @@ def export_model(
             f"{path} is not written: on images of {worst.size[0]}x{worst.size[1]} the export "
             f"differs by {worst.difference:.2g} from the network, more than {TOLERANCE:g}"
         )
-    write_whole_file(path, lambda file: file.write(content))
+    write_content(path, content)
     return comparisons
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -35,16 +36,22 @@ def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         os.replace(partial, path)
         _sync_folder(os.path.dirname(partial) or ".")
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's writer, when a write fails
-        Path(partial).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(partial).unlink()
         raise FileError(
             f"{path} can't be written ({_find_reason(error)}); what was there before is unchanged"
         ) from error
 
 
+def write_content(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file of this content (a text in UTF-8) as :func:`write_whole_file` does."""
+    data = content.encode() if isinstance(content, str) else content
+    write_whole_file(path, lambda file: file.write(data))
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write a JSON file as :func:`write_whole_file` does."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole_file(path, lambda file: file.write(text.encode()))
+    write_content(path, json.dumps(content, indent=1) + "\n")
 
 
 def _find_reason(error: BaseException) -> str:

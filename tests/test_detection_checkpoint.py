@@ -23,7 +23,7 @@ from nasnet_det.detection.checkpoint import (
     CheckpointError,
     WeightsError,
 )
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.files import FileError, write_content, write_whole_file
 
 
 class _Progress:
@@ -145,6 +145,14 @@ def test_write_whole_file_replaces_in_one_step(tmp_path: Path) -> None:
 
     write_whole_file(path, write)
     assert path.read_bytes() == b"new"
+
+
+def test_a_folder_in_the_place_of_the_unfinished_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file.partial").mkdir()
+    with pytest.raises(
+        FileError, match=r"file can't be written \(Is a directory\); what was there"
+    ):
+        write_content(tmp_path / "file", "text")
 
 
 # ---- Resuming

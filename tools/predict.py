@@ -31,7 +31,7 @@ from tqdm import tqdm
 from nasnet_det.detection.datasets import DatasetError, register_config_datasets
 from nasnet_det.detection.predictor import Predictor, read_picture
 from nasnet_det.detection.run import check_names, use_available_device
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_content
 from nasnet_det.image_files import find_images
 
 
@@ -134,9 +134,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], output: Path, threshold
         Image.fromarray(drawn).save(output / name)
     for number, annotation in enumerate(coco["annotations"], start=1):
         annotation["id"] = number
-    write_whole_file(
-        output / "predictions.json", lambda file: file.write(json.dumps(coco).encode()) and None
-    )
+    write_content(output / "predictions.json", json.dumps(coco))
     return unreadable
 
 

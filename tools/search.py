@@ -37,7 +37,7 @@ except ImportError as import_error:
 from optuna.exceptions import StorageInternalError
 from yacs.config import CfgNode
 
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_content
 from nasnet_det.folder import lock_folder
 from nasnet_det.search.best import find_best, find_best_trials, make_genotype
 from nasnet_det.search.config import build_space, get_search_config
@@ -156,8 +156,7 @@ def search(cfg: CfgNode, *, resume: bool) -> str:
             events.write()
 
         opened.on_progress = show
-        config = cfg.dump().encode()
-        write_whole_file(folder / "config.yaml", lambda file: file.write(config))
+        write_content(folder / "config.yaml", cfg.dump())
         stack.callback(line.end)
         opened.run()
         line.end()

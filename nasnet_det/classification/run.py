@@ -21,7 +21,7 @@ from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointEr
 from nasnet_det.classification.config import FREE_KEYS
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
-from nasnet_det.files import FileError, write_json, write_whole_file
+from nasnet_det.files import FileError, write_content, write_json
 from nasnet_det.network import NASNet
 
 logger = logging.getLogger(__name__)
@@ -154,8 +154,7 @@ def write_run_info(cfg: CfgNode, command: Sequence[str], device: torch.device) -
         logger.warning("%s can't be read and is started anew: %s", path, error)
         starts = []
     write_json(path, [*starts, start])
-    config = cfg.dump().encode()
-    write_whole_file(folder / "config.yaml", lambda file: file.write(config))
+    write_content(folder / "config.yaml", cfg.dump())
 
 
 class Metrics:
@@ -177,7 +176,7 @@ class Metrics:
                         kept.append(line)
                 except (ValueError, KeyError, TypeError):  # torn by a kill
                     continue
-        write_whole_file(self._path, lambda file: file.write(b"".join(kept)))
+        write_content(self._path, b"".join(kept))
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:

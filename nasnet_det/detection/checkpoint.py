@@ -31,7 +31,7 @@ from nasnet_det.detection.weight_matching import (
     check_pools,
     match_prefix,
 )
-from nasnet_det.files import PARTIAL, write_whole_file
+from nasnet_det.files import PARTIAL, write_content, write_whole_file
 from nasnet_det.weights.error import CheckpointError, WeightsError
 from nasnet_det.weights.file import METADATA_KEY, read_weights
 
@@ -99,7 +99,7 @@ class Checkpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a file of the folder the one from which a resume starts."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        write_whole_file(path, lambda file: file.write(last_filename_basename.encode()))
+        write_content(path, last_filename_basename)
 
     def read_best(self) -> dict[str, Any]:
         """What was given to :meth:`save_best` with the model that is in the folder; {} if none."""

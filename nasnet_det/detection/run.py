@@ -33,7 +33,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 import nasnet_det
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.detection.datasets import get_categories
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_json
 from nasnet_det.genotype import nearest
 
 REGISTRIES = {
@@ -170,8 +170,7 @@ def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
         "git_commit": _find_commit(),
     }
     path = Path(cfg.OUTPUT_DIR, "run.json")
-    text = json.dumps([*_read_starts(path), start], indent=1) + "\n"
-    write_whole_file(path, lambda file: file.write(text.encode()))
+    write_json(path, [*_read_starts(path), start])
 
 
 def _read_starts(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ The parts: ``step.py`` for one iteration, ``hooks.py`` for what happens around i
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -45,7 +44,7 @@ from nasnet_det.detection.step import (
     device_type,
     get_precision,
 )
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.files import FileError, write_json
 
 
 class Trainer(DefaultTrainer):
@@ -282,10 +281,8 @@ class Trainer(DefaultTrainer):
                     for name in names
                 },
             }
-            text = json.dumps(content, indent=1) + "\n"
             os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-            path = os.path.join(cfg.OUTPUT_DIR, "results.json")
-            write_whole_file(path, lambda file: file.write(text.encode()))
+            write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), content)
         return results
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_content
 
 FORMATS = ("svg", "png", "pdf")
 PNG_DPI = 150
@@ -56,5 +56,4 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, title: str = ""
     Raises:
         ValueError: there is no such format, or the file can't be written.
     """
-    data = render_figure(figure, check_format(path), title=title)
-    write_whole_file(path, lambda file: file.write(data))
+    write_content(path, render_figure(figure, check_format(path), title=title))

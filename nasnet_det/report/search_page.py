@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_content, write_json
 from nasnet_det.report import html_page as page
 from nasnet_det.report.draw_cell import draw_genotype
 from nasnet_det.report.figure_file import render_figure
@@ -60,15 +59,11 @@ def write_search_report(studies: Sequence[Study], folder: Path) -> dict[str, Any
     svgs = {}
     for name, figure in figures.items():
         svgs[name] = render_figure(figure, "svg", title=name.replace("_", " "))
-        _write(folder / f"{name}.svg", svgs[name])
-        _write(folder / f"{name}.png", render_figure(figure, "png"))
-    _write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
-    _write(folder / "report.html", make_search_page(report, names, svgs).encode())
+        write_content(folder / f"{name}.svg", svgs[name])
+        write_content(folder / f"{name}.png", render_figure(figure, "png"))
+    write_json(folder / "report.json", report)
+    write_content(folder / "report.html", make_search_page(report, names, svgs))
     return report
-
-
-def _write(path: Path, data: bytes) -> None:
-    write_whole_file(path, lambda file: file.write(data))
 
 
 def _name_studies(studies: Sequence[Study]) -> list[str]:

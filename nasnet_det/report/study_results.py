@@ -30,7 +30,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nasnet_det.files import write_whole_file
+from nasnet_det.files import write_content
 from nasnet_det.genotype import Block, CellSpec, Genotype, loose_ends
 
 FORMAT = "nasnet_det search results 1"
@@ -201,7 +201,7 @@ def save_results(studies: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
         texts.append(head.replace('"children": []', f'"children": [\n{rows}\n  ]'))
     listed = ",\n".join(texts)
     text = f'{{\n"format": {json.dumps(FORMAT)},\n"studies": [\n{listed}\n]\n}}\n'
-    write_whole_file(path, lambda file: file.write(text.encode()))
+    write_content(path, text)
 
 
 def parse_study(data: Mapping[str, Any], source: str) -> Study:

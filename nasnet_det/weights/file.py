@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.files import FileError, write_content, write_whole_file
 from nasnet_det.weights.error import CheckpointError, broken_file, missing_package
 from nasnet_det.weights.keras_file import read_h5, read_keras
 from nasnet_det.weights.tensorflow_checkpoint import find_prefix, list_files, read_tensorflow
@@ -153,7 +153,7 @@ def write_weights(path: str, weights: dict[str, torch.Tensor], metadata: dict[st
         except ImportError:
             raise missing_package(path, "safetensors", "weights") from None
         content = save(weights, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        write_whole_file(path, lambda file: file.write(content))
+        write_content(path, content)
     elif extension == ".pth":
         # Detectron2's own checkpointer then finds the trunk's names behind any prefix.
         data = {"model": weights, METADATA_KEY: metadata, "matching_heuristics": True}

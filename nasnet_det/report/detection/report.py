@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasnet_det.files import write_json, write_whole_file
+from nasnet_det.files import write_content, write_json
 from nasnet_det.report.detection.evaluation import Evaluation, evaluate_run
 from nasnet_det.report.detection.figures import (
     draw_calibration,
@@ -73,15 +73,11 @@ def write_detection_report(
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         drawings.figures[name] = render_figure(figure, "svg", title=name.replace("_", " "))
-        _write(folder / f"{name}.svg", drawings.figures[name])
+        write_content(folder / f"{name}.svg", drawings.figures[name])
     write_json(folder / "report.json", report)
-    _write(folder / "report.md", write_markdown(report).encode())
-    _write(folder / "report.html", make_detection_page(report, drawings).encode())
+    write_content(folder / "report.md", write_markdown(report))
+    write_content(folder / "report.html", make_detection_page(report, drawings))
     return report
-
-
-def _write(path: Path, data: bytes) -> None:
-    write_whole_file(path, lambda file: file.write(data))
 
 
 def _draw_photos(run: DetectionRun, evaluation: Evaluation) -> list[Any]:
