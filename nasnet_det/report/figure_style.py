@@ -62,10 +62,13 @@ def cycle_styles(number: int) -> list[dict[str, Any]]:
 
 
 def add_legend(figure: Figure, panel: Axes, *, without: Collection[str] = ()) -> None:
-    """One legend above all panels, of what is in one of them."""
+    """One legend above all panels, of what is in one of them; as many columns as have room."""
     pairs = zip(*panel.get_legend_handles_labels(), strict=True)
     handles, labels = zip(*(pair for pair in pairs if pair[1] not in without), strict=True)
+    size = 9.0
+    width = size * (5.5 + 0.6 * max(map(len, labels)))  # of a column in points: line, gaps, text
+    num_columns = int(72 * figure.get_figwidth() / width)
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(5, len(handles)), frameon=False,
-        fontsize=9,
+        handles, labels, loc="outside upper center", ncols=max(1, min(5, len(labels), num_columns)),
+        frameon=False, fontsize=size,
     )  # fmt: skip

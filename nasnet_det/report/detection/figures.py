@@ -57,7 +57,8 @@ def draw_errors(names: Sequence[str], errors: Sequence[Mapping[str, Any]]) -> Fi
             places - 0.4 + (number + 0.5) * width, heights, width, color=style["color"],
             edgecolor="white", hatch=HATCHES[number % len(HATCHES)], label=name,
         )  # fmt: skip
-        panel.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+        texts = [f"{height:.1f}" if height >= 0.05 else "" for height in heights]
+        panel.bar_label(bars, texts, fontsize=7, padding=1)
     panel.set_xticks(places, list(TYPES), fontsize=8)
     panel.set_ylabel("AP50 lost (percent)", fontsize=9)
     add_legend(figure, panel)
