@@ -107,11 +107,13 @@ def _describe_measurement(cost: Mapping[str, Any]) -> str:
     images = (
         "an image of noise" if cost.get("is_noise") else f"{cost['images']} images of the data set"
     )
+    weights = f"the weights of {cost['weights']}, " if cost.get("weights") else ""
+    times = cost["ms_per_image"]
     return (
         f"measured on {cost['device']} with {cost['threads']} "
-        f"thread{'s' * (cost['threads'] != 1)}, {cost['precision']}, batch 1, on {images}, "
-        f"{width}x{height} pixels on average (median; {cost['ms_per_image']['low']:.0f} to "
-        f"{cost['ms_per_image']['high']:.0f} ms); memory of the process, or on a GPU of torch."
+        f"thread{'s' * (cost['threads'] != 1)}, {weights}{cost['precision']}, batch 1, "
+        f"on {images}, {width}x{height} pixels on average (median; {times['low']:.0f} to "
+        f"{times['high']:.0f} ms); memory of the process, or on a GPU of torch."
     )
 
 
