@@ -245,7 +245,7 @@ def to_markdown(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any]) -> Figure:
-    """AP over iterations: the mean of the seeds as a line, each seed as a dot."""
+    """AP over iterations: the mean of the seeds as a line, each seed as a dot, hollow from scratch."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     curves = collect(report, "AP")
@@ -256,7 +256,8 @@ def draw(report: dict[str, Any]) -> Figure:
         x = sorted(curve)
         axes.plot(x, [np.mean(curve[i]) for i in x], style, color=color, label=f"{cells}, {start}")
         dots = [(i, value) for i in x for value in curve[i]]
-        axes.plot(*zip(*dots, strict=True), ".", color=color, alpha=0.5)
+        fill = color if start == "pre-trained" else "none"
+        axes.plot(*zip(*dots, strict=True), "o", color=color, ms=4, mfc=fill, alpha=0.6)
     axes.set(xlabel="iterations of 4 images", ylabel="AP on BCCD's val, percent", ylim=(0, None))
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
