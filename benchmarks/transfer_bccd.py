@@ -245,7 +245,7 @@ def to_markdown(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any]) -> Figure:
-    """AP over iterations: the mean of the seeds as a line, each seed as a dot, hollow from scratch."""
+    """AP over iterations: a line for the mean, a dot for each seed, hollow from scratch."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     curves = collect(report, "AP")
