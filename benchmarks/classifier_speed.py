@@ -184,7 +184,7 @@ def to_markdown(report: dict[str, Any]) -> str:
             best = max(row["settings"], key=row["settings"].get)
             lines.append(
                 f"| {name} | {who} | {row['image_size']} | {row['parameters'] / 1e6:.1f} M | "
-                f"{row['multiply_adds'] / 1e9:.2f} G | {row['images_per_second']:.0f} | {best} |"
+                f"{row['multiply_adds'] / 1e9:.2f} G | {row['images_per_second']:.3g} | {best} |"
             )
     ratios = ", ".join(
         f"{pair['speed_ratio']:.2f} at {name} (batches of {pair['batch_size']})"
