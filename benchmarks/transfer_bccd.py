@@ -6,7 +6,7 @@
 The backbones are files of tools/export_backbone.py; their cards say which network to build. Each
 is trained on BCCD (quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml) from its weights and
 from scratch, with three seeds, and evaluated on val after every 100 of 400 iterations. The learning
-rate is constant after a short warm-up, so one training gives all of these points. About four
+rate is constant after a short warm-up, so one training gives all of these points. About five
 minutes a training, on one core.
 
 Trainings lie in --output. After each, its scores are added to transfer_bccd.json in --results,
