@@ -150,8 +150,13 @@ def write_run(
             node = node.setdefault(part, {})
         node[last] = value
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    start = {"time": "2026-01-01T00:00:00+00:00", "command": ["train_net.py"], "seed": 7}
-    start |= {"device": "cpu", "versions": {"torch": "2.9"}, "git_commit": None}
+    start = {"time": "2026-01-01T00:00:00+00:00", "command": ["train_net.py"]}
+    start |= {
+        "seed": settings["SEED"],
+        "device": "cpu",
+        "versions": {"torch": "2.9"},
+        "git_commit": None,
+    }
     (folder / "run.json").write_text(json.dumps([start]))
     lines = [
         {"iteration": i, "total_loss": 2.0 - i / 40, "lr": 0.01} for i in range(9, iterations, 10)

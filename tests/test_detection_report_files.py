@@ -168,6 +168,36 @@ def test_every_score_is_that_of_pycocotools_on_the_raw_files(
 # ---- What runs may lack
 
 
+def test_trainings_that_differ_in_their_seed_are_put_together(tmp_path: Path) -> None:
+    """Their mean, lowest and highest; another config, another end and a run alone stay out."""
+    found = [detect(TRUTH, seed=seed, spread=0.1, found=0.8) for seed in range(3)]
+    aps = [ap_of(results) for results in found]
+    folders = [
+        write_run(tmp_path / f"small_{seed}", TRUTH, results, ap=ap, SEED=seed)
+        for seed, (results, ap) in enumerate(zip(found, aps, strict=True))
+    ]
+    other = detect(TRUTH, seed=9, spread=0.2)
+    folders.append(
+        write_run(tmp_path / "small_lr", TRUTH, other, ap=ap_of(other), SOLVER__BASE_LR=0.5)
+    )
+    early = write_run(tmp_path / "small_9", TRUTH, other, ap=ap_of(other), SEED=9)
+    results = json.loads((early / "results.json").read_text())
+    (early / "results.json").write_text(json.dumps(results | {"iteration": 3}))
+    assert run_tool(*folders, early, "--out", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (group,) = report["seeds"]
+    assert (group["name"], group["runs"]) == ("small", ["small_0", "small_1", "small_2"])
+    assert group["seeds"] == [0, 1, 2]
+    assert group["scores"]["AP"] == pytest.approx(
+        {"mean": np.mean(aps), "low": min(aps), "high": max(aps), "std": np.std(aps, ddof=1)}
+    )
+    row = f"{np.mean(aps):.1f} ({min(aps):.1f} to {max(aps):.1f})"
+    assert f"| small | 3 | {row} |" in (tmp_path / "out" / "report.md").read_text()
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert "Over seeds" in page.headings
+    assert ["small", "3", row] in [cells[:3] for cells in page.rows]
+
+
 def notes_of(out: Path) -> str:
     report = json.loads((out / "report.json").read_text())
     return "\n".join(note for run in report["runs"] for note in run["notes"])

@@ -7,11 +7,13 @@ from typing import Any
 
 from nasnet_det.report.detection.figures import total_multiply_adds
 from nasnet_det.report.detection.text import (
+    OVER_SEEDS,
     UNKNOWN,
     judge,
     write_count,
     write_difference,
     write_score,
+    write_spread,
     write_value,
 )
 
@@ -46,6 +48,7 @@ def write_markdown(report: Mapping[str, Any]) -> str:
             )
         lines += [f"- {run['name']}: {note}" for note in run["notes"]]
     lines.append("")
+    lines += _write_seeds(report["seeds"])
     lines += _write_comparisons(report["comparisons"])
     lines += _write_costs(runs)
     if differences := report["config_differences"]:
@@ -59,6 +62,21 @@ def write_markdown(report: Mapping[str, Any]) -> str:
             lines += ["", f"... and {len(differences) - len(shown)} more, in report.json."]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _write_seeds(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not groups:
+        return []
+    rows = [
+        [
+            group["name"],
+            str(len(group["runs"])),
+            *(write_spread(group["scores"][name]) for name in SHOWN),
+        ]
+        for group in groups
+    ]
+    header = ["runs", "trainings", *SHOWN]
+    return ["## Over seeds", "", *_table(header, rows), "", OVER_SEEDS, ""]
 
 
 def _write_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:

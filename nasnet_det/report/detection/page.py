@@ -20,6 +20,7 @@ from nasnet_det.report.detection.page_scores import (
     list_differences,
     list_errors,
     list_scores,
+    list_seeds,
     show_curves,
 )
 from nasnet_det.report.detection.pictures import Choice
@@ -48,6 +49,7 @@ def make_detection_page(report: Mapping[str, Any], drawings: Drawings) -> str:
     parts = [
         *(page.warning(f"{run['name']}: {note}") for run in runs for note in run["notes"]),
         *list_scores(report),
+        *list_seeds(report["seeds"]),
         *list_differences(report["comparisons"]),
         *list_categories(report),
         *show_curves(drawings.figures),

@@ -11,10 +11,12 @@ from nasnet_det.report.detection.scores import METRICS, PRECISIONS, RECALLS
 from nasnet_det.report.detection.text import (
     DASH,
     METRIC_NAMES,
+    OVER_SEEDS,
     UNKNOWN,
     judge,
     write_difference,
     write_score,
+    write_spread,
 )
 from nasnet_det.report.html_page import Number
 
@@ -49,6 +51,21 @@ def list_scores(report: Mapping[str, Any]) -> list[str]:
         )
     explained = [[name, METRIC_NAMES[name]] for name in METRICS]
     return [*parts, page.details("What the columns mean", [page.table(["score", ""], explained)])]
+
+
+def list_seeds(groups: Runs) -> list[str]:
+    """The scores of several trainings of one config."""
+    if not groups:
+        return []
+    parts = [page.heading("Over seeds")]
+    for metrics in (PRECISIONS, RECALLS):
+        rows: list[list[object]] = []
+        for group in groups:
+            spreads = [group["scores"][m] for m in metrics]
+            numbers = [Number(write_spread(s), s["mean"] if s else None) for s in spreads]
+            rows.append([group["name"], len(group["runs"]), *numbers])
+        parts.append(page.table(["runs", "trainings", *metrics], rows, sortable=True))
+    return [*parts, page.paragraph(OVER_SEEDS)]
 
 
 def list_differences(comparisons: Runs) -> list[str]:

@@ -24,6 +24,7 @@ from nasnet_det.report.detection.intervals import (
 )
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import METRICS
+from nasnet_det.report.detection.seeds import group_seeds
 
 FORMAT = "nasnet_det detection report 1"
 OF_CATEGORY = ("AP", "AP50", "AP75", "AR100")
@@ -35,15 +36,17 @@ def summarize(
 ) -> dict[str, Any]:
     """The content of ``report.json``."""
     found = [e for e in evaluations if e is not None]
+    rows = [
+        summarize_run(run, name, evaluation)
+        for run, name, evaluation in zip(runs, names, evaluations, strict=True)
+    ]
     return {
         "format": FORMAT,
         "version": nasnet_det.__version__,
         "interval_level": LEVEL,
         "draws": len(found[0].draws.overall["AP"]) if found else None,
-        "runs": [
-            summarize_run(run, name, evaluation)
-            for run, name, evaluation in zip(runs, names, evaluations, strict=True)
-        ],
+        "runs": rows,
+        "seeds": group_seeds(runs, rows),
         "comparisons": compare_runs(names, evaluations),
         "config_differences": {
             key: values for key, values in find_differences(runs).items() if key not in FREE_KEYS

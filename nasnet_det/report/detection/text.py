@@ -21,6 +21,10 @@ METRIC_NAMES = {
     "ARm": "recall of objects up to 96x96 pixels",
     "ARl": "recall of larger objects",
 }
+OVER_SEEDS = (
+    "Trainings that differ in nothing but their seed and device: the mean of their scores, and in "
+    "brackets the lowest and the highest."
+)
 UNKNOWN: dict[str, Any] = {"value": None, "interval": None}
 
 
@@ -42,6 +46,13 @@ def write_difference(score: Mapping[str, Any]) -> str:
     numbers = [score["value"], *(score["interval"] or [])]
     first, *ends = (f"{number:+.1f}".replace("-", MINUS) for number in numbers)
     return f"{first} ({ends[0]} to {ends[1]})" if ends else first
+
+
+def write_spread(spread: Mapping[str, float] | None) -> str:
+    """``50.3 (48.9 to 51.7)``, the mean of several trainings, their lowest and highest."""
+    if spread is None:
+        return DASH
+    return f"{spread['mean']:.1f} ({spread['low']:.1f} to {spread['high']:.1f})"
 
 
 def judge(score: Mapping[str, Any]) -> str:
