@@ -18,6 +18,7 @@ from simulated_detector import detect, evaluate_with_pycocotools, make_truth, wr
 from nasnet_det.report.detection.report import write_detection_report
 from nasnet_det.report.detection.run_folder import read_run
 from nasnet_det.report.detection.scores import METRICS
+from nasnet_det.report.figure_style import cycle_styles
 
 TRUTH = make_truth(30, crowds=0.05)
 COST = {
@@ -196,6 +197,13 @@ def test_trainings_that_differ_in_their_seed_are_put_together(tmp_path: Path) ->
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert "Over seeds" in page.headings
     assert ["small", "3", row] in [cells[:3] for cells in page.rows]
+
+
+def test_thirty_six_curves_can_be_told_apart_without_color_and_with() -> None:
+    styles = cycle_styles(36)
+    assert len({(s["color"], s["linestyle"]) for s in styles}) == 36
+    assert len({(s["color"], s["marker"]) for s in styles}) == 36
+    assert len({(s["linestyle"], s["marker"]) for s in styles[:6]}) == 6
 
 
 def notes_of(out: Path) -> str:

@@ -57,8 +57,13 @@ def make_axes(
 
 
 def cycle_styles(number: int) -> list[dict[str, Any]]:
-    """A style for each of so many curves."""
-    return [STYLES[i % len(STYLES)] for i in range(number)]
+    """A style for each of so many curves, different for up to 36 of them."""
+    every = len(STYLES)
+    # From the seventh curve on a color comes with the dashes and the marker of another.
+    return [
+        STYLES[(i + i // every) % every] | {"color": STYLES[i % every]["color"]}
+        for i in range(number)
+    ]
 
 
 def add_legend(figure: Figure, panel: Axes, *, without: Collection[str] = ()) -> None:

@@ -19,7 +19,8 @@ from nasnet_det.report.detection.scores import RECALL_LEVELS, compute_curves
 from nasnet_det.report.figure_style import add_legend, cycle_styles, make_axes
 
 SHOWN_LEVELS = (0, 5)  # IoU 0.5 and 0.75
-HATCHES = ("", "//", "..", "xx", "\\\\", "++")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")  # one more than colors
+MAX_LABELED = 6  # as many bars side by side have room for their numbers
 
 
 def draw_precision_recall(names: Sequence[str], evaluations: Sequence[Evaluation]) -> Figure:
@@ -57,8 +58,9 @@ def draw_errors(names: Sequence[str], errors: Sequence[Mapping[str, Any]]) -> Fi
             places - 0.4 + (number + 0.5) * width, heights, width, color=style["color"],
             edgecolor="white", hatch=HATCHES[number % len(HATCHES)], label=name,
         )  # fmt: skip
-        texts = [f"{height:.1f}" if height >= 0.05 else "" for height in heights]
-        panel.bar_label(bars, texts, fontsize=7, padding=1)
+        if len(names) <= MAX_LABELED:
+            texts = [f"{height:.1f}" if height >= 0.05 else "" for height in heights]
+            panel.bar_label(bars, texts, fontsize=7, padding=1)
     panel.set_xticks(places, list(TYPES), fontsize=8)
     panel.set_ylabel("AP50 lost (percent)", fontsize=9)
     add_legend(figure, panel)
