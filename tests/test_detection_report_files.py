@@ -199,7 +199,7 @@ def test_trainings_that_differ_in_their_seed_are_put_together(tmp_path: Path) ->
     assert ["small", "3", row] in [cells[:3] for cells in page.rows]
 
 
-def test_thirty_six_curves_can_be_told_apart_without_color_and_with() -> None:
+def test_36_curves_can_be_told_apart() -> None:
     styles = cycle_styles(36)
     assert len({(s["color"], s["linestyle"]) for s in styles}) == 36
     assert len({(s["color"], s["marker"]) for s in styles}) == 36
