@@ -174,7 +174,7 @@ def test_trainings_that_differ_in_their_seed_are_put_together(tmp_path: Path) ->
     found = [detect(TRUTH, seed=seed, spread=0.1, found=0.8) for seed in range(3)]
     aps = [ap_of(results) for results in found]
     folders = [
-        write_run(tmp_path / f"small_{seed}", TRUTH, results, ap=ap, SEED=seed)
+        write_run(tmp_path / f"small_5_1{seed}", TRUTH, results, ap=ap, SEED=seed)
         for seed, (results, ap) in enumerate(zip(found, aps, strict=True))
     ]
     other = detect(TRUTH, seed=9, spread=0.2)
@@ -187,16 +187,16 @@ def test_trainings_that_differ_in_their_seed_are_put_together(tmp_path: Path) ->
     assert run_tool(*folders, early, "--out", tmp_path / "out") == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     (group,) = report["seeds"]
-    assert (group["name"], group["runs"]) == ("small", ["small_0", "small_1", "small_2"])
+    assert (group["name"], group["runs"]) == ("small_5", [f"small_5_1{seed}" for seed in range(3)])
     assert group["seeds"] == [0, 1, 2]
     assert group["scores"]["AP"] == pytest.approx(
         {"mean": np.mean(aps), "low": min(aps), "high": max(aps), "std": np.std(aps, ddof=1)}
     )
     row = f"{np.mean(aps):.1f} ({min(aps):.1f} to {max(aps):.1f})"
-    assert f"| small | 3 | {row} |" in (tmp_path / "out" / "report.md").read_text()
+    assert f"| small_5 | 3 | {row} |" in (tmp_path / "out" / "report.md").read_text()
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert "Over seeds" in page.headings
-    assert ["small", "3", row] in [cells[:3] for cells in page.rows]
+    assert ["small_5", "3", row] in [cells[:3] for cells in page.rows]
 
 
 def test_36_curves_can_be_told_apart() -> None:

@@ -50,9 +50,11 @@ def _describe(run: DetectionRun, row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _name(group: Sequence[Mapping[str, Any]]) -> str:
-    """``resnet_50`` for ``resnet_50_1`` and ``resnet_50_2``."""
+    """``resnet_50`` for ``resnet_50_10`` and ``resnet_50_11``."""
     names = [row["name"] for row in group]
     beginning = os.path.commonprefix(names)  # noqa: RUF071 - characters are wanted
+    if any(name[len(beginning) :][:1].isdigit() for name in names):  # 1 of 10 and 11
+        beginning = beginning.rstrip("0123456789")
     return beginning.rstrip("_-./ ") or ", ".join(names)
 
 
