@@ -1,4 +1,4 @@
-"""Trainings that differ in nothing but their seed and device, put together."""
+"""Trainings whose configs differ in nothing but seed and device, put together."""
 
 from __future__ import annotations
 

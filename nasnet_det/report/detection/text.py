@@ -22,8 +22,8 @@ METRIC_NAMES = {
     "ARl": "recall of larger objects",
 }
 OVER_SEEDS = (
-    "Trainings that differ in nothing but their seed and device: the mean of their scores, and in "
-    "brackets the lowest and the highest."
+    "Trainings whose configs differ in nothing but the seed and the device: the mean of their "
+    "scores, and in brackets the lowest and the highest. Their versions are under Provenance."
 )
 UNKNOWN: dict[str, Any] = {"value": None, "interval": None}
 
