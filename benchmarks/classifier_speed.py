@@ -33,7 +33,7 @@ from torch import nn
 
 from nasnet_det import create_model
 from nasnet_det.complexity import count_multiply_adds, count_parameters
-from nasnet_det.files import write_content, write_json
+from nasnet_det.runs.files import write_content, write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

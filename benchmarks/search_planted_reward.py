@@ -27,8 +27,8 @@ import torch
 
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.samplers import build_sampler
-from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.trials import get_distributions, params_to_choices
+from nasnet_det.space import Choices, SearchSpace
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FIGURES = ("best", "top 5", "top 25", "last 100")

@@ -33,10 +33,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from nasnet_det.backbone_file import read_card
-from nasnet_det.files import write_content, write_json
-from nasnet_det.folder import lock_folder
-from nasnet_det.report.figure_file import save_figure
+from nasnet_det.drawing.figure_file import save_figure
+from nasnet_det.runs.files import write_content, write_json
+from nasnet_det.runs.lock import lock_folder
+from nasnet_det.weights.backbone_file import read_card
 from nasnet_det.weights.file import hash_file
 
 ROOT = Path(__file__).resolve().parents[1]

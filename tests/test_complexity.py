@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nasnet_det.complexity import ParameterCount, count_multiply_adds, count_parameters
 from nasnet_det.network import NASNetTrunk, create_model, resolve_variant
 
-PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published.json").read_text())
 
 
 def _meta(*shape: int) -> torch.Tensor:

@@ -28,7 +28,7 @@ from nasnet_det.network import (
 )
 from nasnet_det.operations import NORMS, get_norm_layer
 
-PUBLISHED = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published.json").read_text())
 NASNET_A = GENOTYPES["nasnet_a"]
 TINY = {"channels": 8, "num_cells_per_stage": 1}
 

@@ -76,7 +76,7 @@ def draw(network: str | Genotype, path: str) -> None:
         ImportError: matplotlib is not installed.
     """
     try:
-        from nasnet_det.report.draw_cell import save_drawing
+        from nasnet_det.drawing.draw_cell import save_drawing
     except ImportError as error:
         raise ImportError(f"--draw: {error} (pip install 'nasnet-det[report]')") from error
     genotype = network if isinstance(network, Genotype) else resolve_variant(network)[1]

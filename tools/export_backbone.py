@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nasnet_det.backbone_file import BackboneCard, make_card, save_backbone
 from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
+from nasnet_det.weights.backbone_file import BackboneCard, make_card, save_backbone
 
 TRUNK = "trunk."
 

@@ -23,9 +23,9 @@ from typing import NoReturn
 
 import torch
 
-from nasnet_det.backbone_file import BackboneCard, make_card, read_card
-from nasnet_det.export import FORMATS, OPSET, ExportError, build_exportable, export_model
+from nasnet_det.runtime.export import FORMATS, OPSET, ExportError, build_exportable, export_model
 from nasnet_det.weights import read_weights
+from nasnet_det.weights.backbone_file import BackboneCard, make_card, read_card
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

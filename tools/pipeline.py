@@ -26,8 +26,8 @@ from typing import NoReturn
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten
-from nasnet_det.pipeline import get_pipeline_config, plan_stages
-from nasnet_det.stage import describe_stages, run_stages
+from nasnet_det.pipeline.chain import get_pipeline_config, plan_stages
+from nasnet_det.pipeline.stages import describe_stages, run_stages
 
 TOOLS = Path(__file__).resolve().parent
 

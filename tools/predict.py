@@ -28,11 +28,11 @@ except ImportError as error:
 from PIL import Image
 from tqdm import tqdm
 
+from nasnet_det.data.image_sets import find_images
 from nasnet_det.detection.datasets import DatasetError, register_config_datasets
 from nasnet_det.detection.predictor import Predictor, read_picture
 from nasnet_det.detection.run import check_names, use_available_device
-from nasnet_det.files import write_content
-from nasnet_det.image_files import find_images
+from nasnet_det.runs.files import write_content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,8 +23,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nasnet_det.files import FileError, write_json
 from nasnet_det.report.detection.run_folder import COST, DetectionRun, read_run
+from nasnet_det.runs.files import FileError, write_json
 
 TOOLS = Path(__file__).resolve().parent
 NUM_DRAWS = 1000

@@ -37,8 +37,8 @@ except ImportError as import_error:
 from optuna.exceptions import StorageInternalError
 from yacs.config import CfgNode
 
-from nasnet_det.files import write_content
-from nasnet_det.folder import lock_folder
+from nasnet_det.runs.files import write_content
+from nasnet_det.runs.lock import lock_folder
 from nasnet_det.search.best import find_best, find_best_trials, make_genotype
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import load_child_data

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nasnet_det.report.study_results import Study, parse_study, read_results, save_results
+from nasnet_det.report.search.study_results import Study, parse_study, read_results, save_results
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> list[str]:
         save_results(found, options.save_results)
         written.append(options.save_results)
     if options.out:
-        from nasnet_det.report.search_page import write_search_report
+        from nasnet_det.report.search.page import write_search_report
 
         report = write_search_report(studies, Path(options.out))
         if report["warning"]:

@@ -75,9 +75,9 @@ from nasnet_det.classification.predictor import Predictor
 from nasnet_det.classification.published import build_published, is_published
 from nasnet_det.config import ConfigError
 from nasnet_det.evaluation import Evaluation, evaluate
-from nasnet_det.files import FileError, write_json
-from nasnet_det.folder import lock_folder
 from nasnet_det.network import NASNet
+from nasnet_det.runs.files import FileError, write_json
+from nasnet_det.runs.lock import lock_folder
 
 logger = logging.getLogger("nasnet_det")
 

@@ -50,7 +50,7 @@ from nasnet_det.detection.run import (
 )
 from nasnet_det.detection.step import NonFiniteLossError, get_precision
 from nasnet_det.detection.trainer import Trainer
-from nasnet_det.files import FileError
+from nasnet_det.runs.files import FileError
 
 # Detectron2's tools set up its own logger only.
 logger = logging.getLogger("nasnet_det")

@@ -26,7 +26,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from nasnet_det.image_files import find_images
+from nasnet_det.data.image_sets import find_images
 from nasnet_det.network import resolve_variant
 from nasnet_det.weights import load_published
 from nasnet_det.weights.conversion import ConvertedWeights

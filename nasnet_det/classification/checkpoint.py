@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nasnet_det.files import FileError, write_whole_file
+from nasnet_det.runs.files import FileError, write_whole_file
 
 LAST = "checkpoint.pth"
 BEST = "model_best.pth"

@@ -31,7 +31,7 @@ from nasnet_det.detection.weight_matching import (
     check_pools,
     match_prefix,
 )
-from nasnet_det.files import PARTIAL, write_content, write_whole_file
+from nasnet_det.runs.files import PARTIAL, write_content, write_whole_file
 from nasnet_det.weights.error import CheckpointError, WeightsError
 from nasnet_det.weights.file import METADATA_KEY, read_weights
 

@@ -20,7 +20,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.file_io import PathManager
 
-from nasnet_det.detection.coco_json import (
+from nasnet_det.data.coco_json import (
     DatasetError,
     check_annotations,
     check_boxes,

@@ -26,7 +26,7 @@ from detectron2.utils.env import seed_all_rng
 from torch.utils.data import Sampler
 
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.files import write_whole_file
+from nasnet_det.runs.files import write_whole_file
 
 logger = logging.getLogger(__name__)
 

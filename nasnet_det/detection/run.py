@@ -33,8 +33,8 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 import nasnet_det
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.detection.datasets import get_categories
-from nasnet_det.files import write_json
 from nasnet_det.genotype import nearest
+from nasnet_det.runs.files import write_json
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,

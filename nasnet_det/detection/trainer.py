@@ -44,7 +44,7 @@ from nasnet_det.detection.step import (
     device_type,
     get_precision,
 )
-from nasnet_det.files import FileError, write_json
+from nasnet_det.runs.files import FileError, write_json
 
 
 class Trainer(DefaultTrainer):

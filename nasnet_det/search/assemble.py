@@ -26,8 +26,8 @@ from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import build_pruner
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
-from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.study import GOALS, Search, SearchPlan
+from nasnet_det.space import Choices, SearchSpace
 
 # Keys that decide where and how fast children are trained, or what happens after the search, but
 # not what comes of it.

@@ -13,8 +13,8 @@ from yacs.config import CfgNode
 import nasnet_det
 from nasnet_det.genotype import Genotype
 from nasnet_det.search.journal import Journal
-from nasnet_det.search.space import SearchSpace
 from nasnet_det.search.trials import params_to_choices
+from nasnet_det.space import SearchSpace
 
 
 def find_best(journal: Journal) -> FrozenTrial | None:

@@ -25,9 +25,9 @@ from torch import nn
 
 from nasnet_det import evaluation
 from nasnet_det.network import NASNet, NetworkSpec
+from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
-from nasnet_det.search.space import Choices, SearchSpace
-from nasnet_det.search.threads import one_thread
+from nasnet_det.space import Choices, SearchSpace
 from nasnet_det.train_step import take_step
 
 if TYPE_CHECKING:  # a worker without a pruner needs no Optuna

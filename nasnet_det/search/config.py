@@ -15,7 +15,7 @@ from nasnet_det.genotype import COMBINERS, OPERATION_NAMES
 from nasnet_det.search.controller import Controller
 from nasnet_det.search.ppo import PPO
 from nasnet_det.search.seed import Stream, derive_seed
-from nasnet_det.search.space import SearchSpace
+from nasnet_det.space import SearchSpace
 
 
 def add_search_config(cfg: CfgNode) -> None:

@@ -35,7 +35,7 @@ class Controller(nn.Module):
 
     Args:
         num_choices: number of choices of each decision
-            (:attr:`~nasnet_det.search.space.SearchSpace.num_choices`).
+            (:attr:`~nasnet_det.space.SearchSpace.num_choices`).
         hidden_size: units of the LSTM.
         embedding_size: length of the vector that stands for a choice. Ours: as many as units.
         init_range: all weights and biases start uniform in [-init_range, init_range].

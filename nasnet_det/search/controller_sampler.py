@@ -11,12 +11,12 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.ppo import PPO, PPOStats
 from nasnet_det.search.seed import Stream, derive_seed
-from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.space_sampler import SpaceSampler
-from nasnet_det.search.threads import one_thread
 from nasnet_det.search.trials import choices_to_params, get_rewarded_trials, params_to_choices
+from nasnet_det.space import Choices, SearchSpace
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A search's results as plain values, which reports read without Optuna or the storage.
 
 They are what the journal says of every child, and the config that decided it; no images and no
-weights. ``nasnet_det/report/study_results.py`` writes them into a file and reads them.
+weights. ``nasnet_det/report/search/study_results.py`` writes them into a file and reads them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nasnet_det.genotype import load_genotype
 from nasnet_det.search.assemble import get_identity
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.journal import StudyError, open_storage, read_study
-from nasnet_det.search.space import SearchSpace
 from nasnet_det.search.trials import params_to_choices
+from nasnet_det.space import SearchSpace
 
 COLUMNS = (
     "state",  # complete, failed, pruned or running

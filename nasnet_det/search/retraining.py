@@ -36,8 +36,8 @@ from nasnet_det.search.journal import Journal, silence_optuna
 from nasnet_det.search.progress import Progress, Speed
 from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.size import ChildSize
-from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.trials import get_distributions, params_to_choices
+from nasnet_det.space import Choices, SearchSpace
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from nasnet_det.search.config import build_ppo
 from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
 from nasnet_det.search.seed import Stream, derive_seed
-from nasnet_det.search.space import SearchSpace
+from nasnet_det.space import SearchSpace
 
 
 class TrialSeededSampler(BaseSampler):

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from optuna.samplers import BaseSampler
 
-from nasnet_det.files import write_whole_file
+from nasnet_det.runs.files import write_whole_file
 from nasnet_det.search.controller_sampler import ControllerSampler
 
 logger = logging.getLogger(__name__)

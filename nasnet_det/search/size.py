@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nasnet_det.complexity import count_parameters
-from nasnet_det.search.space import Choices, SearchSpace
+from nasnet_det.space import Choices, SearchSpace
 
 
 class ChildSize(NamedTuple):

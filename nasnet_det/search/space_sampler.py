@@ -9,8 +9,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.trials import choices_to_params, get_distributions
+from nasnet_det.space import Choices, SearchSpace
 
 
 class SpaceSampler(BaseSampler):

@@ -41,8 +41,8 @@ from nasnet_det.search.pruning import Comparison, make_comparison
 from nasnet_det.search.saved_state import load_state, save_state
 from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.size import ChildSize, SizeLimits
-from nasnet_det.search.space import Choices, SearchSpace
 from nasnet_det.search.trials import get_distributions, params_to_choices, trial_to_curve
+from nasnet_det.space import Choices, SearchSpace
 
 logger = logging.getLogger(__name__)
 

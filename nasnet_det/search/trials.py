@@ -1,7 +1,7 @@
 """How an architecture and its reward are written in an Optuna trial.
 
 Every decision is one categorical parameter, named and valued as in
-:class:`~nasnet_det.search.space.Decision`, so that dashboards show ``normal.0.op_1: sep_conv_5x5``.
+:class:`~nasnet_det.space.Decision`, so that dashboards show ``normal.0.op_1: sep_conv_5x5``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nasnet_det.search.child import Curve
-from nasnet_det.search.space import Choices, SearchSpace
+from nasnet_det.space import Choices, SearchSpace
 
 REWARDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of children that a sampler learns from."""

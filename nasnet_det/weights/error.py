@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasnet_det.files import FileError
+from nasnet_det.runs.files import FileError
 
 
 class CheckpointError(FileError):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasnet_det.files import FileError, write_content, write_whole_file
+from nasnet_det.runs.files import FileError, write_content, write_whole_file
 from nasnet_det.weights.error import CheckpointError, broken_file, missing_package
 from nasnet_det.weights.keras_file import read_h5, read_keras
 from nasnet_det.weights.tensorflow_checkpoint import find_prefix, list_files, read_tensorflow

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from nasnet_det.drawing.figure_style import add_legend, cycle_styles, make_axes
 from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.evaluation import Evaluation
 from nasnet_det.report.detection.matches import IOU_THRESHOLDS
 from nasnet_det.report.detection.references import REFERENCES
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import RECALL_LEVELS, compute_curves
-from nasnet_det.report.figure_style import add_legend, cycle_styles, make_axes
 
 SHOWN_LEVELS = (0, 5)  # IoU 0.5 and 0.75
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")  # one more than colors

@@ -8,7 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasnet_det.files import write_content, write_json
+from nasnet_det.drawing.draw_cell import draw_genotype
+from nasnet_det.drawing.draw_plan import draw_plan
+from nasnet_det.drawing.figure_file import render_figure
 from nasnet_det.report.detection.evaluation import Evaluation, evaluate_run
 from nasnet_det.report.detection.figures import (
     draw_calibration,
@@ -24,9 +26,7 @@ from nasnet_det.report.detection.page import Drawings, make_detection_page
 from nasnet_det.report.detection.pictures import choose_images, draw_image
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.summary import name_runs, summarize
-from nasnet_det.report.draw_cell import draw_genotype
-from nasnet_det.report.draw_plan import draw_plan
-from nasnet_det.report.figure_file import render_figure
+from nasnet_det.runs.files import write_content, write_json
 
 
 def write_detection_report(

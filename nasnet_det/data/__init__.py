@@ -1,0 +1,1 @@
+"""Data sets as people have them: annotations and pictures, each read in one place."""

@@ -1,0 +1,1 @@
+"""The chain of stages: search, classifier, backbone, detector, evaluation, reports."""

@@ -1,0 +1,1 @@
+"""What every stage does with its output: folders, files, seeds, threads."""

@@ -1,0 +1,223 @@
+"""A classifier's trunk as the detector's backbone: the same weights, network and preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny_classification import CPU, make_config
+from tiny_detection import write_tiny_dataset
+from yacs.config import CfgNode
+
+from nasnet_det.classification.checkpoint import load_checkpoint
+from nasnet_det.classification.config import build_model
+from nasnet_det.classification.data import load_data
+from nasnet_det.classification.loop import Trainer
+from nasnet_det.config import ConfigError
+from nasnet_det.detection import get_config
+from nasnet_det.detection.backbone_card import check_backbone
+from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.datasets import register_config_datasets
+from nasnet_det.detection.predictor import Predictor
+from nasnet_det.detection.trainer import Trainer as DetectorTrainer
+from nasnet_det.genotype import GENOTYPES
+from nasnet_det.runs.files import FileError
+from nasnet_det.weights import write_weights
+from nasnet_det.weights.backbone_file import read_card
+from tools import predict, train_net
+
+NETWORK = {"VARIANT": "nasnet_a_mobile", "NUM_CELLS_PER_STAGE": 1, "CHANNELS": 8}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CfgNode, Path, Path]:
+    """A config, the best checkpoint of its short training, and its backbone's file."""
+    folder = tmp_path_factory.mktemp("trained")
+    network = [w for k, v in NETWORK.items() for w in (f"MODEL.NASNET.{k}", str(v))]
+    cfg = make_config(folder, *network, "AUX.WEIGHT", "0", "SOLVER.EPOCHS", "1")
+    Path(cfg.OUTPUT_DIR).mkdir()
+    Trainer(cfg, load_data(cfg), device=CPU).train()
+    checkpoint = Path(cfg.OUTPUT_DIR) / "model_best.pth"
+    return cfg, checkpoint, folder / "backbone.safetensors"
+
+
+@pytest.fixture(scope="module")
+def exported(trained: tuple[CfgNode, Path, Path], repository: Path) -> Path:
+    """The file, made by the command."""
+    _, checkpoint, output = trained
+    assert _tool(repository).main([str(checkpoint), str(output)]) == 0
+    return output
+
+
+def _tool(repository: Path):  # type: ignore[no-untyped-def]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(repository / "tools"))
+        import export_backbone
+
+        return export_backbone
+
+
+def _detector_config(weights: Path, *opts: str) -> CfgNode:
+    network = [w for k, v in NETWORK.items() for w in (f"MODEL.NASNET.{k}", str(v))]
+    means = ["MODEL.PIXEL_MEAN", "[125.3,123.0,113.9]", "MODEL.PIXEL_STD", "[63.0,62.1,66.7]"]
+    base = ["MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu", "INPUT.FORMAT", "RGB"]
+    name = "quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_small.yaml"
+    return get_config(name, [*base, *network, *means, *opts])
+
+
+def test_card_says_what_was_trained(trained: tuple[CfgNode, Path, Path], exported: Path) -> None:
+    cfg, checkpoint, _ = trained
+    state, card = load_checkpoint(checkpoint), read_card(exported)
+    assert card is not None
+    assert (card.genotype.normal, card.genotype.reduction) == (
+        GENOTYPES["nasnet_a"].normal,
+        GENOTYPES["nasnet_a"].reduction,
+    )
+    assert card.spec == build_model(cfg, 4).trunk.spec
+    assert card.pixel_mean == (125.3, 123.0, 113.9)
+    assert card.format == "RGB"
+    assert card.score == state["score"]
+    assert 0 <= card.score["top1"] <= card.score["top5"] <= 1
+    assert card.config["SOLVER.EPOCHS"] == 1
+
+
+def test_file_has_the_trunk_alone(trained: tuple[CfgNode, Path, Path], exported: Path) -> None:
+    weights = load_checkpoint(trained[1])["model"]
+    tensors = load_file(exported)
+    assert set(tensors) == {key for key in weights if key.startswith("trunk.")}
+    assert all(torch.equal(tensors[key], weights[key]) for key in tensors)
+
+
+def test_detector_computes_the_classifiers_features(
+    trained: tuple[CfgNode, Path, Path], exported: Path
+) -> None:
+    """Bit for bit: both in channels-last order, as another order is computed by other kernels."""
+    detector = DetectorTrainer.build_model(_detector_config(exported))
+    Checkpointer(detector, save_to_disk=False).load(str(exported))
+    classifier = build_model(trained[0], 4)
+    classifier.load_state_dict(load_checkpoint(trained[1])["model"])
+    classifier.to(memory_format=torch.channels_last)
+    image = torch.randint(0, 256, (3, 64, 64)).float()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
+    seen = detector.preprocess_image([{"image": image}]).tensor
+    torch.testing.assert_close(seen[0], (image - mean) / std)
+    seen = seen.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        got = detector.eval().backbone.bottom_up.trunk(seen)
+        expected = classifier.eval().trunk(seen)
+    assert set(got) == set(expected)
+    for name in got:
+        torch.testing.assert_close(got[name], expected[name], rtol=0, atol=0)
+
+
+def test_converted_weights_have_no_card_and_are_no_mistake(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "converted.safetensors"
+    about = {"variant": "nasnet_a_mobile", "origin": "keras", "pool_padding": "keras"}
+    write_weights(str(path), load_file(exported), about)
+    assert read_card(path) is None
+    check_backbone(_detector_config(path, "MODEL.NASNET.POOL_PADDING", "keras"))
+
+
+def test_backbone_of_other_pools_is_refused(exported: Path) -> None:
+    cfg = _detector_config(exported)
+    cfg.MODEL.NASNET.POOL_PADDING = "keras"
+    with pytest.raises(ConfigError, match="pool_padding: wanted 'tf', got 'keras'"):
+        check_backbone(cfg)
+
+
+@pytest.mark.parametrize(
+    ("opts", "sentence"),
+    [
+        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT: wanted RGB, got BGR"),
+        (["MODEL.PIXEL_MEAN", "[113.9,123.0,125.3]"], r"MODEL.PIXEL_MEAN: wanted \[125.3, .* got \[113.9"),
+        (["MODEL.PIXEL_STD", "[1,1,1]"], r"MODEL.PIXEL_STD: wanted \[63.0"),
+        (["MODEL.NASNET.GENOTYPE", "amoebanet_a"], "its cells are others"),
+        (["MODEL.NASNET.CHANNELS", "12"], "channels: wanted 8, got 12"),
+        (["MODEL.NASNET.VARIANT", "nasnet_a_large"], "skip_reduction_input: wanted False, got True"),
+    ],
+)  # fmt: skip
+def test_other_preprocessing_or_network_is_refused(
+    exported: Path, opts: list[str], sentence: str
+) -> None:
+    cfg = _detector_config(exported, *opts)
+    with pytest.raises(ConfigError, match=f"was trained as another backbone .*{sentence}"):
+        check_backbone(cfg)
+
+
+@pytest.mark.parametrize("kind", ["exported", "classifier", "detector"])
+@pytest.mark.parametrize("builder", [DetectorTrainer.build_model, Predictor, DefaultPredictor])
+def test_whatever_builds_a_detector_refuses_another_preprocessing(
+    trained: tuple[CfgNode, Path, Path],
+    exported: Path,
+    tmp_path: Path,
+    kind: str,
+    builder: Callable[[CfgNode], Any],
+) -> None:
+    path = {"exported": exported, "classifier": trained[1], "detector": tmp_path / "model_0.pth"}[
+        kind
+    ]
+    if kind == "detector":
+        cfg = _detector_config(exported, "OUTPUT_DIR", str(tmp_path), *write_tiny_dataset(tmp_path))
+        register_config_datasets(cfg)
+        DetectorTrainer(cfg).checkpointer.save("model_0")
+    builder(_detector_config(path))
+    with pytest.raises(ConfigError, match="another backbone .*INPUT.FORMAT: wanted RGB, got BGR"):
+        builder(_detector_config(path, "INPUT.FORMAT", "BGR"))
+
+
+@pytest.mark.parametrize("tool", [predict, train_net])
+def test_tools_say_it_in_one_sentence(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: ModuleType
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(_detector_config(exported, "INPUT.FORMAT", "BGR").dump())
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    words = ["--input", str(tmp_path), "--output", str(tmp_path / "found")]
+    assert tool.main(["--config-file", str(config), *(words if tool is predict else [])]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{tool.__name__.split('.')[-1]}.py: {exported} was trained as another backbone than this "
+        "config's: INPUT.FORMAT: wanted RGB, got BGR"
+    )
+
+
+def test_files_without_a_card_are_none_of_its_business(tmp_path: Path, exported: Path) -> None:
+    plain = tmp_path / "plain.safetensors"
+    save_file(load_file(exported), plain)
+    assert read_card(plain) is None
+    assert read_card(tmp_path / "missing.safetensors") is None
+    assert read_card("") is None
+    broken = tmp_path / "broken.safetensors"
+    save_file(load_file(exported), broken, {"nasnet_det_backbone": '{"genotype": 3}'})
+    with pytest.raises(FileError, match="its card can't be understood"):
+        read_card(broken)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["no.pth", "out.safetensors"], 1, "no.pth can't be read (No such file or directory)"),
+        (["no.pth", "out.pth"], 2, "wanted an output that ends with .safetensors, got out.pth"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    sentence: str,
+) -> None:
+    def call() -> int:
+        try:
+            return _tool(repository).main(arguments)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+
+    assert call() == status
+    assert capsys.readouterr().err == f"export_backbone.py: {sentence}\n"

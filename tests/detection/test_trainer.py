@@ -1,0 +1,477 @@
+"""The trainer: a resume continues exactly, the best model stays the best, NaN stops everything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("detectron2")
+
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from tiny_detection import write_tiny_config, write_tiny_dataset
+
+from nasnet_det.config import ConfigError
+from nasnet_det.detection import get_config
+from nasnet_det.detection.datasets import register_config_datasets
+from nasnet_det.detection.hooks import drop_metrics, skip_images
+from nasnet_det.detection.step import CheckedStep, NonFiniteLossError
+from nasnet_det.detection.trainer import Trainer
+from nasnet_det.runs.files import FileError
+
+
+@pytest.fixture(autouse=True)
+def _keep_loggers() -> Iterator[None]:
+    """Detectron2's trainer sets up its logger, which other tests want to capture."""
+    logger = logging.getLogger("detectron2")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    logger.setLevel(logging.INFO)  # so that the trainer finds it set up
+    logger.handlers[:], logger.propagate = [], True  # whatever other tests have left
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+def _config(tmp_path: Path, output: str = "run", **options: Any) -> CfgNode:
+    words = write_tiny_dataset(tmp_path / "data", with_boxes=options.pop("with_boxes", True))
+    words += ["OUTPUT_DIR", str(tmp_path / output)]
+    for key, value in options.items():
+        words += [key.replace("__", "."), str(value)]
+    cfg = get_config(write_tiny_config(tmp_path), words)
+    register_config_datasets(cfg)
+    return cfg
+
+
+def _start(cfg: CfgNode, *, resume: bool = False) -> Trainer:
+    """What a new process does."""
+    seed_all_rng(cfg.SEED)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    return trainer
+
+
+def _train(cfg: CfgNode, *, resume: bool = False) -> Trainer:
+    trainer = _start(cfg, resume=resume)
+    trainer.train()
+    return trainer
+
+
+class _Killed(BaseException):
+    """Not an Exception, so that nothing handles it."""
+
+
+def _train_until(cfg: CfgNode, iteration: int) -> None:
+    """Train, and be killed when an iteration starts."""
+    trainer = _start(cfg)
+    step = trainer.run_step
+
+    def run_step() -> None:
+        if trainer.iter == iteration:
+            raise _Killed
+        step()
+
+    trainer.run_step = run_step  # type: ignore[method-assign]
+    trainer.after_train = lambda: None  # type: ignore[method-assign]  # a kill lets nothing run
+    with pytest.raises(_Killed):
+        trainer.train()
+
+
+def _read_metrics(cfg: CfgNode) -> list[dict[str, float]]:
+    lines = Path(cfg.OUTPUT_DIR, "metrics.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
+    """Let the evaluations find these scores instead of evaluating."""
+    remaining = list(scores)
+
+    def test(*_: Any, **__: Any) -> dict[str, dict[str, float]]:
+        return {"bbox": {"AP": remaining.pop(0), "AP50": 1.0}}
+
+    monkeypatch.setattr(Trainer, "test", test)
+
+
+# ---- Resuming
+
+
+def test_resume_computes_what_an_uninterrupted_run_computes(tmp_path: Path) -> None:
+    straight = _train(_config(tmp_path, "straight"))
+    cfg = _config(tmp_path, "killed")
+    _train_until(cfg, 2)
+    resumed = _start(cfg, resume=True)
+    assert resumed.start_iter == 2
+    resumed.train()
+    for (name, wanted), got in zip(
+        straight.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(wanted, got), name
+    wanted, got = straight.optimizer.state_dict(), resumed.optimizer.state_dict()
+    assert wanted["param_groups"] == got["param_groups"]
+
+
+def test_resume_restores_the_schedule_and_the_iteration(tmp_path: Path) -> None:
+    cfg = _config(tmp_path, SOLVER__MAX_ITER=6, SOLVER__WARMUP_ITERS=6)
+    _train_until(cfg, 3)
+    trainer = _start(cfg, resume=True)
+    rates = []
+    trainer.run_step = lambda: rates.append(  # type: ignore[method-assign]
+        (trainer.iter, trainer.optimizer.param_groups[0]["lr"])
+    )
+    trainer.train()
+    assert [i for i, _ in rates] == [3, 4, 5]
+    wanted = [cfg.SOLVER.BASE_LR * (i / 6 + 0.001 * (1 - i / 6)) for i in (3, 4, 5)]
+    assert [rate for _, rate in rates] == pytest.approx(wanted)
+
+
+def test_resume_of_a_finished_run_evaluates_again_and_changes_nothing(tmp_path: Path) -> None:
+    cfg = _config(tmp_path, SOLVER__MAX_ITER=2)
+    first = _train(cfg)
+    path = Path(cfg.OUTPUT_DIR, "metrics.json")
+    before = path.read_text()
+    again = _train(cfg, resume=True)
+    assert [line["iteration"] for line in _read_metrics(cfg)] == [0, 1, 2]
+    assert path.read_text() == before
+    for wanted, got in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(wanted, got)
+
+
+def test_metrics_have_every_iteration_once_after_a_resume(tmp_path: Path) -> None:
+    cfg = _config(tmp_path, SOLVER__CHECKPOINT_PERIOD=2, SOLVER__MAX_ITER=6, TEST__EVAL_PERIOD=3)
+    _train_until(cfg, 5)
+    path = Path(cfg.OUTPUT_DIR, "metrics.json")
+    assert [line["iteration"] for line in _read_metrics(cfg)] == [1, 2, 3]
+    with path.open("a") as file:
+        file.write('{"iteration": 4}\n{"iteration": 5, "los')  # torn by the kill
+    _train(cfg, resume=True)  # from iteration 4
+    lines = _read_metrics(cfg)
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 5, 6]
+    assert ["bbox/AP" in line for line in lines] == [False, True, False, False, True]
+    assert all("total_loss" in line for line in lines[:-1])
+
+
+def test_drop_metrics_keeps_earlier_lines_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_bytes(b'{"iteration": 3, "AP": NaN}\n{"iteration": 9}\nnot json\n{"iteration": 4}')
+    drop_metrics(path, 5)
+    assert path.read_bytes() == b'{"iteration": 3, "AP": NaN}\n'
+    drop_metrics(tmp_path / "absent", 5)
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("grouping", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_go_on_where_the_checkpoint_was(
+    grouping: bool, num_workers: int, tmp_path: Path
+) -> None:
+    cfg = _config(
+        tmp_path, DATALOADER__ASPECT_RATIO_GROUPING=grouping, DATALOADER__NUM_WORKERS=num_workers
+    )
+
+    def first_images(skipped: int, count: int) -> list[str]:
+        seed_all_rng(1)
+        loader = Trainer.build_train_loader(cfg)
+        if skipped:
+            skip_images(loader, skipped)
+        batches = iter(loader)
+        return [image["file_name"] for _ in range(count) for image in next(batches)]
+
+    assert first_images(8, 2) == first_images(0, 6)[8:]
+
+
+# ---- The best model
+
+
+def test_best_model_survives_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = _config(tmp_path, SOLVER__MAX_ITER=6, TEST__EVAL_PERIOD=1)
+    _scores(monkeypatch, 1.0, 5.0, math.nan)
+    _train_until(cfg, 3)
+    state = torch.load(Path(cfg.OUTPUT_DIR, "model_0000001.pth"), weights_only=True)
+    best = {"metric": "bbox/AP", "score": 5.0, "iteration": 1}
+    assert state["trainer"]["hooks"]["BestCheckpoint"]["best"] == best
+    _scores(monkeypatch, 4.0, 5.0, 2.0)
+    trainer = _train(cfg, resume=True)
+    file = torch.load(Path(cfg.OUTPUT_DIR, "model_best.pth"), weights_only=True)
+    assert file["best"] == trainer.checkpointer.read_best() == best
+    assert all(torch.equal(file["model"][key], state["model"][key]) for key in state["model"])
+    assert Path(cfg.OUTPUT_DIR, "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_best_score_is_that_of_the_file_after_a_kill_between_the_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = _config(tmp_path, SOLVER__CHECKPOINT_PERIOD=2, TEST__EVAL_PERIOD=1)
+    _scores(monkeypatch, 1.0, 2.0, 9.0)
+    _train_until(cfg, 3)  # iteration 2 made a best model and no checkpoint
+    _scores(monkeypatch, 3.0, 4.0)
+    trainer = _train(cfg, resume=True)
+    assert trainer.start_iter == 2
+    assert trainer.checkpointer.read_best()["score"] == 9.0
+
+
+def test_best_model_is_the_next_one_where_the_file_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = _config(tmp_path, TEST__EVAL_PERIOD=1)
+    _scores(monkeypatch, 5.0, 5.0, 5.0)
+    _train_until(cfg, 2)
+    Path(cfg.OUTPUT_DIR, "model_best.pth").unlink()
+    _scores(monkeypatch, 3.0, 4.0)
+    with caplog.at_level(logging.WARNING, logger="nasnet_det"):
+        trainer = _train(cfg, resume=True)
+    assert "model_best.pth is gone" in caplog.text
+    assert trainer.checkpointer.read_best()["score"] == 4.0
+
+
+def test_best_metric_that_does_not_exist_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = _config(tmp_path, SOLVER__MAX_ITER=1, TEST__BEST_METRIC="bbox/mAP")
+    _scores(monkeypatch, 5.0)
+    with caplog.at_level(logging.WARNING, logger="nasnet_det"):
+        _train(cfg)
+    assert "TEST.BEST_METRIC bbox/mAP is not among the results" in caplog.text
+    assert "available: bbox/AP, bbox/AP50" in caplog.text
+    assert not Path(cfg.OUTPUT_DIR, "model_best.pth").exists()
+
+
+# ---- Losses that are no numbers
+
+
+def _spoil_loss(trainer: Trainer, iteration: int) -> None:
+    """Make one loss NaN from an iteration on."""
+    forward = trainer.model.forward
+
+    def spoiled(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        losses = forward(batch)
+        if trainer.model.training and trainer.iter >= iteration:
+            losses["loss_cls"] = losses["loss_cls"] * math.nan
+        return losses
+
+    trainer.model.forward = spoiled  # type: ignore[method-assign]
+
+
+def test_loss_of_nan_stops_before_the_weights_and_tells_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = _config(tmp_path)
+    trainer = _start(cfg)
+    _spoil_loss(trainer, 2)
+    with pytest.raises(NonFiniteLossError) as info, caplog.at_level(logging.ERROR):
+        trainer.train()
+    message = str(info.value)
+    assert message.startswith("the loss is not a finite number at iteration 2, learning rate 0.01:")
+    assert "loss_cls nan, loss_box_reg 0." in message
+    assert message.count(".png") == cfg.SOLVER.IMS_PER_BATCH
+    assert f"last checkpoint with finite weights: {cfg.OUTPUT_DIR}/model_0000001.pth" in message
+    assert "\n" not in message
+    (record,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
+    assert (record.message, record.exc_info) == (f"Training stopped: {message}", None)
+    assert all(bool(torch.isfinite(value).all()) for value in trainer.model.parameters())
+    assert "last_checkpoint" in os.listdir(cfg.OUTPUT_DIR)
+    assert not hasattr(trainer, "_last_eval_results"), "no evaluation after a failure"
+
+
+class _RankLoss(nn.Module):
+    """A loss that is NaN on the second process only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, batch: list[dict[str, str]]) -> dict[str, torch.Tensor]:
+        return {"loss": self.weight * (math.nan if comm.get_rank() == 1 else 1.0)}
+
+
+def _step_on_two_processes(folder: str) -> None:
+    model = nn.parallel.DistributedDataParallel(_RankLoss())
+    data = [[{"file_name": f"of_rank_{comm.get_rank()}.png"}]]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    step = CheckedStep(model, data, optimizer, precision=None, device_type="cpu")
+    try:
+        step.run_step()
+    except NonFiniteLossError as error:
+        Path(folder, str(comm.get_rank())).write_text(str(error))
+    # A process that leaves while gloo's threads still run is aborted now and then.
+    comm.synchronize()
+    torch.distributed.destroy_process_group()
+
+
+def test_loss_of_nan_on_one_process_stops_all_with_its_images(tmp_path: Path) -> None:
+    launch(_step_on_two_processes, 2, dist_url="auto", args=(str(tmp_path),))
+    messages = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(messages) == {"0", "1"}
+    assert messages["0"] == messages["1"]
+    assert "loss nan; images: of_rank_1.png" in messages["0"]
+
+
+# ---- Optimizer
+
+
+def test_adamw_has_detectron2s_groups_of_parameters(tmp_path: Path) -> None:
+    cfg = _config(
+        tmp_path,
+        SOLVER__OPTIMIZER="AdamW",
+        SOLVER__BASE_LR=0.001,
+        SOLVER__WEIGHT_DECAY=0.05,
+        SOLVER__WEIGHT_DECAY_BIAS=0.0,
+    )
+    model = Trainer.build_model(cfg)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    assert type(optimizer) is torch.optim.AdamW
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decays = {
+        names[p]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert decays.keys() == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {d for name, d in decays.items() if name.endswith(".bias")} == {0.0}
+    assert decays["proposal_generator.rpn_head.conv.weight"] == 0.05
+    norms = [n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert {decays[f"{name}.weight"] for name in norms} == {0.0}
+    assert all(group["lr"] == 0.001 for group in optimizer.param_groups)
+
+
+def test_optimizer_of_another_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="SOLVER.OPTIMIZER: wanted SGD or AdamW, got 'Adam'"):
+        Trainer(_config(tmp_path, SOLVER__OPTIMIZER="Adam"))
+
+
+# ---- Precision
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_mixed_precision_trains_and_evaluates_on_a_cpu(precision: str, tmp_path: Path) -> None:
+    cfg = _config(
+        tmp_path, SOLVER__AMP__ENABLED=True, SOLVER__AMP__PRECISION=precision, SOLVER__MAX_ITER=1
+    )
+    trainer = _start(cfg)
+    types: dict[bool, set[torch.dtype]] = {}
+
+    def note(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+        types.setdefault(module.training, set()).add(output.dtype)
+
+    trainer.model.backbone.fpn_output2.register_forward_hook(note)
+    before = trainer.model.backbone.fpn_output2.weight.clone()
+    results = trainer.train()
+    assert types == {True: {torch.bfloat16}, False: {torch.bfloat16}}
+    weight = trainer.model.backbone.fpn_output2.weight
+    assert weight.dtype == torch.float32
+    assert not torch.equal(weight, before)
+    assert results is not None
+    assert "AP" in results["bbox"]
+
+
+def test_mixed_precision_can_be_switched_on_at_a_resume(tmp_path: Path) -> None:
+    _train_until(_config(tmp_path), 2)
+    trainer = _train(_config(tmp_path, SOLVER__AMP__ENABLED=True), resume=True)
+    assert trainer.start_iter == 2
+
+
+def test_precision_of_another_name_is_refused(tmp_path: Path) -> None:
+    cfg = _config(tmp_path, SOLVER__AMP__PRECISION="half")
+    with pytest.raises(ConfigError, match=r"wanted one of \['float16', 'bfloat16'\], got 'half'"):
+        Trainer(cfg)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_mixed_precision_trains_and_evaluates_on_a_gpu(precision: str, tmp_path: Path) -> None:
+    cfg = _config(
+        tmp_path,
+        MODEL__DEVICE="cuda",
+        SOLVER__AMP__ENABLED=True,
+        SOLVER__AMP__PRECISION=precision,
+    )
+    trainer = _train(cfg)
+    assert trainer._trainer.grad_scaler.is_enabled() == (precision == "float16")
+    assert _start(cfg, resume=True).start_iter == 4
+
+
+# ---- Evaluations
+
+
+def test_results_are_written_for_each_set_with_null_for_nan(tmp_path: Path) -> None:
+    cfg = _config(tmp_path, SOLVER__MAX_ITER=1)
+    other = _config(tmp_path / "other")
+    cfg.DATASETS.TEST = (*cfg.DATASETS.TEST, *other.DATASETS.TEST)
+    _train(cfg)
+    content = json.loads(Path(cfg.OUTPUT_DIR, "results.json").read_text())
+    assert content["iteration"] == 0
+    assert content["weights"] == f"{cfg.OUTPUT_DIR}/model_final.pth"
+    assert list(content["datasets"]) == list(cfg.DATASETS.TEST)
+    for part, folder in zip(content["datasets"].values(), ("data", "other/data"), strict=True):
+        assert part["json_file"] == str(tmp_path / folder / "boxes.json")
+        assert part["results"]["bbox"]["APs"] is None, "there is no small box"
+        assert part["results"]["bbox"]["AP"] >= 0
+    assert len(list(Path(cfg.OUTPUT_DIR, "inference").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"with_boxes": False},
+        {"MODEL__ROI_HEADS__SCORE_THRESH_TEST": 1.0},
+        {"MODEL__RPN__POST_NMS_TOPK_TEST": 0},
+    ],
+)
+def test_pictures_without_boxes_or_detections_are_no_failure(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    cfg = _config(tmp_path, SOLVER__MAX_ITER=1, **options)
+    trainer = _train(cfg)
+    assert all(bool(torch.isfinite(value).all()) for value in trainer.model.parameters())
+    content = json.loads(Path(cfg.OUTPUT_DIR, "results.json").read_text())
+    (part,) = content["datasets"].values()
+    assert not any(part["results"].get("bbox", {}).values()), "null or 0"
+
+
+# ---- Building
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"MODEL__RPN__IN_FEATURES": "['p2', 'p9']"}, "has no feature 'p9'; see MODEL.RPN.IN"),
+        ({"MODEL__NASNET__VARIANT": "nasnet_z"}, "MODEL.NASNET: "),
+        ({"MODEL__ANCHOR_GENERATOR__SIZES": "[[8], [16]]"}, "Got sizes of length 2 in anchor"),
+    ],
+)
+def test_model_that_can_not_be_built_is_one_sentence(
+    options: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as info:
+        Trainer(_config(tmp_path, **options))
+    assert told in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_full_disk_stops_the_training_and_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = _config(tmp_path)
+    save: Callable[..., None] = torch.save
+    saved = []
+
+    def fill_up(data: Any, file: Any) -> None:
+        saved.append(data)
+        if len(saved) == 3:
+            file.write(b"some bytes")
+            raise OSError(28, "No space left on device")
+        save(data, file)
+
+    monkeypatch.setattr(torch, "save", fill_up)
+    with pytest.raises(FileError, match="No space left on device"):
+        _train(cfg)
+    monkeypatch.undo()
+    assert _start(cfg, resume=True).start_iter == 2
