@@ -28,8 +28,9 @@ except ImportError as error:
 from PIL import Image
 from tqdm import tqdm
 
+from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import find_images
-from nasnet_det.detection.datasets import DatasetError, register_config_datasets
+from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.predictor import Predictor, read_picture
 from nasnet_det.detection.run import check_names, use_available_device
 from nasnet_det.runs.files import write_content
@@ -89,7 +90,7 @@ def prepare(options: argparse.Namespace) -> Any:
     cfg = detection.get_config(options.config_file, options.opts)
     check_names(cfg)
     detection.adopt_pools(cfg)
-    with contextlib.suppress(DatasetError):  # the training's data may be elsewhere by now
+    with contextlib.suppress(DataError):  # the training's data may be elsewhere by now
         register_config_datasets(cfg)
     use_available_device(cfg)
     cfg.freeze()

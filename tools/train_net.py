@@ -32,13 +32,10 @@ from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table, setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
+from nasnet_det.data.error import DataError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.detection.datasets import (
-    DatasetError,
-    check_datasets,
-    register_config_datasets,
-)
+from nasnet_det.detection.datasets import check_datasets, register_config_datasets
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
     OutputDirError,
@@ -62,7 +59,7 @@ class ResultsError(ValueError):
 
 MISTAKES = (
     detection.ConfigError,
-    DatasetError,
+    DataError,
     FileError,
     NonFiniteLossError,
     OutputDirError,

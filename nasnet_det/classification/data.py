@@ -16,7 +16,8 @@ from yacs.config import CfgNode
 from nasnet_det.classification.distributed import get_world_size
 from nasnet_det.classification.shards import Shards, load_shards
 from nasnet_det.config import ConfigError
-from nasnet_det.data.image_sets import DataError, ImageSet, load_cifar10, load_npz
+from nasnet_det.data.error import DataError
+from nasnet_det.data.image_sets import ImageSet, load_cifar10, load_npz
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

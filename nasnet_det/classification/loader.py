@@ -22,7 +22,7 @@ from nasnet_det.classification.data import ClassificationData, Images
 from nasnet_det.classification.distributed import get_rank, get_world_size
 from nasnet_det.classification.seed import apply_seeded, derive_seed
 from nasnet_det.classification.shards import EvalStream, Sample, Shards, TrainStream
-from nasnet_det.data.image_sets import DataError
+from nasnet_det.data.error import DataError
 
 _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
 _NAMED_BROKEN = 20  # of the broken images, so many stand in the log by name

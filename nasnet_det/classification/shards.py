@@ -34,7 +34,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
 from nasnet_det.classification.seed import apply_seeded, derive_seed
-from nasnet_det.data.image_sets import DataError
+from nasnet_det.data.error import DataError
 
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _BUFFER = 2000  # encoded images from which the next one is drawn

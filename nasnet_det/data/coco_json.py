@@ -19,15 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_det.data.error import DataError
+
 # Annotation tools round; a box further outside than this belongs to another image or format.
 MAX_OUTSIDE_PIXELS = 1.0
 NUM_EXAMPLES = 3
 
 logger = logging.getLogger(__name__)
-
-
-class DatasetError(ValueError):
-    """A data set that can't be used; the message says what was wanted, what came, what to do."""
 
 
 def read_json(path: str, where: str) -> dict[str, Any]:
@@ -38,20 +36,20 @@ def read_json(path: str, where: str) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         data = json.loads(text)
     except OSError as error:
-        raise DatasetError(f"{where}: can't be read: {error.strerror}") from None
+        raise DataError(f"{where}: can't be read: {error.strerror}") from None
     except json.JSONDecodeError as error:
         if not text[error.pos :].strip() or "Unterminated" in error.msg:
             fault = f"ends too early, after {len(text):,} characters: copy or download it again"
         else:
             fault = f"is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-        raise DatasetError(f"{where}: the file {fault}") from None
+        raise DataError(f"{where}: the file {fault}") from None
     except (ValueError, RecursionError) as error:  # bytes that are not text; absurd numbers, depth
-        raise DatasetError(f"{where}: the file is not valid JSON: {error}") from None
+        raise DataError(f"{where}: the file is not valid JSON: {error}") from None
     finally:
         if collects:
             gc.enable()
     if not isinstance(data, dict):
-        raise DatasetError(
+        raise DataError(
             f"{where}: wanted an object with images, annotations and categories, got "
             f"a {type(data).__name__}"
         )
@@ -83,7 +81,7 @@ def _records(where: str, data: dict[str, Any], key: str) -> list[dict[str, Any]]
     if not isinstance(records, list):
         got = f"got {records!r:.60}" if key in data else f"got only {', '.join(data) or 'nothing'}"
         reason = " (to train and to evaluate with)" if key == "annotations" else ""
-        raise DatasetError(f"{where}: wanted a list {key!r}{reason}, {got:.200}")
+        raise DataError(f"{where}: wanted a list {key!r}{reason}, {got:.200}")
     _first_fault(where, key, records, records, lambda r: isinstance(r, dict), "an object")
     return records
 
@@ -103,7 +101,7 @@ def _first_fault(
         known = isinstance(record, dict) and type(record.get("id")) in (int, str)
         which = f"id {record['id']!r}" if known else f"number {wrong[0] + 1} of the list"
         got = "nothing" if value is None else f"{value!r:.60}"
-        raise DatasetError(
+        raise DataError(
             f"{where}: {place}: wanted {wanted}, but {len(wrong)} of {len(values)} differ, the "
             f"first ({which}) has {got}"
         )
@@ -130,12 +128,12 @@ def _unique_ids(
     """The ids of records; each must be there once."""
     ids = _column(where, kind, records, "id", types, "a whole number")
     if len(set(map(type, ids))) > 1:
-        raise DatasetError(f"{where}: {kind}.id: wanted all numbers or all texts, got both")
+        raise DataError(f"{where}: {kind}.id: wanted all numbers or all texts, got both")
     _first_fault(where, f"{kind}.id", records, ids, _fits_evaluation, "a number of 64 bits")
     # COCO's own 2014 minival files repeat annotations; Detectron2 reads them all the same.
     if len(set(ids)) < len(ids) and not (kind == "annotations" and "minival" in where):
         repeated = [key for key, count in Counter(ids).items() if count > 1]
-        raise DatasetError(
+        raise DataError(
             f"{where}: {kind}.id: wanted each id once, but {len(repeated)} of {len(ids)} come more "
             f"than once: {shorten(repeated)}"
         )
@@ -157,7 +155,7 @@ def check_categories(where: str, data: dict[str, Any]) -> dict[int, str]:
     """Category ids and names in the order of the ids, which is that of the classes."""
     records = _records(where, data, "categories")
     if not records:
-        raise DatasetError(f"{where}: wanted at least one entry in 'categories', got none")
+        raise DataError(f"{where}: wanted at least one entry in 'categories', got none")
     ids = _unique_ids(where, "categories", records, {int})
     names = _column(where, "categories", records, "name", {str}, "a text")
     if len(set(names)) < len(names):
@@ -169,7 +167,7 @@ def check_categories(where: str, data: dict[str, Any]) -> dict[int, str]:
 def check_images(where: str, data: dict[str, Any]) -> Images:
     records = _records(where, data, "images")
     if not records:
-        raise DatasetError(f"{where}: wanted at least one entry in 'images', got none")
+        raise DataError(f"{where}: wanted at least one entry in 'images', got none")
     ids = _unique_ids(where, "images", records, {int, str})
     names = _column(where, "images", records, "file_name", {str}, "a file's name")
     sides = [_read_sides(where, records, key) for key in ("width", "height")]
@@ -307,7 +305,7 @@ def check_boxes(where: str, annotations: Annotations, images: Images) -> None:
         if wrong.any():
             first = int(wrong.argmax())
             width, height = sizes[first].astype(int)
-            raise DatasetError(
+            raise DataError(
                 f"{where}: {wrong.sum()} of {len(boxes)} boxes {fault}, the first: annotation "
                 f"{annotations.ids[first]} has [{', '.join(f'{v:g}' for v in boxes[first])}] in "
                 f"image {annotations.image_ids[first]!r} of {width}x{height}; wanted [x, y, width, "

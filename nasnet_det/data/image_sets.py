@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, ImageFolder
 
+from nasnet_det.data.error import DataError
+
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
-class DataError(ValueError):
-    """Data that are missing or have another shape; the message says what was wanted."""
 
 
 class ImageSet(NamedTuple):

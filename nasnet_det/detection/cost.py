@@ -18,8 +18,9 @@ from detectron2.data import MetadataCatalog
 from torch import nn
 
 import nasnet_det
+from nasnet_det.data.error import DataError
 from nasnet_det.detection.config import get_config
-from nasnet_det.detection.datasets import DatasetError, register_config_datasets
+from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.predictor import Predictor, read_picture
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.step import get_precision
@@ -102,7 +103,7 @@ def measure_run(folder: Path) -> dict[str, Any]:
     try:
         register_config_datasets(cfg)
         images = _read_images(cfg.DATASETS.TEST)
-    except DatasetError:
+    except DataError:
         images = []
     is_noise = not images
     if is_noise:

@@ -21,7 +21,6 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.file_io import PathManager
 
 from nasnet_det.data.coco_json import (
-    DatasetError,
     check_annotations,
     check_boxes,
     check_categories,
@@ -30,6 +29,7 @@ from nasnet_det.data.coco_json import (
     read_json,
     shorten,
 )
+from nasnet_det.data.error import DataError
 from nasnet_det.genotype import nearest
 
 # Which key counts the classes; an architecture that is not listed may have a key of its own.
@@ -54,7 +54,7 @@ def register_config_datasets(cfg: CfgNode) -> None:
         cfg: a config with the keys of ``add_nasnet_config``, not frozen; changed in place.
 
     Raises:
-        DatasetError: a JSON without its images folder or the reverse, or a JSON that can't be read
+        DataError: a JSON without its images folder or the reverse, or a JSON that can't be read
             or has no proper list of categories.
     """
     num_classes = None
@@ -96,13 +96,13 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
         eval_only: leave ``DATASETS.TRAIN`` out.
 
     Raises:
-        DatasetError: the first fault that was found.
+        DataError: the first fault that was found.
     """
     train = [] if eval_only else _names(cfg.DATASETS.TRAIN)
     test = _names(cfg.DATASETS.TEST)
     if not (test if eval_only else train):
         split = "TEST" if eval_only else "TRAIN"
-        raise DatasetError(
+        raise DataError(
             f"DATASETS.{split}: wanted the name of a data set, got none; name one, or give its "
             f"files by DATASETS.{split}_JSON and DATASETS.{split}_IMAGES"
         )
@@ -127,7 +127,7 @@ def _files_of_split(cfg: CfgNode, split: str) -> tuple[str, str] | None:
         return None
     if not all(given.values()):
         (key, value), (other, _) = sorted(given.items(), key=lambda item: not item[1])
-        raise DatasetError(
+        raise DataError(
             f"DATASETS.{keys[0]} and DATASETS.{keys[1]} (the folder that the JSON's file_name "
             f"entries start from) belong together, got {key} = {value!r} without {other}"
         )
@@ -138,7 +138,7 @@ def _files_of_split(cfg: CfgNode, split: str) -> tuple[str, str] | None:
 def _register(json_file: str, image_root: str) -> str:
     """The name under which the files are known to Detectron2 from now on."""
     if not os.path.isfile(json_file):
-        raise DatasetError(f"{json_file}: there is no such file; wanted COCO-format annotations")
+        raise DataError(f"{json_file}: there is no such file; wanted COCO-format annotations")
     categories = check_categories(json_file, read_json(json_file, json_file))
     metadata = {
         "thing_classes": list(categories.values()),
@@ -170,11 +170,11 @@ def _is_coco(name: str) -> bool:
     """Whether a set is in COCO's format.
 
     Raises:
-        DatasetError: there is no set of that name.
+        DataError: there is no set of that name.
     """
     if name not in DatasetCatalog:
         hint = nearest(name, DatasetCatalog.list()).partition("(valid:")[0]
-        raise DatasetError(
+        raise DataError(
             f"unknown data set {name!r}, {hint or 'and none is like it; '}sets of Detectron2 are "
             "looked for in the folder DETECTRON2_DATASETS, and a set of your own is given by "
             "DATASETS.TRAIN_JSON and TRAIN_IMAGES (TEST_JSON and TEST_IMAGES)"
@@ -188,10 +188,10 @@ def _check_files_exist(name: str) -> None:
     metadata = MetadataCatalog.get(name)
     json_file, image_root = str(metadata.json_file), metadata.get("image_root")
     if not PathManager.isfile(json_file):
-        raise DatasetError(f"data set {name!r}: no file {json_file}{_builtin_hint(name)}")
+        raise DataError(f"data set {name!r}: no file {json_file}{_builtin_hint(name)}")
     # An evaluator writes a JSON for a set that came from Python; that has no images folder.
     if image_root and not PathManager.isdir(str(image_root)):
-        raise DatasetError(f"data set {name!r}: no images folder {image_root}{_builtin_hint(name)}")
+        raise DataError(f"data set {name!r}: no images folder {image_root}{_builtin_hint(name)}")
 
 
 def _builtin_hint(name: str) -> str:
@@ -222,7 +222,7 @@ def _check_dataset(name: str, *, is_train: bool, is_test: bool, needs_masks: boo
     usable = ~annotations.is_crowd & (annotations.boxes[:, 2:] > 0).all(axis=1)
     if not usable.any():
         use = "train on" if is_train else "evaluate with"
-        raise DatasetError(
+        raise DataError(
             f"{where}: none of its {len(images.ids)} images has a box to {use}; wanted at least "
             f"one annotation that is neither a crowd nor empty, got {len(usable)} others"
         )
@@ -241,13 +241,13 @@ def _check_metadata(where: str, categories: dict[int, str], metadata: dict[str, 
     """Compare the JSON with what is registered, which Detectron2 asserts when it loads the set."""
     registered = metadata.get("thing_classes")
     if registered is not None and list(registered) != list(categories.values()):
-        raise DatasetError(
+        raise DataError(
             f"{where}: its categories are not the classes that it was registered with: "
             + _describe_difference(list(registered), list(categories.values()))
         )
     ids = metadata.get("thing_dataset_id_to_contiguous_id")
     if ids is not None and sorted(ids) != list(categories):
-        raise DatasetError(
+        raise DataError(
             f"{where}: its category ids are not those that it was registered with: wanted "
             f"{sorted(ids)!s:.60}, got {list(categories)!s:.60}"
         )
@@ -264,7 +264,7 @@ def _check_image_files(where: str, names: Sequence[str], image_root: str) -> Non
         if base not in listed[folder]:
             missing.append(name)
     if missing:
-        raise DatasetError(
+        raise DataError(
             f"{where}: {len(missing)} of {len(names)} images are missing in {image_root}: "
             f"{shorten(missing)}; file_name must be relative to that folder"
         )
@@ -283,7 +283,7 @@ def _check_same_classes(classes: dict[str, list[str]]) -> None:
     (first, wanted), *others = classes.items() or [("", [])]
     for name, got in others:
         if got != wanted:
-            raise DatasetError(
+            raise DataError(
                 f"the classes of data sets {first!r} and {name!r} differ: "
                 f"{_describe_difference(wanted, got)}; name sets with the same categories, by "
                 "DATASETS.TRAIN and DATASETS.TEST or by DATASETS.TRAIN_JSON and DATASETS.TEST_JSON"
@@ -312,7 +312,7 @@ def _check_num_classes(cfg: CfgNode, classes: dict[str, list[str]]) -> None:
     given = cfg.MODEL[key.split(".")[1]].NUM_CLASSES
     for name, names in classes.items():
         if len(names) != given:
-            raise DatasetError(
+            raise DataError(
                 f"{key}: wanted {len(names)}, the number of categories of data set {name!r}, got "
                 f"{given}; set {key} {len(names)}"
             )

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from nasnet_det.data.image_sets import DataError, ImageSet, load_images
+from nasnet_det.data.error import DataError
+from nasnet_det.data.image_sets import ImageSet, load_images
 from nasnet_det.search.seed import Stream, derive_seed
 
 _CHUNK = 1000  # images that are resized at once, to save memory

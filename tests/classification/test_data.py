@@ -29,7 +29,7 @@ from nasnet_det.classification.loader import (
     find_broken,
 )
 from nasnet_det.config import ConfigError
-from nasnet_det.data.image_sets import DataError
+from nasnet_det.data.error import DataError
 
 RNG = np.random.default_rng(0)
 

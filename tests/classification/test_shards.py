@@ -25,7 +25,7 @@ from nasnet_det.classification.loader import (
 from nasnet_det.classification.loop import Trainer
 from nasnet_det.classification.shards import Shards, TrainStream
 from nasnet_det.config import ConfigError
-from nasnet_det.data.image_sets import DataError
+from nasnet_det.data.error import DataError
 
 NUM_SHARDS, SHARD_SIZE = 4, 6
 

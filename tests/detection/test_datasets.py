@@ -20,12 +20,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
 
+from nasnet_det.data.error import DataError
 from nasnet_det.detection.config import get_config
-from nasnet_det.detection.datasets import (
-    DatasetError,
-    check_datasets,
-    register_config_datasets,
-)
+from nasnet_det.detection.datasets import check_datasets, register_config_datasets
 
 
 @pytest.fixture(autouse=True)
@@ -180,12 +177,12 @@ def test_registering_refuses_half_of_a_pair(key: str, other: str) -> None:
     cfg = make_config()
     cfg.DATASETS[key] = "somewhere"
     wanted = f"got DATASETS.{key} = 'somewhere' without DATASETS.{other}"
-    with pytest.raises(DatasetError, match=re.escape(wanted)):
+    with pytest.raises(DataError, match=re.escape(wanted)):
         register_config_datasets(cfg)
 
 
 def test_registering_refuses_a_missing_json(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no\.json: there is no such file"):
+    with pytest.raises(DataError, match=r"no\.json: there is no such file"):
         register_config_datasets(make_config((str(tmp_path / "no.json"), str(tmp_path))))
 
 
@@ -195,7 +192,7 @@ def test_registering_refuses_a_missing_json(tmp_path: Path) -> None:
 def test_check_names_the_nearest_of_an_unknown_set() -> None:
     cfg = get_config(opts=["DATASETS.TRAIN", "('coco_2017_trian',)"])
     with pytest.raises(
-        DatasetError,
+        DataError,
         match=r"unknown data set 'coco_2017_trian', did you mean 'coco_2017_train'\? .*"
         r"DETECTRON2_DATASETS.*DATASETS\.TRAIN_JSON",
     ):
@@ -205,7 +202,7 @@ def test_check_names_the_nearest_of_an_unknown_set() -> None:
 @pytest.mark.parametrize("eval_only", [False, True])
 def test_check_wants_a_data_set_to_work_on(eval_only: bool) -> None:
     split = "TEST" if eval_only else "TRAIN"
-    with pytest.raises(DatasetError, match=rf"DATASETS\.{split}: wanted the name .* got none"):
+    with pytest.raises(DataError, match=rf"DATASETS\.{split}: wanted the name .* got none"):
         check_datasets(make_config(), eval_only=eval_only)
 
 
@@ -215,7 +212,7 @@ def test_check_says_where_a_builtin_set_is_looked_for() -> None:
     if os.path.exists(path):
         pytest.skip(f"{path} is there")
     wanted = rf"'coco_2014_minival': no file {re.escape(path)}; .* DETECTRON2_DATASETS \((now|not)"
-    with pytest.raises(DatasetError, match=wanted):
+    with pytest.raises(DataError, match=wanted):
         check_datasets(cfg)
 
 
@@ -232,7 +229,7 @@ def test_check_with_eval_only_does_not_look_at_the_training_set(tmp_path: Path) 
     register_config_datasets(cfg)
     cfg.DATASETS.TRAIN = ("nowhere",)
     check_datasets(cfg, eval_only=True)
-    with pytest.raises(DatasetError, match="unknown data set 'nowhere'"):
+    with pytest.raises(DataError, match="unknown data set 'nowhere'"):
         check_datasets(cfg)
 
 
@@ -252,25 +249,25 @@ def test_check_with_eval_only_does_not_look_at_the_training_set(tmp_path: Path) 
 )
 def test_check_reads_what_is_wrong_with_the_file(tmp_path: Path, text: str, sentence: str) -> None:
     json_file, images = write_files(tmp_path, text)
-    with pytest.raises(DatasetError, match=rf"boxes\.json: .*{sentence}"):
+    with pytest.raises(DataError, match=rf"boxes\.json: .*{sentence}"):
         check_files((json_file, images))
     register_coco_instances("by hand", {}, json_file, images)
     cfg = make_config()
     cfg.DATASETS.TRAIN = ("by hand",)
-    with pytest.raises(DatasetError, match=rf"data set 'by hand' \(.*boxes\.json\): .*{sentence}"):
+    with pytest.raises(DataError, match=rf"data set 'by hand' \(.*boxes\.json\): .*{sentence}"):
         check_datasets(cfg)
 
 
 def test_check_refuses_bytes_that_are_not_text(tmp_path: Path) -> None:
     files = write_files(tmp_path, "")
     Path(files[0]).write_bytes(b"\xff\xfe\x00\x9f")
-    with pytest.raises(DatasetError, match="is not valid JSON: .*decode"):
+    with pytest.raises(DataError, match="is not valid JSON: .*decode"):
         check_files(files)
 
 
 def test_check_names_a_missing_images_folder(tmp_path: Path) -> None:
     json_file, _ = write_files(tmp_path, make_coco())
-    with pytest.raises(DatasetError, match=r"no images folder .*/nowhere$"):
+    with pytest.raises(DataError, match=r"no images folder .*/nowhere$"):
         check_files((json_file, str(tmp_path / "nowhere")))
 
 
@@ -442,7 +439,7 @@ def test_check_says_in_one_sentence(tmp_path: Path, fault: str) -> None:
     data = make_coco()
     change(data)
     files = write_files(tmp_path, data)
-    with pytest.raises(DatasetError, match=sentence) as caught:
+    with pytest.raises(DataError, match=sentence) as caught:
         check_files(files)
     assert "\n" not in str(caught.value)
     assert "boxes.json" in str(caught.value)
@@ -464,7 +461,7 @@ def test_check_raises_nothing_but_its_own_error(tmp_path: Path, kind: str, value
         try:
             register_config_datasets(cfg)
             check_datasets(cfg)
-        except DatasetError:
+        except DataError:
             continue
         assert get_detection_dataset_dicts(cfg.DATASETS.TRAIN), f"{kind}.{key} = {value!r} passed"
 
@@ -476,21 +473,21 @@ def test_check_wants_of_a_test_set_what_its_evaluation_reads(tmp_path: Path, key
     files = write_files(tmp_path, data)
     check_files(files)
     wanted = rf"annotations\.{key}: wanted .* \(evaluation needs it\), .*\(id 12\) has nothing"
-    with pytest.raises(DatasetError, match=wanted):
+    with pytest.raises(DataError, match=wanted):
         check_files(test=files, eval_only=True)
 
 
 def test_check_refuses_an_area_that_no_size_range_holds(tmp_path: Path) -> None:
     data = make_coco()
     data["annotations"][2]["area"] = float("nan")
-    with pytest.raises(DatasetError, match=r"annotations\.area: .*\(id 13\) has nan"):
+    with pytest.raises(DataError, match=r"annotations\.area: .*\(id 13\) has nan"):
         check_files(test=write_files(tmp_path, data), eval_only=True)
 
 
 def test_check_wants_a_box_in_a_test_set(tmp_path: Path) -> None:
     data = make_coco()
     data["annotations"] = []
-    with pytest.raises(DatasetError, match="none of its 3 images has a box to evaluate with"):
+    with pytest.raises(DataError, match="none of its 3 images has a box to evaluate with"):
         check_files(test=write_files(tmp_path, data), eval_only=True)
 
 
@@ -499,7 +496,7 @@ def test_check_wants_masks_where_they_are_trained(tmp_path: Path) -> None:
     cfg.MODEL.MASK_ON = True
     register_config_datasets(cfg)
     wanted = r"annotations\.segmentation: wanted a mask, since MODEL\.MASK_ON is True, but 3 of 3"
-    with pytest.raises(DatasetError, match=wanted):
+    with pytest.raises(DataError, match=wanted):
         check_datasets(cfg)
 
 
@@ -531,7 +528,7 @@ def test_check_allows_texts_as_ids_of_images(tmp_path: Path) -> None:
 def test_check_allows_the_repeated_annotations_of_minival(tmp_path: Path) -> None:
     data = make_coco()
     data["annotations"].append(data["annotations"][0])
-    with pytest.raises(DatasetError, match=r"annotations\.id"):
+    with pytest.raises(DataError, match=r"annotations\.id"):
         check_files(write_files(tmp_path, data))
     check_files(write_files(tmp_path, data, "instances_minival2014"))
 
@@ -578,7 +575,7 @@ def test_check_compares_the_classes_of_training_and_test(
     train = write_files(tmp_path, make_coco(), "train")
     test = write_files(tmp_path, _rename(make_coco(), names), "test")
     with pytest.raises(
-        DatasetError,
+        DataError,
         match=r"classes of data sets '.*/train' and '.*/test' differ: " + re.escape(sentence),
     ):
         check_files(train, test)
@@ -600,7 +597,7 @@ def test_check_compares_the_head_with_the_categories(
     check_datasets(cfg)
     cfg.merge_from_list([key, 80])
     wanted = f"{key}: wanted 2, the number of categories of data set 'pets/boxes', got 80; set "
-    with pytest.raises(DatasetError, match=wanted):
+    with pytest.raises(DataError, match=wanted):
         check_datasets(cfg)
     cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"  # has no classes
     check_datasets(cfg)
@@ -611,12 +608,12 @@ def test_check_compares_the_json_with_what_is_registered(tmp_path: Path) -> None
     register_coco_instances("named", {"thing_classes": ["cat", "cow"]}, json_file, images)
     cfg = make_config()
     cfg.DATASETS.TRAIN = ("named",)
-    with pytest.raises(DatasetError, match="only in the first: 'cow'; only in the second: 'dog'"):
+    with pytest.raises(DataError, match="only in the first: 'cow'; only in the second: 'dog'"):
         check_datasets(cfg)
     ids = {"thing_dataset_id_to_contiguous_id": {1: 0, 2: 1}}
     register_coco_instances("numbered", ids, json_file, images)
     cfg.DATASETS.TRAIN = ("numbered",)
-    with pytest.raises(DatasetError, match=r"registered with: wanted \[1, 2\], got \[2, 7\]"):
+    with pytest.raises(DataError, match=r"registered with: wanted \[1, 2\], got \[2, 7\]"):
         check_datasets(cfg)
 
 
@@ -641,12 +638,13 @@ def test_check_finds_coco_in_detectron2s_own_folder(
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
         "from nasnet_det.detection.config import get_config\n"
-        "from nasnet_det.detection.datasets import DatasetError, check_datasets\n"
+        "from nasnet_det.data.error import DataError\n"
+        "from nasnet_det.detection.datasets import check_datasets\n"
         "names = ['DATASETS.TRAIN', '(\"coco_2017_train\",)', 'DATASETS.TEST', "
         "'(\"coco_2017_val\",)']\n"
         "check_datasets(get_config(opts=names))\n"
         "try: check_datasets(get_config(opts=[*names, 'MODEL.ROI_HEADS.NUM_CLASSES', '3']))\n"
-        "except DatasetError as error: print(error)\n"
+        "except DataError as error: print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from nasnet_det.data.image_sets import DataError, load_images
+from nasnet_det.data.error import DataError
+from nasnet_det.data.image_sets import load_images
 from nasnet_det.search.data import ChildData, DataSource, crop_and_flip, load_child_data, resize
 
 RNG = np.random.default_rng(0)
