@@ -76,11 +76,12 @@ def draw(network: str | Genotype, path: str) -> None:
         ImportError: matplotlib is not installed.
     """
     try:
-        from nasnet_det.drawing.draw_cell import save_drawing
+        from nasnet_det.drawing.cells import draw_cells
+        from nasnet_det.drawing.figure_file import save_figure
     except ImportError as error:
         raise ImportError(f"--draw: {error} (pip install 'nasnet-det[report]')") from error
     genotype = network if isinstance(network, Genotype) else resolve_variant(network)[1]
-    save_drawing(genotype, path)
+    save_figure(draw_cells(genotype), path, title=f"Cells of {genotype.name}")
 
 
 class Parser(argparse.ArgumentParser):

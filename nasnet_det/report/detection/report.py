@@ -8,9 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasnet_det.drawing.draw_cell import draw_genotype
-from nasnet_det.drawing.draw_plan import draw_plan
+from nasnet_det.drawing.cells import draw_cells
 from nasnet_det.drawing.figure_file import render_figure
+from nasnet_det.drawing.plan import draw_plan
 from nasnet_det.report.detection.evaluation import Evaluation, evaluate_run
 from nasnet_det.report.detection.figures import (
     draw_calibration,
@@ -61,7 +61,7 @@ def write_detection_report(
     drawings = Drawings()
     for names_of_network, network in find_networks(names, runs).items():
         drawings.networks[names_of_network] = (
-            render_figure(draw_genotype(network[1]), "svg", title="cells"),
+            render_figure(draw_cells(network[1]), "svg", title="cells"),
             render_figure(draw_plan(*network), "svg", title="plan"),
         )
     if with_photos:

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasnet_det.drawing.draw_cell import draw_genotype
+from nasnet_det.drawing.cells import draw_cells
 from nasnet_det.drawing.figure_file import render_figure
 from nasnet_det.report import html_page as page
 from nasnet_det.report.search.compare import (
@@ -88,7 +88,7 @@ def _draw_figures(
     }
     for study, name in zip(studies, names, strict=True):
         figures[f"operations_{name}"] = draw_operations(study)
-        figures[f"cells_{name}"] = draw_genotype(study.decode(study.chosen))
+        figures[f"cells_{name}"] = draw_cells(study.decode(study.chosen))
     return figures
 
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from nasnet_det.drawing.draw_plan import draw_plan
 from nasnet_det.drawing.figure_file import render_figure
+from nasnet_det.drawing.plan import draw_plan
 from nasnet_det.network import plan_cells, resolve_variant, stem_channels
 
 

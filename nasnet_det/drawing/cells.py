@@ -1,9 +1,9 @@
 """Drawings of cells, as the NASNet paper prints them, with matplotlib (the extra ``report``).
 
     from nasnet_det import load_genotype
-    from nasnet_det.drawing.draw_cell import save_drawing
+    from nasnet_det.drawing.cells import draw_cells
 
-    save_drawing(load_genotype("nasnet_a"), "cells.svg")
+    draw_cells(load_genotype("nasnet_a")).savefig("cells.svg")
 
 Lines from h_i, from h_{i-1} and from blocks differ in color, in lightness, and those from h_{i-1}
 are dashed, so none of it needs color vision. In an SVG, text is text, and the text of a box has an
@@ -12,8 +12,6 @@ id such as ``normal_block_0_op_1``.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -22,7 +20,6 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 
 from nasnet_det.drawing.cell_layout import CellLayout, Node, Wire, plan_layout
-from nasnet_det.drawing.figure_file import save_figure
 from nasnet_det.genotype import CellSpec, Genotype
 
 # Okabe and Ito's blue and vermilion.
@@ -58,15 +55,41 @@ def label_operation(op: str) -> str:
     return f"{name}\n{', '.join(sizes)}" if sizes else name
 
 
-def draw_cell(spec: CellSpec, axes: Axes, *, prefix: str = "") -> CellLayout:
-    """Draw a cell, one unit an inch.
+def draw_cells(genotype: Genotype) -> Figure:
+    """A figure of both cells, or of one where they are the same; in a row if there is room.
 
-    Args:
-        spec: the cell.
-        axes: empty ones; their limits and aspect are set.
-        prefix: of the ids in an SVG.
+    The first word of a cell's caption, in lower case, begins the ids of its boxes in an SVG.
     """
-    layout = plan_layout(spec)
+    cells = _name_cells(genotype)
+    layouts = [plan_layout(spec) for spec in cells.values()]
+    widths = [layout.width + 2 * MARGIN for layout in layouts]
+    heights = [layout.height + 2 * MARGIN + CAPTION_HEIGHT for layout in layouts]
+    is_row = sum(widths) <= MAX_ROW_WIDTH
+    width, height = (sum(widths), max(heights)) if is_row else (max(widths), sum(heights))
+    figure = Figure(figsize=(width, height))
+    left, top = 0.0, height
+    for caption, layout, w, h in zip(cells, layouts, widths, heights, strict=True):
+        x, y = (left, 0.0) if is_row else ((width - w) / 2, top - h)
+        bottom, cell_height = y + CAPTION_HEIGHT, h - CAPTION_HEIGHT
+        axes = figure.add_axes((x / width, bottom / height, w / width, cell_height / height))
+        _draw_cell(layout, axes, f"{caption.split()[0].lower()}_")
+        figure.text(
+            (x + w / 2) / width, (y + CAPTION_HEIGHT / 2) / height, caption,
+            fontsize=11, color=INK, ha="center", va="center",
+        )  # fmt: skip
+        left, top = left + w, top - h
+    return figure
+
+
+def _name_cells(genotype: Genotype) -> dict[str, CellSpec]:
+    """The cells by caption; equal ones, as PNASNet-5's, are one."""
+    if genotype.normal == genotype.reduction:
+        return {"Normal and reduction cell": genotype.normal}
+    return {"Normal cell": genotype.normal, "Reduction cell": genotype.reduction}
+
+
+def _draw_cell(layout: CellLayout, axes: Axes, prefix: str) -> None:
+    """Draw a cell into empty axes, one unit an inch; the ids in an SVG begin with ``prefix``."""
     axes.set_axis_off()
     axes.set_aspect("equal")
     axes.set_xlim(-MARGIN, layout.width + MARGIN)
@@ -77,7 +100,6 @@ def draw_cell(spec: CellSpec, axes: Axes, *, prefix: str = "") -> CellLayout:
     for node in layout.nodes:
         is_used = node.name in used or node.kind == "output"
         _draw_node(node, axes, prefix + node.name, is_used=is_used)
-    return layout
 
 
 def _draw_wire(wire: Wire, axes: Axes) -> None:
@@ -125,59 +147,3 @@ def _draw_node(node: Node, axes: Axes, name: str, *, is_used: bool) -> None:
         zorder=3,
         gid=name,
     )
-
-
-def draw_cells(cells: Mapping[str, CellSpec]) -> Figure:
-    """A figure of cells with their captions, in a row if there is room.
-
-    Args:
-        cells: by caption; its first word in lower case begins the ids in an SVG.
-    """
-    layouts = [plan_layout(spec) for spec in cells.values()]
-    widths = [layout.width + 2 * MARGIN for layout in layouts]
-    heights = [layout.height + 2 * MARGIN + CAPTION_HEIGHT for layout in layouts]
-    is_row = sum(widths) <= MAX_ROW_WIDTH
-    width, height = (sum(widths), max(heights)) if is_row else (max(widths), sum(heights))
-    figure = Figure(figsize=(width, height))
-    left, top = 0.0, height
-    for (caption, spec), w, h in zip(cells.items(), widths, heights, strict=True):
-        x, y = (left, 0.0) if is_row else ((width - w) / 2, top - h)
-        bottom, cell_height = y + CAPTION_HEIGHT, h - CAPTION_HEIGHT
-        axes = figure.add_axes((x / width, bottom / height, w / width, cell_height / height))
-        draw_cell(spec, axes, prefix=f"{caption.split()[0].lower()}_")
-        figure.text(
-            (x + w / 2) / width,
-            (y + CAPTION_HEIGHT / 2) / height,
-            caption,
-            fontsize=11,
-            color=INK,
-            ha="center",
-            va="center",
-        )
-        left, top = left + w, top - h
-    return figure
-
-
-def name_cells(genotype: Genotype) -> dict[str, CellSpec]:
-    """The cells by caption; equal ones, as PNASNet-5's, are one."""
-    if genotype.normal == genotype.reduction:
-        return {"Normal and reduction cell": genotype.normal}
-    return {"Normal cell": genotype.normal, "Reduction cell": genotype.reduction}
-
-
-def draw_genotype(genotype: Genotype) -> Figure:
-    """A figure of both cells, or of one where they are the same."""
-    return draw_cells(name_cells(genotype))
-
-
-def save_drawing(genotype: Genotype, path: str | os.PathLike[str]) -> None:
-    """Draw both cells into a file.
-
-    Args:
-        genotype: what to draw.
-        path: ends with ``.svg``, ``.png`` or ``.pdf``.
-
-    Raises:
-        ValueError: it ends with something else, or can't be written.
-    """
-    save_figure(draw_genotype(genotype), path, title=f"Cells of {genotype.name}")

@@ -1,7 +1,7 @@
 """A drawing of a network's plan: its cells from the image to the end, a row for each stride.
 
+from nasnet_det.drawing.plan import draw_plan
 from nasnet_det.network import resolve_variant
-from nasnet_det.drawing.draw_plan import draw_plan
 
 draw_plan(*resolve_variant("nasnet_a_mobile")).savefig("plan.svg")
 """
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from nasnet_det.drawing.draw_cell import LINE_STYLES, MARGIN
+from nasnet_det.drawing.cells import LINE_STYLES, MARGIN
 from nasnet_det.drawing.figure_style import INK
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import CellRow, NetworkSpec, plan_cells, stem_channels
@@ -70,22 +70,12 @@ def _draw_lines(
     for source, style, bend in ((row.h_prev, "h_prev", -0.35), (row.h, "h", 0.0)):
         if source is None:
             continue
-        axes.add_patch(
-            FancyArrowPatch(
-                places[source],
-                places[row.name],
-                patchA=boxes[source],
-                patchB=boxes[row.name],
-                shrinkA=0,
-                shrinkB=1,
-                arrowstyle="-|>",
-                mutation_scale=8,
-                connectionstyle=f"arc3,rad={bend}",
-                linewidth=1.0,
-                zorder=1,
-                **LINE_STYLES[style],
-            )
-        )
+        arrow = FancyArrowPatch(
+            places[source], places[row.name], patchA=boxes[source], patchB=boxes[row.name],
+            shrinkA=0, shrinkB=1, arrowstyle="-|>", mutation_scale=8,
+            connectionstyle=f"arc3,rad={bend}", linewidth=1.0, zorder=1, **LINE_STYLES[style],
+        )  # fmt: skip
+        axes.add_patch(arrow)
 
 
 def _draw_box(
@@ -93,15 +83,9 @@ def _draw_box(
 ) -> FancyBboxPatch:
     x, y = place
     box = FancyBboxPatch(
-        (x - WIDTH / 2, y - HEIGHT / 2),
-        WIDTH,
-        HEIGHT,
-        boxstyle="round,pad=0,rounding_size=0.05",
-        facecolor=FILLS[kind],
-        edgecolor=INK,
-        linewidth=2.0 if feature else 0.8,
-        zorder=2,
-    )
+        (x - WIDTH / 2, y - HEIGHT / 2), WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.05",
+        facecolor=FILLS[kind], edgecolor=INK, linewidth=2.0 if feature else 0.8, zorder=2,
+    )  # fmt: skip
     axes.add_patch(box)
     text = f"{kind}\n{channels:,}"
     axes.text(

@@ -14,16 +14,13 @@ from random_genotypes import sample_cell, sample_genotype
 
 from nasnet_det.drawing.cell_graph import CellGraph, find_orders
 from nasnet_det.drawing.cell_layout import CellLayout, Node, Wire, name_state, plan_layout
-from nasnet_det.drawing.draw_cell import (
+from nasnet_det.drawing.cells import (
     FILLS,
     TIMES,
     draw_cells,
-    draw_genotype,
     label_operation,
-    name_cells,
-    save_drawing,
 )
-from nasnet_det.drawing.figure_file import render_figure
+from nasnet_det.drawing.figure_file import render_figure, save_figure
 from nasnet_det.genotype import GENOTYPES, OPERATION_NAMES, Block, CellSpec, Genotype
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -208,19 +205,22 @@ def read_texts(svg: bytes) -> dict[str, str]:
 
 def test_svg_has_every_label_as_often_as_the_cell() -> None:
     for number in range(NUM_RANDOM):
-        check_labels({"Normal cell": cells_of(number)[number % 2]})
+        cell = cells_of(number)[number % 2]
+        check_labels(Genotype(cell, cell))
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_published_cells_have_every_label(name: str) -> None:
-    check_labels(name_cells(GENOTYPES[name]))
+    check_labels(GENOTYPES[name])
 
 
-def check_labels(cells: dict[str, CellSpec]) -> None:
-    texts = read_texts(render_figure(draw_cells(cells), "svg"))
-    for caption, spec in cells.items():
-        prefix = caption.split()[0].lower() + "_"
-        found = Counter(text for name, text in texts.items() if name.startswith(prefix))
+def check_labels(genotype: Genotype) -> None:
+    texts = read_texts(render_figure(draw_cells(genotype), "svg"))
+    cells = {"normal": genotype.normal, "reduction": genotype.reduction}
+    if genotype.normal == genotype.reduction:
+        del cells["reduction"]
+    for kind, spec in cells.items():
+        found = Counter(text for name, text in texts.items() if name.startswith(f"{kind}_"))
         ops = [op for block in spec.blocks for op in block.ops]
         wanted = Counter(label_operation(op).replace("\n", " ") for op in ops)
         wanted.update(block.combine for block in spec.blocks)
@@ -230,8 +230,13 @@ def check_labels(cells: dict[str, CellSpec]) -> None:
 
 
 def test_equal_cells_are_drawn_once() -> None:
-    assert list(name_cells(GENOTYPES["pnasnet_5"])) == ["Normal and reduction cell"]
-    assert len(name_cells(GENOTYPES["nasnet_a"])) == 2
+    for name, wanted in (
+        ("pnasnet_5", ["Normal and reduction cell"]),
+        ("nasnet_a", ["Normal cell", "Reduction cell"]),
+    ):
+        figure = draw_cells(GENOTYPES[name])
+        assert [text.get_text() for text in figure.texts] == wanted
+        assert len(figure.axes) == len(wanted)
 
 
 def test_operations_have_different_labels_and_a_color() -> None:
@@ -243,7 +248,7 @@ def test_operations_have_different_labels_and_a_color() -> None:
 @pytest.mark.parametrize("number", [1, 4])
 def test_labels_fit_into_their_boxes(number: int) -> None:
     """As matplotlib measures the text."""
-    figure = draw_genotype(sample_genotype(number))
+    figure = draw_cells(sample_genotype(number))
     figure.canvas.draw()
     for axes in figure.axes:
         nodes = {node.name: node for spec in cells_of(number) for node in plan_layout(spec).nodes}
@@ -254,19 +259,19 @@ def test_labels_fit_into_their_boxes(number: int) -> None:
             assert box.height < nodes[name].height
 
 
-def test_unused_input_is_drawn_without_lines(tmp_path: Path) -> None:
+def test_unused_input_is_drawn_without_lines() -> None:
     cell = CellSpec((Block((0, 0), ("identity", "identity")),), (2,))
     layout = plan_layout(cell)
     assert not [wire for wire in layout.wires if wire.source == "h_prev"]
     assert [wire.target for wire in layout.wires if wire.source == "h"] == ["block_0_op_0", "block_0_op_1"]  # fmt: skip
-    save_drawing(Genotype(cell, cell), tmp_path / "cells.svg")
+    assert render_figure(draw_cells(Genotype(cell, cell)), "svg")
 
 
 def test_same_genotype_gives_the_same_file(tmp_path: Path) -> None:
     for suffix in ("svg", "png", "pdf"):
         paths = [tmp_path / f"{name}.{suffix}" for name in "ab"]
         for path in paths:
-            save_drawing(GENOTYPES["amoebanet_a"], path)
+            save_figure(draw_cells(GENOTYPES["amoebanet_a"]), path, title="Cells of amoebanet_a")
         assert paths[0].read_bytes() == paths[1].read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > image.height > 500
