@@ -17,9 +17,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from nasnet_det.report.search.study_results import Study, parse_study, read_results, save_results
+from nasnet_det.runs.study_results import Study, read_studies, save_studies
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -45,10 +45,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def collect(path: str) -> list[dict[str, Any]]:
-    """The results of a folder or a file."""
+def collect(path: str) -> list[Study]:
+    """The searches of a folder or a file."""
     if not Path(path).is_dir():
-        return read_results(path)
+        return read_studies(path)
     from nasnet_det.search.results import collect_results  # needs Optuna
 
     return [collect_results(path)]
@@ -56,15 +56,10 @@ def collect(path: str) -> list[dict[str, Any]]:
 
 def run(options: argparse.Namespace) -> list[str]:
     """Do what is asked; returns the paths of what was written."""
-    found: list[dict[str, Any]] = []
-    studies: list[Study] = []
-    for path in options.studies:
-        results = collect(path)
-        found += results
-        studies += [parse_study(study, path) for study in results]
+    studies = [study for path in options.studies for study in collect(path)]
     written = []
     if options.save_results:
-        save_results(found, options.save_results)
+        save_studies(studies, options.save_results)
         written.append(options.save_results)
     if options.out:
         from nasnet_det.report.search.page import write_search_report

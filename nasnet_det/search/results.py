@@ -1,13 +1,12 @@
 """A search's results as plain values, which reports read without Optuna or the storage.
 
 They are what the journal says of every child, and the config that decided it; no images and no
-weights. ``nasnet_det/report/search/study_results.py`` writes them into a file and reads them.
+weights.
 """
 
 from __future__ import annotations
 
 import os
-import string
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
 from nasnet_det.genotype import load_genotype
+from nasnet_det.runs.study_results import Child, Study, write_decisions
 from nasnet_det.search.assemble import get_identity
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.journal import StudyError, open_storage, read_study
 from nasnet_det.search.trials import params_to_choices
 from nasnet_det.space import SearchSpace
 
-COLUMNS = (
-    "state",  # complete, failed, pruned or running
-    "decisions",
-    "reward",  # accuracy of held-out images, 0 to 1, of a pruned child when it was ended; or null
-    "params",
-    "macs",
-    "seconds",
-    "failure",  # why it has no reward
-    "duplicate_of",  # number of the child whose result this one has, being the same architecture
-    "retrained",  # accuracy when it was trained again for longer
-)
-DIGITS = string.digits + string.ascii_letters
 _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.FAIL: "failed",
@@ -41,12 +29,13 @@ _STATES = {
 }
 
 
-def collect_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def collect_results(folder: str | os.PathLike[str]) -> Study:
     """The results in the ``OUTPUT_DIR`` of a search, which may still be running.
 
     Raises:
         StudyError: there is no study.
         ConfigError: its config can't be read.
+        ResultsError: no child was trained to the end yet.
     """
     folder = Path(folder)
     config_file = folder / "config.yaml"
@@ -73,21 +62,21 @@ def collect_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
         tuple(config["SEARCH.SPACE.OPERATIONS"]),
         tuple(config["SEARCH.SPACE.COMBINERS"]),
     )
-    return {
-        "name": cfg.SEARCH.STUDY.NAME,
-        "folder": folder.resolve().name,
-        "num_trials": cfg.SEARCH.NUM_TRIALS,
-        "config": config,
-        "versions": {**_read_versions(folder), "nasnet_det": recorded["version"]},
-        "columns": list(COLUMNS),
-        "children": [[*_make_row(t, space), accuracies.get(t.number)] for t in trials],
-        "retraining": {key: value for key, value in longer.items() if config.get(key) != value},
-        "retraining_failures": {
+    study = Study(
+        name=cfg.SEARCH.STUDY.NAME,
+        folder=folder.resolve().name,
+        num_trials=cfg.SEARCH.NUM_TRIALS,
+        config=config,
+        versions={**_read_versions(folder), "nasnet_det": recorded["version"]},
+        children=tuple(_make_child(t, space, accuracies.get(t.number)) for t in trials),
+        retraining={key: value for key, value in longer.items() if config.get(key) != value},
+        retraining_failures={
             str(t.user_attrs["searched_as"]): t.user_attrs["failure"]
             for t in retrained
             if t.state is TrialState.FAIL
         },
-    }
+    )
+    return study.check(str(folder))
 
 
 def _read_retraining(storage: RDBStorage, cfg: CfgNode) -> tuple[dict[str, Any], list[FrozenTrial]]:
@@ -105,19 +94,18 @@ def _read_versions(folder: Path) -> dict[str, str]:
     return load_genotype(path).provenance.get("versions", {}) if path.is_file() else {}
 
 
-def _make_row(trial: FrozenTrial, space: SearchSpace) -> list[Any]:
-    choices = params_to_choices(space, trial.params)
-    if max(choices) >= len(DIGITS):
-        raise StudyError(f"wanted decisions among at most {len(DIGITS)} choices, got more")
+def _make_child(trial: FrozenTrial, space: SearchSpace, retrained: float | None) -> Child:
     attributes = trial.user_attrs
     seconds = attributes.get("seconds")
-    return [
-        _STATES.get(trial.state, "running"),
-        "".join(DIGITS[choice] for choice in choices),
-        trial.values[0] if trial.values else None,
-        attributes.get("params"),
-        attributes.get("macs"),
-        None if seconds is None else round(seconds, 2),
-        attributes.get("failure"),
-        attributes.get("duplicate_of"),
-    ]
+    return Child(
+        number=trial.number,
+        state=_STATES.get(trial.state, "running"),
+        decisions=write_decisions(params_to_choices(space, trial.params)),
+        reward=trial.values[0] if trial.values else None,
+        params=attributes.get("params"),
+        macs=attributes.get("macs"),
+        seconds=None if seconds is None else round(seconds, 2),
+        failure=attributes.get("failure"),
+        duplicate_of=attributes.get("duplicate_of"),
+        retrained=retrained,
+    )

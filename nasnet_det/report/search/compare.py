@@ -9,7 +9,7 @@ from typing import Any
 
 from nasnet_det.report.config_difference import find_differences
 from nasnet_det.report.search.numbers import TOP_KS, Curve, compute_top_means
-from nasnet_det.report.search.study_results import ResultsError, Study
+from nasnet_det.runs.study_results import ResultsError, Study
 
 SEED_KEY = "SEARCH.SEED"
 DATA_KEY = "data"  # checksum of the images; the seed decides the split, so it differs between seeds

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from nasnet_det.drawing.figure_style import INK, STYLES, add_legend, cycle_styles, make_axes
 from nasnet_det.report.search.compare import Group
 from nasnet_det.report.search.numbers import (
-    CELLS,
     TOP_KS,
     choose_window,
     compute_moving_mean,
@@ -18,7 +17,8 @@ from nasnet_det.report.search.numbers import (
     count_operations,
     find_pareto_front,
 )
-from nasnet_det.report.search.study_results import Child, Study
+from nasnet_det.runs.study_results import Child, Study
+from nasnet_det.space import CELLS
 
 MAX_VECTOR_DOTS = 2000  # more are drawn as pixels, also in an SVG
 NOISE_SIGMAS = 2.0
@@ -118,7 +118,7 @@ def draw_operations(study: Study) -> Figure:
     """A panel for each operation: its share among what was proposed, in both cells."""
     window = choose_window(study)
     counted = count_operations(study, window)
-    operations = list(study.config["SEARCH.SPACE.OPERATIONS"])
+    operations = study.space.operations
     figure, panels = make_axes(len(operations), num_columns=4, size=(2.2, 1.6))
     share, decisions = 1 / len(operations), counted["decisions"]
     noise = NOISE_SIGMAS * math.sqrt(share * (1 - share) / decisions)

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nasnet_det.report.search.study_results import Child, Study
+from nasnet_det.runs.study_results import Child, Study
+from nasnet_det.space import CELLS
 
 TOP_KS = (1, 5, 25)
-CELLS = ("normal", "reduction")
 Curve = list[float | None]
 
 
@@ -75,12 +75,12 @@ def count_operations(study: Study, window: int) -> dict[str, Any]:
         ``reduction``: for each operation its share in each window; ``decisions``: number of
         operations in a window of one of the cells.
     """
-    operations = study.config["SEARCH.SPACE.OPERATIONS"]
+    operations = study.space.operations
     step = min(study.minibatch, window)
     ends = list(range(len(study.finished), window - 1, -step))[::-1]
     result: dict[str, Any] = {
         "children": ends,
-        "decisions": 2 * study.config["SEARCH.SPACE.NUM_BLOCKS"] * window,
+        "decisions": 2 * study.space.num_blocks * window,
     }
     genotypes = [study.decode(child) for child in study.finished]
     for cell in CELLS:

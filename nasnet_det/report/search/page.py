@@ -25,8 +25,8 @@ from nasnet_det.report.search.figures import (
     draw_top_means,
 )
 from nasnet_det.report.search.numbers import TOP_KS, summarize
-from nasnet_det.report.search.study_results import Study
 from nasnet_det.runs.files import write_content, write_json
+from nasnet_det.runs.study_results import Study
 
 TITLE = "Architecture search"
 MAX_RETRAINED = 10  # shown on the page; report.json has all

@@ -37,19 +37,21 @@ from nasnet_det.report.search.numbers import (
     summarize,
 )
 from nasnet_det.report.search.page import write_search_report
-from nasnet_det.report.search.study_results import (
+from nasnet_det.runs.study_results import (
+    COLUMNS,
+    FORMAT,
     Child,
     ResultsError,
     Study,
-    parse_study,
-    read_results,
-    save_results,
+    read_studies,
+    save_studies,
+    write_decisions,
 )
 from nasnet_det.search.assemble import get_identity, open_search
 from nasnet_det.search.best import find_best_trials
 from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
-from nasnet_det.search.results import COLUMNS, DIGITS, collect_results
+from nasnet_det.search.results import collect_results
 from nasnet_det.search.retraining import open_retraining
 from nasnet_det.space import SearchSpace
 
@@ -108,7 +110,7 @@ def make_raw(seed: int = 0, num_children: int = 60, **config: Any) -> dict[str, 
     rows: list[list[Any]] = []
     for number in range(num_children):
         size = [rng.randrange(10**4, 10**6), rng.randrange(10**6, 10**7)]
-        decisions = "".join(DIGITS[c] for c in space.sample(rng))
+        decisions = write_decisions(space.sample(rng))
         kind = rng.random()
         if kind < 0.15:
             reason = rng.choice(["diverged: the loss is nan", "out of time: 9 s", "odd"])
@@ -134,7 +136,7 @@ def make_raw(seed: int = 0, num_children: int = 60, **config: Any) -> dict[str, 
 
 
 def make_study(seed: int = 0, num_children: int = 60, **config: Any) -> Study:
-    return parse_study(make_raw(seed, num_children, **config), "made up")
+    return Study.from_dict(make_raw(seed, num_children, **config), "made up")
 
 
 # ---- What is collected
@@ -143,7 +145,7 @@ def make_study(seed: int = 0, num_children: int = 60, **config: Any) -> Study:
 def test_collected_results_are_those_of_the_journal(folders: list[Path]) -> None:
     space = SearchSpace(1, ("identity", "max_pool_3x3"), ("add",))
     for folder in folders:
-        study = parse_study(collect_results(folder), str(folder))
+        study = collect_results(folder)
         trials = read_trials(folder)
         assert len(trials) == len(study.children) in (NUM_RUN, NUM_TRIALS)
         assert (study.folder, study.num_trials) == (folder.name, NUM_TRIALS)
@@ -168,7 +170,7 @@ def test_collected_results_are_those_of_the_journal(folders: list[Path]) -> None
 def test_retrained_children_are_collected_and_the_best_of_them_is_chosen(
     folders: list[Path],
 ) -> None:
-    rl, plain = (parse_study(collect_results(folder), "it") for folder in folders)
+    rl, plain = map(collect_results, folders)
     different = {}
     for child in sorted(rl.complete, key=lambda c: (-c.reward, c.number)):
         if child.duplicate_of is None:
@@ -185,14 +187,14 @@ def test_retrained_children_are_collected_and_the_best_of_them_is_chosen(
 
 
 def test_compact_form_comes_back_as_it_was(folders: list[Path], tmp_path: Path) -> None:
-    raw = [*map(collect_results, folders), make_raw(7)]
-    save_results(raw, tmp_path / "results.json")
-    assert read_results(tmp_path / "results.json") == raw
+    studies = [*map(collect_results, folders), make_study(7)]
+    save_studies(studies, tmp_path / "results.json")
+    assert read_studies(tmp_path / "results.json") == studies
 
 
 def test_compact_form_is_small_and_has_a_line_for_each_child(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    save_results([make_raw(seed, 200) for seed in range(4)], path)
+    save_studies([make_study(seed, 200) for seed in range(4)], path)
     assert path.stat().st_size < 120_000
     lines = path.read_text().splitlines()
     assert sum(line.lstrip().startswith(('["complete"', '["failed"', '["pruned"', '["running"')) for line in lines) == 800  # fmt: skip
@@ -262,7 +264,7 @@ def test_pareto_front_is_what_nothing_beats() -> None:
 
 def test_operation_shares_are_those_of_the_decisions(folders: list[Path]) -> None:
     folder = folders[0]
-    study, trials = parse_study(collect_results(folder), "it"), read_trials(folder)
+    study, trials = collect_results(folder), read_trials(folder)
     window = choose_window(study)
     assert window == 5
     counted = count_operations(study, window)
@@ -411,7 +413,7 @@ def test_tool_reports_searches_and_keeps_their_results(
     done = run_tool(repository, *folders, "--out", out, "--save-results", kept)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [str(kept), str(out / "report.html")]
-    studies = [parse_study(collect_results(folder), "it") for folder in folders]
+    studies = [collect_results(folder) for folder in folders]
     figures = {"rewards", "top_means", "accuracy_macs"}
     for study in studies:
         name = f"{study.sampler}_{study.seed}"
@@ -456,8 +458,8 @@ SMALL_SPACE = {"SEARCH__SPACE__NUM_BLOCKS": 1, "SEARCH__SPACE__OPERATIONS": ["id
 def test_tool_warns_of_other_recipes(
     tool_main: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    two = [make_raw(0, 4, **SMALL_SPACE), make_raw(0, 4, **SMALL_SPACE, SEARCH__CHILD__EPOCHS=3)]
-    save_results(two, tmp_path / "two.json")
+    two = [make_study(0, 4, **SMALL_SPACE, **keys) for keys in ({}, {"SEARCH__CHILD__EPOCHS": 3})]
+    save_studies(two, tmp_path / "two.json")
     assert tool_main([str(tmp_path / "two.json"), "--out", str(tmp_path / "out")]) == 0
     err = capsys.readouterr().err
     assert err.startswith("search_report.py: These searches differ in more than sampler")
@@ -469,7 +471,7 @@ def test_tool_warns_of_other_recipes(
 def test_search_of_one_child_is_reported(tmp_path: Path) -> None:
     raw = make_raw(0, 3, **SMALL_SPACE)
     raw["children"] = [["complete", raw["children"][0][1], 0.25, 10, 20, 1.5, None, None, None]]
-    report = write_search_report([parse_study(raw, "one")], tmp_path)
+    report = write_search_report([Study.from_dict(raw, "one")], tmp_path)
     assert report["studies"][0]["curves"]["top_1"] == [0.25]
     assert report["studies"][0]["curves"]["top_5"] == [None]
 
@@ -492,15 +494,17 @@ def places(tmp_path_factory: pytest.TempPathFactory, folders: list[Path]) -> dic
     (base / "text.json").write_text("hello")
     (base / "genotype.json").write_text("{}")
     raw = make_raw(0, 5)
-    short = {**raw, "children": [row[:-1] for row in raw["children"]]}
-    save_results([short], base / "short.json")
-    save_results([{k: v for k, v in raw.items() if k != "config"}], base / "keyless.json")
     bad = [["complete", "z" * 50, 0.5, 1, 1, 1.0, None, None, None]]
-    save_results([{**raw, "children": bad}], base / "bad.json")
     running = [["running", row[1], None, 1, 1, None, None, None, None] for row in raw["children"]]
-    save_results([{**raw, "children": running}], base / "running.json")
-    save_results([], base / "none.json")
-    save_results([raw], base / "good.json")
+    for name, studies in {
+        "short": [{**raw, "children": [row[:-1] for row in raw["children"]]}],
+        "keyless": [{key: value for key, value in raw.items() if key != "config"}],
+        "bad": [{**raw, "children": bad}],
+        "running": [{**raw, "children": running}],
+        "none": [],
+        "good": [raw],
+    }.items():
+        (base / f"{name}.json").write_text(json.dumps({"format": FORMAT, "studies": studies}))
     (base / "file").write_text("")
     return {path.name.partition(".")[0]: str(path) for path in base.iterdir()}
 

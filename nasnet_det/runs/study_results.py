@@ -1,6 +1,7 @@
-"""What came of searches, as ``nasnet_det/search/results.py`` collects it, and files of it.
+"""What came of a search as plain values, and files of them: written, read and checked here.
 
-Such a file is small enough to be kept with the code, and says all that a report needs::
+A search makes a :class:`Study` of its journal, a report reads it without Optuna or the storage. A
+file of studies is small enough to be kept with the code, and says all that a report needs::
 
     {
      "format": "nasnet_det search results 1",
@@ -14,9 +15,8 @@ Such a file is small enough to be kept with the code, and says all that a report
         ["complete", "1023100401...", 0.4135, 91210, 5512704, 12.6, null, null, null],
         ...
 
-Row ``i`` is child ``i``. Its decisions are the indices of its choices, one digit of base 62 each
-(0-9, a-z, A-Z), five for each block: the two inputs, the two operations, the combiner. The blocks
-of the normal cell come first.
+Row ``i`` is child ``i``. Its decisions are the indices of its choices in the order of
+:class:`~nasnet_det.space.SearchSpace`, one digit of base 62 each (0-9, a-z, A-Z).
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ import json
 import os
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nasnet_det.genotype import Block, CellSpec, Genotype, loose_ends
+from nasnet_det.genotype import Genotype
 from nasnet_det.runs.files import write_content
+from nasnet_det.space import SearchSpace
 
 FORMAT = "nasnet_det search results 1"
 DIGITS = string.digits + string.ascii_letters
 STATES = ("complete", "failed", "pruned", "running")
-DECISIONS_PER_BLOCK = 5
 
 
 class ResultsError(ValueError):
-    """A file without results of searches; the message names it and says why."""
+    """Results of a search that can't be used; the message names their place and says why."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class Child:
     retrained: float | None = None
 
 
+COLUMNS = tuple(key.name for key in fields(Child))[1:]
+
+
 @dataclass(frozen=True)
 class Study:
     """One search.
@@ -93,8 +96,8 @@ class Study:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     children: tuple[Child, ...]
-    retraining: Mapping[str, Any]
-    retraining_failures: Mapping[str, str]
+    retraining: Mapping[str, Any] = field(default_factory=dict)
+    retraining_failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sampler(self) -> str:
@@ -115,6 +118,12 @@ class Study:
     def title(self) -> str:
         """For figures and tables."""
         return f"{self.sampler}, seed {self.seed}"
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """What it searched in."""
+        keys = ("NUM_BLOCKS", "OPERATIONS", "COMBINERS")
+        return SearchSpace(*(self.config[f"SEARCH.SPACE.{key}"] for key in keys))
 
     @cached_property
     def finished(self) -> tuple[Child, ...]:
@@ -145,23 +154,101 @@ class Study:
 
     def decode(self, child: Child) -> Genotype:
         """The architecture of a child."""
-        operations = self.config["SEARCH.SPACE.OPERATIONS"]
-        combiners = self.config["SEARCH.SPACE.COMBINERS"]
-        digits = iter(map(DIGITS.index, child.decisions))
-        blocks = tuple(
-            Block((i, j), (operations[a], operations[b]), combiners[c])
-            for i, j, a, b, c in zip(*[digits] * DECISIONS_PER_BLOCK, strict=True)
-        )
-        middle = self.config["SEARCH.SPACE.NUM_BLOCKS"]
-        normal, reduction = (
-            CellSpec(cell, loose_ends(cell)) for cell in (blocks[:middle], blocks[middle:])
-        )
+        choices = [DIGITS.index(digit) for digit in child.decisions]
+        genotype = self.space.decode(choices, name=f"{self.folder}_{child.number}")
         provenance = {"study": self.name, "trial": child.number, "reward": child.reward}
-        return Genotype(normal, reduction, f"{self.folder}_{child.number}", provenance)
+        return replace(genotype, provenance=provenance)
+
+    def check(self, source: str) -> Study:
+        """The study itself, if a report can be made of it.
+
+        Args:
+            source: for errors: where it comes from.
+
+        Raises:
+            ResultsError: something in it is missing or impossible.
+        """
+        try:
+            for child in self.children:
+                _check_child(self, child)
+        except KeyError as error:
+            raise ResultsError(f"{source}: its results lack {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ResultsError(f"{source}: its results can't be read ({error})") from None
+        if not self.complete:
+            num_failed = sum(child.state == "failed" for child in self.children)
+            raise ResultsError(
+                f"{source}: the study {self.name!r} has no child that was trained to the end yet "
+                f"({len(self.children)} children, {num_failed} of them failed)"
+            )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "folder": self.folder,
+            "num_trials": self.num_trials,
+            "config": dict(self.config),
+            "versions": dict(self.versions),
+            "columns": list(COLUMNS),
+            "children": [[getattr(child, key) for key in COLUMNS] for child in self.children],
+            "retraining": dict(self.retraining),
+            "retraining_failures": dict(self.retraining_failures),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str) -> Study:
+        """The inverse of :meth:`to_dict`, checked.
+
+        Raises:
+            ResultsError: something in it is missing or impossible.
+        """
+        try:
+            columns = data["columns"]
+            children = tuple(
+                Child(number, **dict(zip(columns, row, strict=True)))
+                for number, row in enumerate(data["children"])
+            )
+            study = cls(
+                *(data[key] for key in ("name", "folder", "num_trials", "config", "versions")),
+                children,
+                data.get("retraining", {}),
+                data.get("retraining_failures", {}),
+            )
+        except KeyError as error:
+            raise ResultsError(f"{source}: its results lack {error}") from None
+        except (TypeError, ValueError) as error:
+            raise ResultsError(f"{source}: its results can't be read ({error})") from None
+        return study.check(source)
 
 
-def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The studies of a file, as they are in it.
+def _check_child(study: Study, child: Child) -> None:
+    has_reward = child.state in ("complete", "pruned")
+    if child.state not in STATES or (child.reward is not None) != has_reward:
+        raise ValueError(f"child {child.number}: {child.state!r} with reward {child.reward!r}")
+    numbers = (child.reward, child.macs, child.params, child.seconds, child.retrained)
+    if not all(isinstance(n, int | float | None) for n in numbers):
+        raise ValueError(f"child {child.number}: wanted numbers, got {numbers}")
+    try:
+        study.decode(child)
+    except ValueError as error:
+        raise ValueError(f"child {child.number}: {error}") from None
+
+
+def write_decisions(choices: Sequence[int]) -> str:
+    """Choices as digits.
+
+    Raises:
+        ResultsError: a decision has more choices than there are digits.
+    """
+    if max(choices) >= len(DIGITS):
+        raise ResultsError(f"wanted decisions among at most {len(DIGITS)} choices, got more")
+    return "".join(DIGITS[choice] for choice in choices)
+
+
+def read_studies(path: str | os.PathLike[str]) -> list[Study]:
+    """The studies of a file.
 
     Raises:
         ResultsError: it can't be read, or holds something else.
@@ -181,80 +268,19 @@ def read_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         )
     if not data["studies"]:
         raise ResultsError(f"{path} holds no studies")
-    return data["studies"]
+    return [Study.from_dict(study, str(path)) for study in data["studies"]]
 
 
-def save_results(studies: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write a file of results, one line for each child.
-
-    Args:
-        studies: as :func:`read_results` returns them.
-        path: of the file.
+def save_studies(studies: Sequence[Study], path: str | os.PathLike[str]) -> None:
+    """Write a file of studies, one line for each child.
 
     Raises:
         FileError: it can't be written.
     """
     texts = []
-    for study in studies:
+    for study in map(Study.to_dict, studies):
         rows = ",\n".join(f"   {json.dumps(row)}" for row in study["children"])
         head = json.dumps({**study, "children": []}, indent=1)
         texts.append(head.replace('"children": []', f'"children": [\n{rows}\n  ]'))
     listed = ",\n".join(texts)
-    text = f'{{\n"format": {json.dumps(FORMAT)},\n"studies": [\n{listed}\n]\n}}\n'
-    write_content(path, text)
-
-
-def parse_study(data: Mapping[str, Any], source: str) -> Study:
-    """A study from its JSON form, checked.
-
-    Args:
-        data: see above.
-        source: for errors: where it comes from.
-
-    Raises:
-        ResultsError: something in it is missing or impossible.
-    """
-    try:
-        columns: Sequence[str] = data["columns"]
-        children = tuple(
-            Child(number, **dict(zip(columns, row, strict=True)))
-            for number, row in enumerate(data["children"])
-        )
-        study = Study(
-            data["name"],
-            data["folder"],
-            data["num_trials"],
-            data["config"],
-            data["versions"],
-            children,
-            data.get("retraining", {}),
-            data.get("retraining_failures", {}),
-        )
-        for child in children:
-            _check_child(study, child)
-    except KeyError as error:
-        raise ResultsError(f"{source}: its results lack {error}") from None
-    except (TypeError, ValueError, IndexError) as error:
-        raise ResultsError(f"{source}: its results can't be read ({error})") from None
-    if not study.complete:
-        num_failed = sum(child.state == "failed" for child in children)
-        raise ResultsError(
-            f"{source}: the study {study.name!r} has no child that was trained to the end yet "
-            f"({len(children)} children, {num_failed} of them failed)"
-        )
-    return study
-
-
-def _check_child(study: Study, child: Child) -> None:
-    has_reward = child.state in ("complete", "pruned")
-    if child.state not in STATES or (child.reward is not None) != has_reward:
-        raise ValueError(f"child {child.number}: {child.state!r} with reward {child.reward!r}")
-    numbers = (child.reward, child.macs, child.params, child.seconds, child.retrained)
-    if not all(isinstance(n, int | float | None) for n in numbers):
-        raise ValueError(f"child {child.number}: wanted numbers, got {numbers}")
-    wanted = 2 * DECISIONS_PER_BLOCK * study.config["SEARCH.SPACE.NUM_BLOCKS"]
-    if len(child.decisions) != wanted:
-        raise ValueError(
-            f"child {child.number}: wanted {wanted} decisions, got {len(child.decisions)}"
-        )
-    study.decode(child).validate()
+    write_content(path, f'{{\n"format": {json.dumps(FORMAT)},\n"studies": [\n{listed}\n]\n}}\n')
