@@ -1,19 +1,27 @@
 """NASNet backbones for Detectron2: cells, networks and the way from a search to a detector.
 
-The core below needs torch only. ``import nasnet_det.detection`` registers the backbones with
-Detectron2.
+The names below are imported when they are first used: genotypes, search space and plans need no
+torch, networks do. ``import nasnet_det.detection`` registers the backbones with Detectron2.
 """
 
-from nasnet_det.describe import describe
-from nasnet_det.genotype import GENOTYPES, Block, CellSpec, Genotype, GenotypeError, load_genotype
-from nasnet_det.network import (
-    NASNet,
-    NASNetTrunk,
-    NetworkSpec,
-    create_model,
-    list_models,
-    plan_cells,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nasnet_det.description import describe
+    from nasnet_det.genotype import (
+        GENOTYPES,
+        Block,
+        CellSpec,
+        Genotype,
+        GenotypeError,
+        load_genotype,
+    )
+    from nasnet_det.network import NASNet, NASNetTrunk, create_model
+    from nasnet_det.plan import NetworkSpec, plan_cells
+    from nasnet_det.variants import list_models
 
 __version__ = "0.1.0"
 
@@ -32,3 +40,23 @@ __all__ = [
     "load_genotype",
     "plan_cells",
 ]
+
+_MODULES = {
+    "description": ("describe",),
+    "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
+    "network": ("NASNet", "NASNetTrunk", "create_model"),
+    "plan": ("NetworkSpec", "plan_cells"),
+    "variants": ("list_models",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -37,7 +37,7 @@ class Cell(nn.Module):
         depth_ratio: (cell index + 1) / number of cells.
         drop_path_progress: shared by the network; needed where ``drop_path_prob`` is not 0.
         drop_path_schedule: see :func:`~nasnet_det.drop_path.scheduled_drop_path_prob`.
-        pool_padding: a key of :data:`~nasnet_det.operations.POOL_PADDINGS`.
+        pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
     """
 
     def __init__(

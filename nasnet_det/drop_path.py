@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-DROP_PATH_SCHEDULES: tuple[str, ...] = ("time_and_depth", "time", "depth")
-
 
 def scheduled_drop_path_prob(
     final_prob: float, depth_ratio: float, progress: float, *, schedule: str = "time_and_depth"
@@ -17,8 +15,8 @@ def scheduled_drop_path_prob(
         final_prob: probability at the end of training in the last cell, in [0, 1).
         depth_ratio: (cell index + 1) / number of cells, in (0, 1], stem cells counted.
         progress: fraction of the training that is done, clipped to [0, 1].
-        schedule: ``time_and_depth`` (TF-slim's default, "v3"), ``time`` (the paper's text, "v1")
-            or ``depth`` ("v2").
+        schedule: of :data:`~nasnet_det.plan.DROP_PATH_SCHEDULES`: ``time_and_depth`` (TF-slim's
+            default, "v3"), ``time`` (the paper's text, "v1") or ``depth`` ("v2").
     """
     prob = final_prob
     if schedule != "time":

@@ -1,20 +1,15 @@
-"""Networks: a spec and a genotype make a plan, one row for each cell; the trunk runs the plan.
+"""Networks: loops over the rows of a plan.
 
-:func:`plan_cells` is a pure function of numbers. Everything else here is a loop over its rows:
-:class:`NASNetTrunk` (any range of the rows, from an explicit state) and :class:`NASNet` (the
-classifier).
+:class:`NASNetTrunk` runs any range of the rows (see :mod:`nasnet_det.plan`) from an explicit state;
+:class:`NASNet` is the classifier.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
-import numbers
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,193 +18,26 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nasnet_det.cell import Cell
-from nasnet_det.drop_path import DROP_PATH_SCHEDULES, DropPathProgress
-from nasnet_det.genotype import GENOTYPES, CellSpec, Genotype, nearest
-from nasnet_det.operations import POOL_PADDINGS, Conv2dSame, NormLayer, get_norm_layer
-
-STEMS: tuple[str, ...] = ("imagenet", "cifar")
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """The size of a network and the switches on which published sizes depend.
-
-    Attributes:
-        num_cells_per_stage: N, normal cells in each of the three stages.
-        channels: F, channels inside the cells of the first stage; doubled at each reduction.
-        stem: ``imagenet`` (3x3 convolution of stride 2 and two reduction cells with F/4 and F/2
-            channels, stride 8 in all) or ``cifar`` (3x3 convolution of stride 1).
-        stem_multiplier: the stem convolution has 32 (imagenet) or F (cifar) times this many
-            channels.
-        skip_reduction_input: ``h_prev`` of the cell after a reduction cell is the reduction cell's
-            own ``h_prev`` (NASNet-A large) instead of its ``h`` (mobile, CIFAR).
-        extra_reduction_cells: reductions are cells of their own before a stage (NASNet) instead of
-            a stage's first cell at stride 2 (PNASNet).
-        input_size: height and width, in pixels, that the network was made for.
-        norm_eps: added to the variance in each normalization.
-        drop_path_prob: final drop probability of ScheduledDropPath.
-        dropout: drop probability before the last linear layer.
-        pool_padding: whose strided pools to compute at the borders: those of ``tf``, where the
-            networks come from, ``timm`` or ``keras`` (see
-            :data:`~nasnet_det.operations.POOL_PADDINGS`).
-    """
-
-    num_cells_per_stage: int
-    channels: int
-    stem: str = "imagenet"
-    stem_multiplier: int = 3
-    skip_reduction_input: bool = False
-    extra_reduction_cells: bool = True
-    input_size: int = 224
-    norm_eps: float = 1e-3
-    drop_path_prob: float = 0.0
-    dropout: float = 0.0
-    pool_padding: str = "tf"
-
-    def validate(self) -> NetworkSpec:
-        """Return ``self`` or raise ValueError naming every impossible value."""
-        faults = []
-        kinds: dict[Any, Any] = {"int": numbers.Integral, "float": numbers.Real}
-        kinds |= {"str": str, "bool": bool}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, kinds[field.type]) or (
-                isinstance(value, bool) and field.type != "bool"
-            ):
-                faults.append(f"{field.name}: wanted a value of type {field.type}, got {value!r}")
-        if faults:
-            raise ValueError("impossible network: " + "; ".join(faults))
-        for key in ("num_cells_per_stage", "stem_multiplier", "input_size"):
-            if getattr(self, key) < 1:
-                faults.append(f"{key}: wanted at least 1, got {getattr(self, key)}")
-        if self.stem not in STEMS:
-            faults.append(f"stem: unknown stem {self.stem!r}, {nearest(self.stem, STEMS)}")
-        if self.pool_padding not in POOL_PADDINGS:
-            faults.append(
-                f"pool_padding: unknown pool padding {self.pool_padding!r}, "
-                + nearest(self.pool_padding, POOL_PADDINGS)
-            )
-        # A factorized reduction needs two channels; the first stem cell has F/4.
-        fewest = 8 if self.stem == "imagenet" else 2
-        if self.channels < fewest:
-            faults.append(
-                f"channels: wanted at least {fewest} with the {self.stem} stem, got {self.channels}"
-            )
-        if not self.norm_eps > 0:
-            faults.append(f"norm_eps: wanted a positive number, got {self.norm_eps}")
-        for key in ("drop_path_prob", "dropout"):
-            if not 0 <= getattr(self, key) < 1:
-                faults.append(f"{key}: wanted a probability in [0, 1), got {getattr(self, key)}")
-        if faults:
-            raise ValueError("impossible network: " + "; ".join(faults))
-        return self
-
-
-class CellRow(NamedTuple):
-    """One cell of a plan.
-
-    Attributes:
-        name: module name, as in TF-slim (``cell_stem_0``, ``cell_3``, ``reduction_cell_0``).
-        kind: ``normal`` or ``reduction``: the cell of the genotype.
-        stride: 1 or 2.
-        channels: channels inside the cell.
-        h, h_prev: names of the rows (or ``stem``) whose outputs it reads; None: no ``h_prev``.
-        h_channels, h_prev_channels: their channels.
-        h_prev_stride: 2 where ``h_prev`` is twice as large as ``h``, else 1.
-        out_channels: channels of its output.
-        out_stride: input pixels per output pixel.
-        depth_ratio: (cell index + 1) / number of cells, for ScheduledDropPath.
-        feature: ``c<log2 of out_stride>`` if it is the last cell at its stride, else None.
-        keeps_h_prev: the next cell reads the same ``h_prev`` instead of this cell's ``h``.
-    """
-
-    name: str
-    kind: str
-    stride: int
-    channels: int
-    h: str
-    h_channels: int
-    h_prev: str | None
-    h_prev_channels: int | None
-    h_prev_stride: int
-    out_channels: int
-    out_stride: int
-    depth_ratio: float
-    feature: str | None
-    keeps_h_prev: bool
-
-    @property
-    def pair_channels(self) -> int:
-        """Channels of the pair (this cell's ``h``, its output) that the C4 detector crops."""
-        return self.h_channels + self.out_channels
-
-
-def stem_channels(spec: NetworkSpec) -> int:
-    """Channels of the stem convolution."""
-    return spec.stem_multiplier * (32 if spec.stem == "imagenet" else spec.channels)
-
-
-def plan_cells(spec: NetworkSpec, genotype: Genotype) -> tuple[CellRow, ...]:
-    """The cells of a network in running order. Source: TF-slim nasnet.py and pnasnet.py.
-
-    Raises:
-        ValueError: the spec is impossible (all reasons at once).
-        GenotypeError: the genotype is not valid.
-    """
-    spec.validate()
-    genotype.validate()
-    # (name, kind, stride, channels inside, keeps_h_prev)
-    cells: list[tuple[str, str, int, int, bool]] = []
-    if spec.stem == "imagenet":
-        cells += [
-            (f"cell_stem_{i}", "reduction", 2, spec.channels // (4 >> i), False) for i in (0, 1)
-        ]
-    n = spec.num_cells_per_stage
-    for i in range(3 * n):
-        channels = spec.channels << (i // n)
-        reduces = i in (n, 2 * n)
-        if reduces and spec.extra_reduction_cells:
-            name = f"reduction_cell_{i // n - 1}"
-            cells.append((name, "reduction", 2, channels, spec.skip_reduction_input))
-            reduces = False
-        cells.append((f"cell_{i}", "normal", 2 if reduces else 1, channels, False))
-
-    rows: list[CellRow] = []
-    h = ("stem", stem_channels(spec), 2 if spec.stem == "imagenet" else 1)
-    h_prev: tuple[str, int, int] | None = None
-    for index, (name, kind, stride, channels, keeps_h_prev) in enumerate(cells):
-        cell: CellSpec = getattr(genotype, kind)
-        is_last = index + 1 == len(cells)
-        out = (name, len(cell.concat) * channels, h[2] * stride)
-        rows.append(
-            CellRow(
-                name=name,
-                kind=kind,
-                stride=stride,
-                channels=channels,
-                h=h[0],
-                h_channels=h[1],
-                h_prev=h_prev[0] if h_prev else None,
-                h_prev_channels=h_prev[1] if h_prev else None,
-                h_prev_stride=h[2] // h_prev[2] if h_prev else 1,
-                out_channels=out[1],
-                out_stride=out[2],
-                depth_ratio=(index + 1) / len(cells),
-                feature=f"c{int(math.log2(out[2]))}"
-                if is_last or cells[index + 1][2] == 2
-                else None,
-                keeps_h_prev=keeps_h_prev,
-            )
-        )
-        h_prev, h = (h_prev if keeps_h_prev else h), out
-    return tuple(rows)
+from nasnet_det.drop_path import DropPathProgress
+from nasnet_det.genotype import Genotype, nearest
+from nasnet_det.operations import Conv2dSame, NormLayer, get_norm_layer
+from nasnet_det.plan import (
+    DROP_PATH_SCHEDULES,
+    CellRow,
+    NetworkSpec,
+    feature_sizes,
+    override_spec,
+    plan_cells,
+    stem_channels,
+)
+from nasnet_det.variants import resolve_variant
 
 
 class NASNetTrunk(nn.Module):
     """The convolutional part of a network, or any range of its cells.
 
     Args:
-        spec, genotype: see :func:`plan_cells`.
+        spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
         start: name of the first cell to run; None runs from the image, the stem included.
         stop: name of the last cell to run; None runs to the end.
         norm_layer: factory of normalizations; batch normalization with the spec's epsilon if None.
@@ -398,7 +226,7 @@ class NASNet(nn.Module):
     """The image classifier.
 
     Args:
-        spec, genotype: see :func:`plan_cells`.
+        spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
         num_classes: length of the logits.
         aux_head: build the auxiliary head; it runs in training only.
         norm, norm_momentum: see :func:`~nasnet_det.operations.get_norm_layer`. TensorFlow's
@@ -451,125 +279,6 @@ class NASNet(nn.Module):
         return logits
 
 
-def feature_sizes(spec: NetworkSpec, genotype: Genotype, input_size: int) -> dict[str, int]:
-    """Height (or width) of every cell's output for an input of ``input_size`` pixels.
-
-    Raises:
-        ValueError: the input is smaller than the stem's kernel.
-    """
-    smallest = 3 if spec.stem == "imagenet" else 1
-    if input_size < smallest:
-        raise ValueError(
-            f"wanted an input of at least {smallest} pixels with the {spec.stem} stem, "
-            f"got {input_size}"
-        )
-    size = (input_size - 3) // 2 + 1 if spec.stem == "imagenet" else input_size
-    sizes = {"stem": size}
-    for row in plan_cells(spec, genotype):
-        sizes[row.name] = -(-sizes[row.h] // row.stride)
-    return sizes
-
-
-_CIFAR = NetworkSpec(
-    num_cells_per_stage=6,
-    channels=32,
-    stem="cifar",
-    input_size=32,
-    norm_eps=1e-5,
-    drop_path_prob=0.4,
-)
-_LARGE = NetworkSpec(
-    num_cells_per_stage=6,
-    channels=168,
-    skip_reduction_input=True,
-    input_size=331,
-    drop_path_prob=0.3,
-    dropout=0.5,
-)
-_MOBILE = NetworkSpec(num_cells_per_stage=4, channels=44, stem_multiplier=1, dropout=0.5)
-_PNAS_LARGE = NetworkSpec(
-    num_cells_per_stage=4,
-    channels=216,
-    extra_reduction_cells=False,
-    input_size=331,
-    drop_path_prob=0.4,
-    dropout=0.5,
-)
-_replace = dataclasses.replace
-
-VARIANTS: dict[str, tuple[NetworkSpec, str]] = {
-    "nasnet_a_mobile": (_MOBILE, "nasnet_a"),
-    "nasnet_a_large": (_LARGE, "nasnet_a"),
-    "nasnet_a_cifar_6_768": (_CIFAR, "nasnet_a"),
-    "nasnet_a_cifar_7_2304": (_replace(_CIFAR, num_cells_per_stage=7, channels=96), "nasnet_a"),
-    # Printed as 5 @ 1538 in the paper, which is no multiple of 24.
-    "nasnet_a_5_1536": (
-        _replace(_LARGE, num_cells_per_stage=5, channels=64, input_size=299),
-        "nasnet_a",
-    ),
-    "nasnet_a_7_1920": (
-        _replace(_LARGE, num_cells_per_stage=7, channels=80, input_size=299),
-        "nasnet_a",
-    ),
-    "pnasnet_5_large": (_PNAS_LARGE, "pnasnet_5"),
-    "pnasnet_5_mobile": (
-        _replace(
-            _PNAS_LARGE,
-            num_cells_per_stage=3,
-            channels=54,
-            stem_multiplier=1,
-            input_size=224,
-            drop_path_prob=0.0,
-        ),
-        "pnasnet_5",
-    ),
-}
-"""Published networks: name -> (spec, genotype name). Source: TF-slim's hyperparameters."""
-
-_N_AT_P = re.compile(r"(?P<genotype>\w+)_(?P<n>\d+)@(?P<p>\d+)")
-
-
-def list_models() -> list[str]:
-    """Names of the published networks.
-
-    Beside these, ``<genotype>_<N>@<P>`` names any network with the ImageNet stem: N normal cells
-    a stage and P channels at its end, for example ``nasnet_a_4@1056``.
-    """
-    return sorted(VARIANTS)
-
-
-def resolve_variant(name: str, genotype: Genotype | None = None) -> tuple[NetworkSpec, Genotype]:
-    """The spec and genotype behind a name from :func:`list_models` or ``<genotype>_<N>@<P>``.
-
-    Args:
-        name: the variant.
-        genotype: replaces the variant's own genotype.
-
-    Raises:
-        ValueError: unknown name (the nearest is named), or P does not divide into cells.
-    """
-    if name in VARIANTS:
-        spec, genotype_name = VARIANTS[name]
-        return spec, genotype or GENOTYPES[genotype_name]
-    match = _N_AT_P.fullmatch(name)
-    if match is None or match["genotype"] not in GENOTYPES:
-        raise ValueError(f"unknown network variant {name!r}, {nearest(name, VARIANTS)}")
-    genotype = genotype or GENOTYPES[match["genotype"]]
-    base = _PNAS_LARGE if match["genotype"] == "pnasnet_5" else _MOBILE
-    n, p = int(match["n"]), int(match["p"])
-    # The last stage has 4F channels in each state of the normal cell's output.
-    num_states = len(genotype.normal.concat)
-    per_channel = 4 * num_states
-    if p % per_channel:
-        below = p - p % per_channel
-        raise ValueError(
-            f"channels do not divide in {name!r}: with {num_states} states in the normal "
-            f"cell's concat, P must be a multiple of {per_channel}, got {p} "
-            f"(nearest: {max(below, per_channel)} or {below + per_channel})"
-        )
-    return _replace(base, num_cells_per_stage=n, channels=p // per_channel), genotype
-
-
 def create_model(
     name_or_genotype: str | Genotype = "nasnet_a_mobile",
     num_classes: int = 1000,
@@ -584,12 +293,13 @@ def create_model(
     """Build an image classifier.
 
     Args:
-        name_or_genotype: a name from :func:`list_models`, ``<genotype>_<N>@<P>``, or a genotype
-            (which takes the mobile network's size unless overridden).
+        name_or_genotype: a name from :func:`~nasnet_det.variants.list_models`,
+            ``<genotype>_<N>@<P>``, or a genotype (which takes the mobile network's size unless
+            overridden).
         num_classes: length of the logits.
         norm, norm_momentum, aux_head, activation_checkpointing, drop_path_schedule: see
             :class:`NASNet`.
-        **spec_overrides: fields of :class:`NetworkSpec`, such as ``channels=32``.
+        **spec_overrides: fields of :class:`~nasnet_det.plan.NetworkSpec`, such as ``channels=32``.
 
     Raises:
         ValueError: an unknown name or field, or an impossible value.
@@ -608,16 +318,3 @@ def create_model(
         activation_checkpointing=activation_checkpointing,
         drop_path_schedule=drop_path_schedule,
     )
-
-
-def override_spec(spec: NetworkSpec, **overrides: Any) -> NetworkSpec:
-    """``spec`` with some fields replaced, checked.
-
-    Raises:
-        ValueError: an unknown field (the nearest is named) or an impossible value.
-    """
-    fields: Sequence[str] = [f.name for f in dataclasses.fields(NetworkSpec)]
-    for key in overrides:
-        if key not in fields:
-            raise ValueError(f"unknown network field {key!r}, {nearest(key, fields)}")
-    return _replace(spec, **overrides).validate()

@@ -10,7 +10,8 @@ from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
 from nasnet_det.genotype import Genotype, load_genotype
-from nasnet_det.network import NetworkSpec, override_spec, resolve_variant
+from nasnet_det.plan import NetworkSpec, override_spec
+from nasnet_det.variants import resolve_variant
 
 _SPEC_KEYS = ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
 # With these a detector has the network of a classifier.
@@ -50,7 +51,7 @@ def resolve_network(
     """The spec and the cells that names mean.
 
     Args:
-        variant: see :func:`~nasnet_det.network.resolve_variant`.
+        variant: see :func:`~nasnet_det.variants.resolve_variant`.
         genotype: replaces the variant's cells: a genotype, a published name or a JSON file.
         **spec_overrides: fields of :class:`~nasnet_det.NetworkSpec`.
 

@@ -23,26 +23,19 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from nasnet_det.genotype import nearest
+from nasnet_det.plan import NORMS, POOL_PADDINGS
 
 NormLayer = Callable[[int], nn.Module]
 """Makes a normalization layer for a number of channels."""
-
-NORMS: tuple[str, ...] = ("BN", "SyncBN", "FrozenBN", "GN")
-
-POOL_PADDINGS: dict[str, tuple[str, ...]] = {"tf": (), "timm": ("avg",), "keras": ("avg", "max")}
-"""Implementation -> the kinds of strided pools in which it counts the padding as zeros.
-
-TensorFlow's original, and Cadene's port at its native size, leave the padding out of the average
-and of the maximum. timm's AvgPool2dSame and the ZeroPadding2D layers of Keras's NASNet do not.
-"""
 
 
 def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> NormLayer:
     """A factory of normalization layers.
 
     Args:
-        norm: one of :data:`NORMS`. GN uses the largest number of groups up to 32 that divides the
-            channels, since NASNet's widths (11, 22, 44, ...) are rarely multiples of 32.
+        norm: one of :data:`~nasnet_det.plan.NORMS`. GN uses the largest number of groups up to 32
+            that divides the channels, since NASNet's widths (11, 22, 44, ...) are rarely multiples
+            of 32.
         eps: added to the variance; 1e-3 in the ImageNet networks, 1e-5 in the CIFAR ones.
         momentum: weight of the new batch in the running statistics (1 - TensorFlow's decay).
     """
@@ -118,8 +111,8 @@ class Pool2dSame(nn.Module):
         kind: ``avg`` or ``max``.
         kernel_size: an odd number of pixels.
         stride: 1 or 2.
-        padding: a key of :data:`POOL_PADDINGS`. With ``tf``, and always at stride 1, the padding
-            never enters the average or the maximum.
+        padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`. With ``tf``, and always at stride
+            1, the padding never enters the average or the maximum.
     """
 
     def __init__(self, kind: str, kernel_size: int, stride: int, padding: str = "tf") -> None:
@@ -325,7 +318,7 @@ def build_operation(
         channels: channels that it returns.
         stride: 1 or 2.
         norm_layer: see :func:`get_norm_layer`.
-        pool_padding: a key of :data:`POOL_PADDINGS`.
+        pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
     """
     if name not in OPERATIONS:
         raise ValueError(f"unknown operation {name!r}, {nearest(name, OPERATIONS)}")

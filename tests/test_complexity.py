@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasnet_det.complexity import ParameterCount, count_multiply_adds, count_parameters
-from nasnet_det.network import NASNetTrunk, create_model, resolve_variant
+from nasnet_det.network import NASNetTrunk, create_model
+from nasnet_det.variants import resolve_variant
 
 PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published.json").read_text())
 

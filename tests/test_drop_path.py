@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nasnet_det.drop_path import (
-    DROP_PATH_SCHEDULES,
-    DropPath,
-    DropPathProgress,
-    scheduled_drop_path_prob,
-)
+from nasnet_det.drop_path import DropPath, DropPathProgress, scheduled_drop_path_prob
 from nasnet_det.genotype import GENOTYPES
-from nasnet_det.network import VARIANTS, NASNetTrunk, create_model, override_spec, plan_cells
+from nasnet_det.network import NASNetTrunk, create_model
+from nasnet_det.plan import DROP_PATH_SCHEDULES, override_spec, plan_cells
+from nasnet_det.variants import VARIANTS
 
 
 def _slim_keep_prob(base_keep: float, cell: int, num_cells: int, step: float, steps: float,

@@ -14,7 +14,10 @@ STAGES = ("search", "classification", "detection", "report")
 DETECTRON2_USERS = ("nasnet_det.detection", "tools")
 
 # Each core module may import the ones before it.
-CORE_ORDER = ("genotype", "operations", "drop_path", "cell", "network", "complexity", "describe")
+CORE_ORDER = (
+    *("genotype", "canonical", "space", "plan", "variants"),
+    *("operations", "drop_path", "cell", "network", "complexity", "description"),
+)
 
 
 def _module_name(path: Path, root: Path) -> str:
@@ -153,5 +156,37 @@ def test_core_works_where_detectron2_can_not_be_imported(repository: Path) -> No
 
 
 def test_import_is_silent_and_leaves_fvcore_for_the_count(repository: Path) -> None:
-    done = _run("import sys, nasnet_det; print('fvcore' in sys.modules)", repository)
+    code = "import sys, nasnet_det.network; print('fvcore' in sys.modules)"
+    done = _run(code, repository)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_values_need_no_torch(repository: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import nasnet_det\n"
+        "import nasnet_det.canonical, nasnet_det.network_config\n"
+        "from nasnet_det.space import SearchSpace\n"
+        "assert SearchSpace(num_blocks=1).count_architectures() > 1\n"
+        "from nasnet_det.variants import resolve_variant\n"
+        "spec, genotype = resolve_variant(nasnet_det.list_models()[0])\n"
+        "print(len(nasnet_det.plan_cells(spec, genotype)))\n"
+        "nasnet_det.create_model\n"
+    )
+    done = _run(code, repository)
+    assert done.stdout == "19\n", done.stderr
+    assert "import of torch halted" in done.stderr, "it was really unimportable"
+
+
+def test_names_of_the_package_are_there_when_used(repository: Path) -> None:
+    code = (
+        "import nasnet_det\n"
+        "assert set(nasnet_det.__all__) <= set(dir(nasnet_det))\n"
+        "assert all(getattr(nasnet_det, name) is not None for name in nasnet_det.__all__)\n"
+        "print(sorted(n for names in nasnet_det._MODULES.values() for n in names)"
+        " == sorted(nasnet_det.__all__))\n"
+        "nasnet_det.creat_model\n"
+    )
+    done = _run(code, repository)
+    assert done.stdout == "True\n", done.stderr
+    assert "AttributeError: module 'nasnet_det' has no attribute 'creat_model'" in done.stderr

@@ -12,21 +12,17 @@ import pytest
 import torch
 
 from nasnet_det.genotype import GENOTYPES, Genotype
-from nasnet_det.network import (
-    VARIANTS,
-    AuxiliaryHead,
-    NASNetOutput,
-    NASNetTrunk,
+from nasnet_det.network import AuxiliaryHead, NASNetOutput, NASNetTrunk, create_model
+from nasnet_det.operations import get_norm_layer
+from nasnet_det.plan import (
+    NORMS,
     NetworkSpec,
-    create_model,
     feature_sizes,
-    list_models,
     override_spec,
     plan_cells,
-    resolve_variant,
     stem_channels,
 )
-from nasnet_det.operations import NORMS, get_norm_layer
+from nasnet_det.variants import VARIANTS, list_models, resolve_variant
 
 PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published.json").read_text())
 NASNET_A = GENOTYPES["nasnet_a"]

@@ -14,7 +14,6 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from nasnet_det.genotype import OPERATION_NAMES
 from nasnet_det.operations import (
-    NORMS,
     OPERATIONS,
     Conv2dSame,
     FactorizedReduction,
@@ -22,6 +21,7 @@ from nasnet_det.operations import (
     build_operation,
     get_norm_layer,
 )
+from nasnet_det.plan import NORMS
 
 SIZES = list(itertools.product(range(1, 10), (1, 2, 5, 8))) + [(1, 9), (4, 7), (9, 9), (14, 11)]
 BATCH_NORM = get_norm_layer("BN")

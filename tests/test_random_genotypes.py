@@ -10,7 +10,8 @@ import torch
 from random_genotypes import sample_genotype
 
 from nasnet_det.genotype import COMBINERS, OPERATION_NAMES, load_genotype
-from nasnet_det.network import NASNetTrunk, NetworkSpec, feature_sizes
+from nasnet_det.network import NASNetTrunk
+from nasnet_det.plan import NetworkSpec, feature_sizes
 
 NUM_GENOTYPES = 208
 

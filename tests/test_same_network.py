@@ -11,7 +11,8 @@ from torch import nn
 from nasnet_det.canonical import canonical_numberings
 from nasnet_det.cell import Cell
 from nasnet_det.genotype import FIRST_BLOCK, CellSpec
-from nasnet_det.network import NASNet, NetworkSpec, plan_cells
+from nasnet_det.network import NASNet
+from nasnet_det.plan import NetworkSpec, plan_cells
 from nasnet_det.space import CELLS, DECISIONS_PER_BLOCK, Choices, SearchSpace
 
 SPACE = SearchSpace()

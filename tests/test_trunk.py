@@ -12,8 +12,9 @@ from torch import nn
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPath
 from nasnet_det.genotype import GENOTYPES
-from nasnet_det.network import NASNetTrunk, NetworkSpec, create_model, plan_cells
-from nasnet_det.operations import NORMS, get_norm_layer
+from nasnet_det.network import NASNetTrunk, create_model
+from nasnet_det.operations import get_norm_layer
+from nasnet_det.plan import NORMS, NetworkSpec, plan_cells
 
 IMAGENET = NetworkSpec(num_cells_per_stage=2, channels=8, stem_multiplier=1)
 NETWORKS = {

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from nasnet_det import GENOTYPES, Genotype, NetworkSpec, describe, list_models, load_genotype
 from nasnet_det.genotype import nearest
-from nasnet_det.network import resolve_variant
+from nasnet_det.variants import resolve_variant
 
 FIELD_TYPES = {field.name: str(field.type) for field in dataclasses.fields(NetworkSpec)}
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}

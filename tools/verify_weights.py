@@ -27,7 +27,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from nasnet_det.data.image_sets import find_images
-from nasnet_det.network import resolve_variant
+from nasnet_det.variants import resolve_variant
 from nasnet_det.weights import load_published
 from nasnet_det.weights.conversion import ConvertedWeights
 from nasnet_det.weights.peers import PEERS, build_ours, build_peer, compare, run_ours

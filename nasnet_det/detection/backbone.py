@@ -28,14 +28,10 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
-from nasnet_det.network import (
-    CellRow,
-    NASNetTrunk,
-    NetworkSpec,
-    plan_cells,
-)
+from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.operations import get_norm_layer
+from nasnet_det.plan import CellRow, NetworkSpec, plan_cells
 
 
 class NASNetBackbone(Backbone):

@@ -18,9 +18,10 @@ from torch import nn
 from nasnet_det.detection.backbone import advance_drop_path, feature_rows
 from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
-from nasnet_det.network import NASNetTrunk, plan_cells
+from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.operations import get_norm_layer
+from nasnet_det.plan import plan_cells
 
 
 class NASNetBoxHead(nn.Module):

@@ -1,7 +1,7 @@
 """A drawing of a network's plan: its cells from the image to the end, a row for each stride.
 
 from nasnet_det.drawing.plan import draw_plan
-from nasnet_det.network import resolve_variant
+from nasnet_det.variants import resolve_variant
 
 draw_plan(*resolve_variant("nasnet_a_mobile")).savefig("plan.svg")
 """
@@ -17,7 +17,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from nasnet_det.drawing.cells import LINE_STYLES, MARGIN
 from nasnet_det.drawing.figure_style import INK
 from nasnet_det.genotype import Genotype
-from nasnet_det.network import CellRow, NetworkSpec, plan_cells, stem_channels
+from nasnet_det.plan import CellRow, NetworkSpec, plan_cells, stem_channels
 
 FILLS = {"stem": "#EDEDED", "normal": "#CFE3F5", "reduction": "#FBE7A1"}
 WIDTH, HEIGHT = 0.62, 0.5  # of a cell, in inches

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.genotype import nearest
-from nasnet_det.network import plan_cells
+from nasnet_det.plan import plan_cells
 from nasnet_det.search.async_study import AsyncSearch
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasnet_det import evaluation
-from nasnet_det.network import NASNet, NetworkSpec
+from nasnet_det.network import NASNet
+from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
 from nasnet_det.space import Choices, SearchSpace

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from nasnet_det.genotype import Genotype
-from nasnet_det.network import NetworkSpec
 from nasnet_det.network_config import NETWORK_KEYS
+from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.files import FileError, write_content
 
 _KEY = "nasnet_det_backbone"  # converted weights describe themselves under nasnet_det

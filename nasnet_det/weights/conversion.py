@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from nasnet_det.genotype import nearest
-from nasnet_det.network import NASNet, create_model, resolve_variant
+from nasnet_det.network import NASNet, create_model
+from nasnet_det.variants import resolve_variant
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.file import hash_file, read_weights
 from nasnet_det.weights.matching import (
@@ -112,7 +113,7 @@ def convert_weights(
             Cadene have the same names. By default, a head with a background class, and the mobile
             network, are Cadene's.
         variant: the network; recognised by default.
-        **spec_overrides: fields of :class:`~nasnet_det.network.NetworkSpec` in which the network
+        **spec_overrides: fields of :class:`~nasnet_det.plan.NetworkSpec` in which the network
             differs from the variant.
 
     Raises:

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from nasnet_det.network import override_spec, plan_cells, resolve_variant
+from nasnet_det.plan import override_spec, plan_cells
+from nasnet_det.variants import resolve_variant
 from nasnet_det.weights.conversion import (
     ConvertedWeights,
     check_finite,

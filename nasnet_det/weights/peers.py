@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nasnet_det.network import CellRow, NASNet, plan_cells, resolve_variant
+from nasnet_det.network import NASNet
+from nasnet_det.plan import CellRow, plan_cells
+from nasnet_det.variants import resolve_variant
 from nasnet_det.weights.conversion import ORIGINS, ConvertedWeights, export_weights
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.naming import SCHEMES

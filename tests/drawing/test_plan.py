@@ -8,7 +8,8 @@ import pytest
 
 from nasnet_det.drawing.figure_file import render_figure
 from nasnet_det.drawing.plan import draw_plan
-from nasnet_det.network import plan_cells, resolve_variant, stem_channels
+from nasnet_det.plan import plan_cells, stem_channels
+from nasnet_det.variants import resolve_variant
 
 
 @pytest.mark.parametrize("name", ["nasnet_a_mobile", "nasnet_a_large", "pnasnet_5_mobile"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasnet_det.genotype import Genotype, load_genotype
-from nasnet_det.network import NetworkSpec, override_spec, resolve_variant
+from nasnet_det.plan import NetworkSpec, override_spec
 from nasnet_det.report.detection.run_folder import DetectionRun
+from nasnet_det.variants import resolve_variant
 
 SIZE_KEYS = ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
 

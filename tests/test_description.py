@@ -13,9 +13,10 @@ import pytest
 import torch
 from random_genotypes import sample_genotype
 
-from nasnet_det.describe import describe, describe_cell, describe_genotype, describe_plan
+from nasnet_det.description import describe, describe_cell, describe_genotype, describe_plan
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec
-from nasnet_det.network import NASNetTrunk, list_models, resolve_variant
+from nasnet_det.network import NASNetTrunk
+from nasnet_det.variants import list_models, resolve_variant
 
 TINY_WORDS = ["channels", "8", "num_cells_per_stage", "1"]
 

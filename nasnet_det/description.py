@@ -8,15 +8,9 @@ import torch
 
 from nasnet_det.complexity import count_multiply_adds, count_parameters
 from nasnet_det.genotype import FIRST_BLOCK, CellSpec, Genotype
-from nasnet_det.network import (
-    NASNet,
-    NetworkSpec,
-    feature_sizes,
-    override_spec,
-    plan_cells,
-    resolve_variant,
-    stem_channels,
-)
+from nasnet_det.network import NASNet
+from nasnet_det.plan import NetworkSpec, feature_sizes, override_spec, plan_cells, stem_channels
+from nasnet_det.variants import resolve_variant
 
 
 def describe_cell(spec: CellSpec) -> str:
@@ -84,7 +78,7 @@ def describe(
         name_or_genotype: as for :func:`~nasnet_det.network.create_model`.
         input_size: height and width in pixels; the variant's own if None.
         num_classes: length of the logits.
-        **spec_overrides: fields of :class:`~nasnet_det.network.NetworkSpec`.
+        **spec_overrides: fields of :class:`~nasnet_det.plan.NetworkSpec`.
     """
     if isinstance(name_or_genotype, Genotype):
         spec, genotype = resolve_variant("nasnet_a_mobile", name_or_genotype)
