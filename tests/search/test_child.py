@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nasnet_det.data.error import DataError
 from optuna.pruners import MedianPruner, NopPruner
 
 from nasnet_det.complexity import count_multiply_adds, count_parameters
+from nasnet_det.data.error import DataError
 from nasnet_det.network import NASNet
 from nasnet_det.search import child as child_module
 from nasnet_det.search.child import (
