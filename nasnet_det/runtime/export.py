@@ -222,6 +222,12 @@ def _to_onnx(model: Exportable, example: torch.Tensor, metadata: str, *, opset: 
     )
     assert program is not None
     proto = program.model_proto
+    written = next(entry.version for entry in proto.opset_import if not entry.domain)
+    if written != opset:  # the exporter falls back without a word
+        raise ExportError(
+            f"opset: wanted one that this version of PyTorch can write, got {opset}, of which it "
+            f"makes {written}; give that one"
+        )
     proto.metadata_props.add(key=METADATA, value=metadata)
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())

@@ -216,6 +216,24 @@ def test_mistakes_are_one_sentence(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("opset", [20, 13, 99])
+def test_opset_of_the_file_is_the_one_that_was_asked_for(
+    small: NASNet, tmp_path: Path, opset: int
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = export.build_exportable(_card(small), small.state_dict(), backbone=False)
+    path = tmp_path / "model.onnx"
+    if opset == 20:
+        export.export_model(model, path, _card(small), opset=opset)
+        assert {i.domain: i.version for i in onnx.load(path).opset_import}[""] == opset
+        return
+    with pytest.raises(export.ExportError, match=f"got {opset}, of which it makes 18; give that"):
+        export.export_model(model, path, _card(small), opset=opset)
+    assert not path.exists()
+
+
 def test_missing_package_is_named_with_its_extra(
     small: NASNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
