@@ -33,6 +33,7 @@ def add_network_config(
     node.STEM_MULTIPLIER = 0
     # ScheduledDropPath's final probability; it ramps up until the end of the training.
     node.DROP_PATH_PROB = drop_path_prob
+    # What scales it: time_and_depth (TF-slim's), time (the paper's text) or depth.
     node.DROP_PATH_SCHEDULE = "time_and_depth"
     # Recompute every cell in the backward pass: slower, with far less memory.
     node.ACTIVATION_CHECKPOINTING = False

@@ -25,6 +25,20 @@ SCHEDULES = ("cosine", "exponential")
 PRECISIONS = ("float32", "bfloat16", "float16")
 CROPS = ("none", "pad", "upsample", "inception")
 
+# The values that a key may have; of the other numbers, 0 and more.
+NAMES = {
+    "SOLVER.OPTIMIZER": OPTIMIZERS,
+    "SOLVER.SCHEDULE": SCHEDULES,
+    "SOLVER.PRECISION": PRECISIONS,
+    "AUGMENT.CROP": CROPS,
+}
+AT_LEAST_ONE = (
+    *("SOLVER.EPOCHS", "SOLVER.BATCH_SIZE", "SOLVER.NUM_PARTS", "SOLVER.LOG_PERIOD"),
+    *("TEST.BATCH_SIZE", "DATA.IMAGE_SIZE"),
+)
+BELOW_ONE = ("EMA.DECAY", "SOLVER.LABEL_SMOOTHING", "SOLVER.MOMENTUM", "SOLVER.RMSPROP.DECAY")
+SHARES = ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE")
+
 # May change between a start and its resume: the weights mean the same.
 FREE_KEYS = (
     *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING"),
@@ -51,6 +65,7 @@ def add_classification_config(cfg: CfgNode) -> None:
     cfg.AUX = CfgNode({"WEIGHT": 0.4})
 
     test = cfg.TEST = CfgNode()
+    # Images at once in an evaluation; the result is the same.
     test.BATCH_SIZE = 500
     # Epochs between evaluations; there is one at the end too. 0: only that one.
     test.EVAL_PERIOD = 1
@@ -120,6 +135,7 @@ def _add_solver_config(cfg: CfgNode) -> None:
     solver = cfg.SOLVER = CfgNode()
     # SGD, AdamW, or RMSpropTF: RMSProp as TensorFlow computes it.
     solver.OPTIMIZER = "SGD"
+    # Passes over the training images.
     solver.EPOCHS = 600
     # Images in each step of all processes, and in how many parts each computes its own to save
     # memory. What is left of an epoch is left out.
@@ -142,6 +158,7 @@ def _add_solver_config(cfg: CfgNode) -> None:
     solver.WEIGHT_DECAY = 5e-4
     # Largest norm of the gradient; 0: no limit.
     solver.CLIP_NORM = 5.0
+    # Share of the target that all classes get in equal parts.
     solver.LABEL_SMOOTHING = 0.0
     # float32, bfloat16 or float16 (autocast; float16 with loss scaling, on GPUs only).
     solver.PRECISION = "float32"
@@ -178,19 +195,10 @@ def check_config(cfg: CfgNode) -> None:
         ConfigError: one is not.
     """
     values = dict(flatten(cfg))
-    for key, names in (
-        ("SOLVER.OPTIMIZER", OPTIMIZERS),
-        ("SOLVER.SCHEDULE", SCHEDULES),
-        ("SOLVER.PRECISION", PRECISIONS),
-        ("AUGMENT.CROP", CROPS),
-    ):
+    for key, names in NAMES.items():
         if values[key] not in names:
             raise ConfigError(f"{key}: unknown name {values[key]!r}, {nearest(values[key], names)}")
-    at_least_one = (
-        *("SOLVER.EPOCHS", "SOLVER.BATCH_SIZE", "SOLVER.NUM_PARTS", "SOLVER.LOG_PERIOD"),
-        *("TEST.BATCH_SIZE", "DATA.IMAGE_SIZE"),
-    )
-    for key in at_least_one:
+    for key in AT_LEAST_ONE:
         if values[key] < 1:
             raise ConfigError(f"{key}: wanted at least 1, got {values[key]}")
     for key, value in values.items():
@@ -198,15 +206,10 @@ def check_config(cfg: CfgNode) -> None:
             isinstance(value, int | float) and not value >= 0
         ):
             raise ConfigError(f"{key}: wanted at least 0, got {value}")
-    for key, low, high in (
-        ("EMA.DECAY", 0.0, 1.0),
-        ("SOLVER.LABEL_SMOOTHING", 0.0, 1.0),
-        ("SOLVER.MOMENTUM", 0.0, 1.0),
-        ("SOLVER.RMSPROP.DECAY", 0.0, 1.0),
-    ):
-        if not low <= values[key] < high:
-            raise ConfigError(f"{key}: wanted a number in [{low:g}, {high:g}), got {values[key]}")
-    for key in ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE"):
+    for key in BELOW_ONE:
+        if not 0 <= values[key] < 1:
+            raise ConfigError(f"{key}: wanted a number in [0, 1), got {values[key]}")
+    for key in SHARES:
         if not 0 < values[key] <= 1:
             raise ConfigError(f"{key}: wanted a number in (0, 1], got {values[key]}")
     if not values["SOLVER.DECAY_EPOCHS"] > 0:

@@ -40,6 +40,7 @@ def add_pipeline_config(cfg: CfgNode) -> None:
     cfg.SEARCH = CfgNode({"CONFIG": "", "OPTS": []})
     # With the search's cells. Its trunk becomes the detector's backbone.
     cfg.CLASSIFIER = CfgNode({"CONFIG": "", "OPTS": []})
+    # With the classifier's network and weights, or else with the search's cells.
     cfg.DETECTOR = CfgNode({"CONFIG": "", "OPTS": []})
     # Further pairs for the detector when it is evaluated, such as the size of the images.
     cfg.EVALUATION = CfgNode({"OPTS": []})

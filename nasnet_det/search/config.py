@@ -34,6 +34,7 @@ def add_search_config(cfg: CfgNode) -> None:
     # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random).
     search.GOALS = ["accuracy"]
     study = search.STUDY = CfgNode()
+    # Of the study in its storage, which may hold several.
     study.NAME = "search"
     # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db. The extra
     # postgresql has what postgresql+psycopg://user@host/database wants.
@@ -42,6 +43,7 @@ def add_search_config(cfg: CfgNode) -> None:
     space = search.SPACE = CfgNode()
     # B: blocks in each of the two cells.
     space.NUM_BLOCKS = 5
+    # What a block may do with each of its two inputs.
     space.OPERATIONS = list(OPERATION_NAMES)
     # How a block combines its two results; [add] is the space of NASNet-A's published cells.
     space.COMBINERS = list(COMBINERS)
@@ -53,14 +55,19 @@ def add_search_config(cfg: CfgNode) -> None:
     sampler.MINIBATCH = 20
 
     controller = search.CONTROLLER = CfgNode()
+    # Of the LSTM.
     controller.HIDDEN_SIZE = 100
     # Ours: the length of the vector that tells the LSTM its last choice.
     controller.EMBEDDING_SIZE = 100
+    # Weights start within plus and minus this.
     controller.INIT_RANGE = 0.1
 
     ppo = search.PPO = CfgNode()
+    # Of Adam.
     ppo.LR = 3.5e-4
+    # How much an even choice is worth beside the reward.
     ppo.ENTROPY_WEIGHT = 1e-5
+    # Weight of the past in the moving average of rewards.
     ppo.BASELINE_WEIGHT = 0.95
     # Ours: how far the ratio of new to old probability may leave 1.
     ppo.CLIP = 0.2
@@ -69,8 +76,9 @@ def add_search_config(cfg: CfgNode) -> None:
 
     # Regularized evolution (arXiv 1802.01548): architectures alive, and in each tournament.
     search.EVOLUTION = CfgNode({"POPULATION": 100, "TOURNAMENT": 25})
-    # Optuna's defaults: trials at random before TPE starts, and NSGA-II's population.
+    # Trials at random before TPE starts; Optuna's default.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
+    # Architectures in each generation; Optuna's default.
     search.NSGA2 = CfgNode({"POPULATION": 50})
 
     pruner = search.PRUNER = CfgNode()
@@ -135,6 +143,7 @@ def _add_child_config(search: CfgNode) -> None:
     retrain.NUM_BEST = 0
     # Their study is <SEARCH.STUDY.NAME>.<this one>.
     retrain.NAME = "retrained"
+    # Seconds after which one has failed; 0: no limit.
     retrain.TIME_LIMIT_S = 0.0
     # What is not -1 stands for the key of SEARCH.CHILD or SEARCH.DATA.
     retrain.EPOCHS = -1
