@@ -45,8 +45,9 @@ def draw_comparison(path: Path) -> None:
     import numpy as np
     from PIL import Image
 
+    from nasnet_det.data.pictures import read_pixels
     from nasnet_det.detection import get_config
-    from nasnet_det.detection.predictor import Predictor, draw_boxes, read_picture
+    from nasnet_det.detection.predictor import Predictor, draw_boxes
 
     run, data = ROOT / OUTPUT / "detector", ROOT / OUTPUT / "data"
     weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
@@ -56,7 +57,7 @@ def draw_comparison(path: Path) -> None:
     names = [category["name"] for category in predictor.categories]
     rows = []
     for record in truth["images"][:NUM_PICTURES]:
-        image = read_picture(data / "test" / record["file_name"])
+        image = read_pixels(data / "test" / record["file_name"])
         mine = [a for a in truth["annotations"] if a["image_id"] == record["id"]]
         boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in mine)])
         left = draw_boxes(image, boxes, [labels[a["category_id"]] for a in mine], names)

@@ -29,9 +29,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from nasnet_det.data.error import DataError
-from nasnet_det.data.image_sets import find_images
+from nasnet_det.data.picture_files import find_pictures
+from nasnet_det.data.pictures import read_pixels
 from nasnet_det.detection.datasets import register_config_datasets
-from nasnet_det.detection.predictor import Predictor, read_picture
+from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import check_names, use_available_device
 from nasnet_det.runs.files import write_content
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, 1 after a mistake or where a picture can't be read, 2 after a misuse."""
     options = parse_arguments(arguments)
     try:
-        paths = find_images(options.input)
+        paths = find_pictures(options.input)
         predictor = Predictor(prepare(options))
         output = Path(options.output)
         output.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], output: Path, threshold
     unreadable = 0
     for path in tqdm(paths, unit="image"):
         try:
-            image = read_picture(path)
+            image = read_pixels(path)
         except ValueError as error:
             print(f"predict.py: {error}", file=sys.stderr)
             unreadable += 1

@@ -69,11 +69,12 @@ from nasnet_det.classification.distributed import (
     join_processes,
     wait_for_all,
 )
-from nasnet_det.classification.loader import BrokenImages, build_test_loader, find_broken
+from nasnet_det.classification.loader import build_test_loader, find_broken
 from nasnet_det.classification.loop import NonFiniteLossError, Trainer
 from nasnet_det.classification.predictor import Predictor
 from nasnet_det.classification.published import build_published, is_published
 from nasnet_det.config import ConfigError
+from nasnet_det.data.broken_pictures import BrokenPictures
 from nasnet_det.evaluation import Evaluation, evaluate
 from nasnet_det.network import NASNet
 from nasnet_det.runs.files import FileError, write_json
@@ -176,7 +177,7 @@ def evaluate_only(
         build_test_loader(cfg, data.test),
         classes=data.classes,
         predict=predictor,
-        on_broken=BrokenImages().add,
+        on_broken=BrokenPictures(cfg.DATA.BROKEN_IMAGES).add,
         add_up=add_up,
     )
     if is_main_process():
@@ -232,7 +233,7 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> None:
             check_output_dir(folder, resume=options.resume)
         wait_for_all()
         set_up_logger(folder)
-        data = load_data(cfg)
+        data = load_data(cfg, eval_only=options.eval_only)
         if options.check_data:
             check_data(cfg, data)
         if options.eval_only:

@@ -22,11 +22,11 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from nasnet_det.data.image_sets import find_images
+from nasnet_det.data.picture_files import find_pictures
+from nasnet_det.data.pictures import read_picture
 from nasnet_det.variants import resolve_variant
 from nasnet_det.weights import load_published
 from nasnet_det.weights.conversion import ConvertedWeights
@@ -64,13 +64,9 @@ def read_image(path: Path, size: tuple[int, int]) -> torch.Tensor:
     """(1, 3, height, width) in [-1, 1].
 
     Raises:
-        ValueError: it can't be read as a picture.
+        PictureError: it can't be read as a picture.
     """
-    try:
-        with Image.open(path) as image:
-            resized = image.convert("RGB").resize(size[::-1])
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} can't be read as a picture: {error}") from None
+    resized = read_picture(path).resize(size[::-1])
     return (pil_to_tensor(resized)[None].float() / 255 - 0.5) / 0.5
 
 
@@ -95,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, 1 after a difference or a mistake, 2 after one in the arguments."""
     options = parse_arguments(arguments)
     try:
-        paths = find_images(options.images)
+        paths = find_pictures(options.images)
         converted = load_published(options.file)
         about = converted.metadata
         native = resolve_variant(about["variant"])[0].input_size

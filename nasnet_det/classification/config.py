@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten, merge_config
+from nasnet_det.data.broken_pictures import POLICIES
 from nasnet_det.genotype import nearest
 from nasnet_det.network import NASNet
 from nasnet_det.network_config import (
@@ -31,6 +32,7 @@ NAMES = {
     "SOLVER.SCHEDULE": SCHEDULES,
     "SOLVER.PRECISION": PRECISIONS,
     "AUGMENT.CROP": CROPS,
+    "DATA.BROKEN_IMAGES": POLICIES,
 }
 AT_LEAST_ONE = (
     *("SOLVER.EPOCHS", "SOLVER.BATCH_SIZE", "SOLVER.NUM_PARTS", "SOLVER.LOG_PERIOD"),
@@ -42,7 +44,7 @@ SHARES = ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE")
 # May change between a start and its resume: the weights mean the same.
 FREE_KEYS = (
     *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING"),
-    *("DATA.PATH", "DATA.NUM_WORKERS", "TEST.BATCH_SIZE", "TEST.EVAL_PERIOD"),
+    *("DATA.PATH", "DATA.BROKEN_IMAGES", "DATA.NUM_WORKERS", "TEST.BATCH_SIZE", "TEST.EVAL_PERIOD"),
     *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.LOG_PERIOD", "SOLVER.COMPILE"),
 )
 
@@ -98,6 +100,8 @@ def _add_data_config(cfg: CfgNode) -> None:
     # y_test), a folder with train/ and val/, each with one sub-folder of images for each class, or
     # a .json file that names shards (see nasnet_det/classification/shards.py).
     data.PATH = ""
+    # skip: images that can't be read are left out, named and counted; stop: the first ends the run.
+    data.BROKEN_IMAGES = "skip"
     # Height and width of what the network sees.
     data.IMAGE_SIZE = 32
     # The first so many of the shuffled training images; 0: all.

@@ -10,14 +10,22 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10, ImageFolder
+from torchvision.datasets import CIFAR10
 from yacs.config import CfgNode
 
 from nasnet_det.classification.distributed import get_world_size
 from nasnet_det.classification.shards import Shards, load_shards
 from nasnet_det.config import ConfigError
+from nasnet_det.data.class_folders import (
+    TEST_NAMES,
+    Splits,
+    check_several_classes,
+    find_splits,
+    read_class_folders,
+)
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_cifar10, load_npz
+from nasnet_det.data.pictures import read_picture
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -78,8 +86,7 @@ class FolderImages:
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         """RGB, and the label."""
-        with Image.open(self.name(index)) as image:
-            return image.convert("RGB"), int(self.labels[index])
+        return read_picture(self.name(index)), int(self.labels[index])
 
     def name(self, index: int) -> str:
         """The path."""
@@ -104,30 +111,50 @@ class ClassificationData:
     classes: tuple[str, ...]
 
 
-def load_data(cfg: CfgNode) -> ClassificationData:
+def load_data(cfg: CfgNode, *, eval_only: bool = False) -> ClassificationData:
     """The data set of ``DATA.PATH``.
+
+    Args:
+        cfg: see :func:`~nasnet_det.classification.config.get_classification_config`.
+        eval_only: folders may do without training images, and be one folder of classes.
 
     Raises:
         DataError: it is not there, or not what the place's form promises.
         ConfigError: it has fewer images than a step needs.
     """
+    data = _load(cfg, eval_only)
+    if not eval_only:
+        _check_number(cfg, data)
+    return data
+
+
+def _load(cfg: CfgNode, eval_only: bool) -> ClassificationData:
     path = cfg.DATA.PATH
-    place = Path(path)
+    place = Path(path).expanduser()
     if place.suffix == ".json":
         data = ClassificationData(*load_shards(place))
         _check_shards(cfg, data.train)
-    elif path and place.is_file():
-        data = _from_arrays(path, *(load_npz(place, split) for split in ("train", "test")))
-    elif path and (place / CIFAR10.base_folder).is_dir():
-        data = _from_arrays(path, *(load_cifar10(place, split) for split in ("train", "test")))
-    elif path and (place / "train").is_dir() and (place / "val").is_dir():
-        data = _from_folders(place / "train", place / "val")
-    else:
+        return data
+    if path and place.is_file():
+        return _from_arrays(path, *(load_npz(place, split) for split in ("train", "test")))
+    if path and (place / CIFAR10.base_folder).is_dir():
+        return _from_arrays(path, *(load_cifar10(place, split) for split in ("train", "test")))
+    splits = find_splits(place) if path and place.is_dir() else Splits(None, None)
+    if eval_only and path and place.is_dir() and splits == Splits(None, None):
+        splits = Splits(None, place)
+    if splits.test is None or (splits.train is None and not eval_only):
         raise DataError(
             f"DATA.PATH: wanted a folder with {CIFAR10.base_folder} in it, an .npz file, a folder "
-            f"with train and val in it or a .json file of shards, got {path!r}, which is "
+            f"with train and one of {', '.join(TEST_NAMES)} in it or a .json file of shards, got "
+            f"{path!r}, which is "
             + ("none of these" if place.exists() and path else "not there" if path else "empty")
         )
+    return _from_folders(splits, eval_only=eval_only)
+
+
+def _check_number(cfg: CfgNode, data: ClassificationData) -> None:
+    """See that there are as many training images as a step needs."""
+    path = cfg.DATA.PATH
     num_images = cfg.DATA.NUM_TRAIN or len(data.train)
     if num_images > len(data.train):
         raise ConfigError(
@@ -139,7 +166,6 @@ def load_data(cfg: CfgNode) -> ClassificationData:
             f"SOLVER.BATCH_SIZE: wanted at most {num_images}, the images to train on, got "
             f"{cfg.SOLVER.BATCH_SIZE}"
         )
-    return data
 
 
 def _check_shards(cfg: CfgNode, shards: Images | Shards) -> None:
@@ -173,27 +199,16 @@ def _from_arrays(path: str, train: ImageSet, test: ImageSet) -> ClassificationDa
     )
 
 
-def _from_folders(train: Path, val: Path) -> ClassificationData:
-    train_images, classes = _list_folder(train)
-    val_images, val_classes = _list_folder(val)
-    if classes != val_classes:
-        only = [
-            f"only in {place}: {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
-            for place, names in (
-                (train, sorted(set(classes) - set(val_classes))),
-                (val, sorted(set(val_classes) - set(classes))),
-            )
-            if names
-        ]
-        raise DataError(f"wanted the same classes in both folders, but {'; '.join(only)}")
-    return ClassificationData(train_images, val_images, classes)
-
-
-def _list_folder(place: Path) -> tuple[FolderImages, tuple[str, ...]]:
-    try:
-        folder = ImageFolder(str(place))
-    except (OSError, ValueError) as error:  # FileNotFoundError: no classes, or an empty one
-        reason = " ".join(str(error).split()).partition(" Supported extensions")[0]
-        raise DataError(f"{place} is not a folder of one sub-folder a class: {reason}") from None
-    paths = np.array([os.fsencode(path) for path, _ in folder.samples])
-    return FolderImages(paths, np.array(folder.targets, dtype=np.int64)), tuple(folder.classes)
+def _from_folders(splits: Splits, *, eval_only: bool) -> ClassificationData:
+    """Training and test images; for an evaluation alone the training's may be missing."""
+    assert splits.test is not None
+    if splits.train is None:
+        test = read_class_folders(splits.test)
+        nothing = FolderImages(test.paths[:0], test.labels[:0])
+        return ClassificationData(nothing, FolderImages(test.paths, test.labels), test.classes)
+    train = read_class_folders(splits.train)
+    if not eval_only:
+        check_several_classes(train)
+    test = read_class_folders(splits.test, train.classes)
+    train_images, test_images = (FolderImages(part.paths, part.labels) for part in (train, test))
+    return ClassificationData(train_images, test_images, train.classes)

@@ -7,7 +7,6 @@ training that is resumed in the middle of an epoch sees what it would have seen.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,12 +21,10 @@ from nasnet_det.classification.data import ClassificationData, Images
 from nasnet_det.classification.distributed import get_rank, get_world_size
 from nasnet_det.classification.seed import apply_seeded, derive_seed
 from nasnet_det.classification.shards import EvalStream, Sample, Shards, TrainStream
+from nasnet_det.data.broken_pictures import describe_broken
 from nasnet_det.data.error import DataError
 
 _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
-_NAMED_BROKEN = 20  # of the broken images, so many stand in the log by name
-
-logger = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -57,7 +54,7 @@ class _TrainImages(Dataset):
             try:
                 image, label = self.images.read(index)
             except Exception as error:  # decoders raise anything on broken bytes
-                broken.append(describe_broken(self.images, index, error))
+                broken.append(describe_broken(self.images.name(index), error))
                 index = (index + 1) % len(self.images)
                 continue
             seed = derive_seed(self.seed, epoch, key[1])
@@ -80,13 +77,8 @@ class _TestImages(Dataset):
         try:
             image, label = self.images.read(index)
         except Exception as error:  # decoders raise anything on broken bytes
-            return None, -1, [describe_broken(self.images, index, error)]
+            return None, -1, [describe_broken(self.images.name(index), error)]
         return self.transform(image), label, []
-
-
-def describe_broken(images: Images, index: int, error: Exception) -> str:
-    """What to say of an image that can't be read."""
-    return f"{images.name(index)} ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -184,30 +176,10 @@ def _loader_options(cfg: CfgNode) -> dict[str, Any]:
 
 def find_broken(cfg: CfgNode, images: Images | Shards) -> list[str]:
     """Read this process's part of all images; those that can't be read, each with the reason."""
-    dataset = _build_test_images(images, lambda _: None)  # they are read and forgotten
+    dataset = _build_test_images(images, _forget)
     loader = DataLoader(dataset, batch_size=64, **_loader_options(cfg))
     return [text for batch in loader for text in batch.broken]
 
 
-def read_batches(loader: DataLoader) -> Iterator[Batch]:
-    """The batches of a loader; an error of a worker as the sentence that it was there."""
-    try:
-        yield from loader
-    except DataError as error:
-        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
-
-
-class BrokenImages:
-    """Counts images that can't be read, and names the first in the log."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def add(self, text: str) -> None:
-        """One more; an image counts once."""
-        if text not in self.names:
-            self.names.add(text)
-            if len(self.names) <= _NAMED_BROKEN:
-                logger.warning("image %s can't be read and is skipped", text)
-            elif len(self.names) == _NAMED_BROKEN + 1:
-                logger.warning("more images can't be read; their names are left out from here on")
+def _forget(image: Any) -> None:
+    """No lambda, so that workers may be spawned."""

@@ -40,10 +40,8 @@ from nasnet_det.classification.distributed import (
 from nasnet_det.classification.learner import Learner
 from nasnet_det.classification.loader import (
     Batch,
-    BrokenImages,
     build_test_loader,
     build_train_loader,
-    read_batches,
 )
 from nasnet_det.classification.run import (
     Metrics,
@@ -51,6 +49,7 @@ from nasnet_det.classification.run import (
     check_same_run,
     get_identity,
 )
+from nasnet_det.data.broken_pictures import BrokenPictures
 from nasnet_det.evaluation import Evaluation, evaluate
 
 logger = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class Trainer:
         self.iteration = 0
         self.best: dict[str, float] = {}
         self.score: dict[str, float] = {}
-        self.broken = BrokenImages()
+        self.broken = BrokenPictures(cfg.DATA.BROKEN_IMAGES)
 
     def resume(self) -> bool:
         """Go on from the folder's last checkpoint; False if there is none.
@@ -152,7 +151,7 @@ class Trainer:
         result: Evaluation | None = None
         try:
             clock = _Clock(self.iteration)
-            for batch in read_batches(loader):
+            for batch in loader:
                 self._step(batch)
                 if self._is_due(self.cfg.SOLVER.LOG_PERIOD):
                     self._log(metrics, clock)

@@ -34,7 +34,9 @@ from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
 from nasnet_det.classification.seed import apply_seeded, derive_seed
+from nasnet_det.data.broken_pictures import describe_broken
 from nasnet_det.data.error import DataError
+from nasnet_det.data.pictures import read_picture
 
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _BUFFER = 2000  # encoded images from which the next one is drawn
@@ -99,8 +101,7 @@ class Shards:
         label = int(sample["cls"])
         if not 0 <= label < self.num_classes:
             raise ValueError(f"wanted a class from 0 to {self.num_classes - 1}, got {label}")
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB"), label
+        return read_picture(io.BytesIO(content), name=str(sample.get("__key__"))), label
 
 
 def import_webdataset() -> Any:
@@ -287,5 +288,4 @@ class EvalStream(IterableDataset):
 
 def describe_sample(sample: dict[str, Any], error: Exception) -> str:
     """What to say of a sample that can't be read."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{sample.get('__key__')} of {sample.get('__url__')} ({reason})"
+    return describe_broken(f"{sample.get('__key__')} of {sample.get('__url__')}", error)

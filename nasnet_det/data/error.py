@@ -6,3 +6,9 @@ class DataError(ValueError):
 
     The message says where, what was wanted, what came and what to do.
     """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith("Caught ") and "Traceback" in message:
+            # A DataLoader raises a worker's error anew, with all of its traceback as the message.
+            message = message.strip().splitlines()[-1].partition("Error: ")[2]
+        super().__init__(message)

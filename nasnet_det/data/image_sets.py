@@ -1,19 +1,24 @@
-"""Finding pictures, and reading the images of a small data set from the forms that people have."""
+"""The images of a small data set as one array, from the forms in which people have them."""
 
 from __future__ import annotations
 
+import logging
+import os
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torchvision.datasets import CIFAR10, ImageFolder
+from PIL import Image
+from torchvision.datasets import CIFAR10
 
+from nasnet_det.data.broken_pictures import BrokenPictures, describe_broken
+from nasnet_det.data.class_folders import check_several_classes, find_splits, read_class_folders
 from nasnet_det.data.error import DataError
+from nasnet_det.data.pictures import PictureError, read_picture
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+logger = logging.getLogger(__name__)
 
 
 class ImageSet(NamedTuple):
@@ -28,23 +33,24 @@ class ImageSet(NamedTuple):
     labels: torch.Tensor
 
 
-def load_images(path: str, image_size: int) -> ImageSet:
+def load_images(path: str, image_size: int, *, broken_images: str = "skip") -> ImageSet:
     """The training images of a data set.
 
     Args:
         path: see :class:`~nasnet_det.search.data.DataSource`.
         image_size: to which files of any size are resized; arrays keep theirs.
+        broken_images: what is done about files that can't be read; see ``broken_pictures.py``.
 
     Raises:
         DataError: there are none, or they are not what the place's form promises.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     if path and place.is_file():
         return load_npz(place)
     if path and (place / CIFAR10.base_folder).is_dir():
         return load_cifar10(place)
     if path and place.is_dir():
-        return _load_folder(place, image_size)
+        return _load_folder(place, image_size, broken_images)
     raise DataError(
         f"SEARCH.DATA.PATH: wanted a folder with {CIFAR10.base_folder} in it, an .npz file or a "
         f"folder of classes, got {path!r}, which is {'not there' if path else 'empty'}"
@@ -87,16 +93,25 @@ def load_npz(place: Path, split: str = "train") -> ImageSet:
         raise DataError(f"{place} is not a readable .npz file: {reason}") from None
 
 
-def _load_folder(place: Path, image_size: int) -> ImageSet:
-    try:
-        folder = ImageFolder(str(place))
-        images = [
-            np.asarray(image.resize((image_size, image_size), resample=2)) for image, _ in folder
-        ]
-    except (OSError, ValueError) as error:  # FileNotFoundError: no classes, or an empty one
-        reason = " ".join(str(error).split())
-        raise DataError(f"{place} is not a folder of one sub-folder a class: {reason}") from None
-    return _to_image_set(np.stack(images), np.asarray(folder.targets), str(place))
+def _load_folder(place: Path, image_size: int, broken_images: str) -> ImageSet:
+    folder = read_class_folders(find_splits(place).train or place)
+    check_several_classes(folder)
+    broken = BrokenPictures(broken_images)
+    images, labels = [], []
+    for path, label in zip(map(os.fsdecode, folder.paths), folder.labels, strict=True):
+        try:
+            picture = read_picture(path)
+        except PictureError as error:
+            broken.add(describe_broken(path, error))
+            continue
+        resized = picture.resize((image_size, image_size), resample=Image.Resampling.BILINEAR)
+        images.append(np.asarray(resized))
+        labels.append(label)
+    if broken.names:
+        logger.warning("%s: %d images can't be read", place, len(broken.names))
+    if not images:
+        raise DataError(f"{place}: none of its {len(broken.names)} images can be read")
+    return _to_image_set(np.stack(images), np.array(labels), str(place))
 
 
 def _to_image_set(images: np.ndarray, labels: np.ndarray, place: str) -> ImageSet:
@@ -112,31 +127,20 @@ def _to_image_set(images: np.ndarray, labels: np.ndarray, place: str) -> ImageSe
             f"got shape {labels.shape} and type {labels.dtype}"
         )
     labels = labels.reshape(-1).astype(np.int64)
-    if len(np.unique(labels)) < 2 or labels.min() < 0:
+    used = np.unique(labels)
+    if len(used) < 2 or labels.min() < 0:
         raise DataError(
             f"{place}: wanted labels of at least 2 classes from 0 on, got "
-            f"{len(np.unique(labels))} from {labels.min()} on"
+            f"{len(used)} from {labels.min(initial=0)} on"
+        )
+    if (num_classes := int(labels.max()) + 1) > len(used):
+        if num_classes > len(labels):
+            raise DataError(
+                f"{place}: wanted labels below {len(labels)}, the number of images, got "
+                f"{labels.max()}"
+            )
+        logger.warning(
+            "%s: %d of %d labels have no image", place, num_classes - len(used), num_classes
         )
     tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return ImageSet(tensor, torch.from_numpy(labels))
-
-
-def find_images(paths: Iterable[str]) -> list[Path]:
-    """The pictures among files and, recursively, in folders.
-
-    Raises:
-        ValueError: a path does not exist, or there is no picture.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise ValueError(f"no such picture or folder: {path}")
-    if not found:
-        raise ValueError(
-            f"no pictures found: wanted files or folders with {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return found

@@ -42,6 +42,8 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.TEST_JSON = ""
     cfg.DATASETS.TEST_IMAGES = ""
+    # skip: images that can't be read are left out, named and counted; stop: the first ends the run.
+    cfg.DATASETS.BROKEN_IMAGES = "skip"
 
     # The side in pixels of the square to which test images are distorted, as TensorFlow's
     # detectors want them. 0 keeps their shape, with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.

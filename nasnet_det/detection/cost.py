@@ -19,9 +19,10 @@ from torch import nn
 
 import nasnet_det
 from nasnet_det.data.error import DataError
+from nasnet_det.data.pictures import read_pixels
 from nasnet_det.detection.config import get_config
 from nasnet_det.detection.datasets import register_config_datasets
-from nasnet_det.detection.predictor import Predictor, read_picture
+from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.step import get_precision
 
@@ -137,7 +138,7 @@ def _read_images(names: Sequence[str]) -> list[np.ndarray]:
         return []
     paths = [root / record["file_name"] for record in records]
     chosen = [paths[i * len(paths) // NUM_IMAGES] for i in range(min(NUM_IMAGES, len(paths)))]
-    return [read_picture(path) for path in chosen if path.is_file()]
+    return [read_pixels(path) for path in chosen if path.is_file()]
 
 
 def measure_cost(predictor: Predictor, images: Sequence[np.ndarray]) -> dict[str, Any]:

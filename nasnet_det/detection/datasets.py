@@ -20,6 +20,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.file_io import PathManager
 
+from nasnet_det.data.broken_pictures import check_policy
 from nasnet_det.data.coco_json import (
     check_annotations,
     check_boxes,
@@ -96,8 +97,10 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
         eval_only: leave ``DATASETS.TRAIN`` out.
 
     Raises:
+        ConfigError: ``DATASETS.BROKEN_IMAGES`` is no policy.
         DataError: the first fault that was found.
     """
+    check_policy("DATASETS.BROKEN_IMAGES", cfg.DATASETS.BROKEN_IMAGES)
     train = [] if eval_only else _names(cfg.DATASETS.TRAIN)
     test = _names(cfg.DATASETS.TEST)
     if not (test if eval_only else train):

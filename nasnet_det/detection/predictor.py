@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
@@ -185,15 +184,3 @@ def class_color(label: int, num_classes: int) -> tuple[int, int, int]:
     hue = (label * 0.618) % 1.0 if num_classes > 1 else 0.3
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.7, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, turned as its EXIF orientation says.
-
-    Raises:
-        ValueError: it can't be read as a picture.
-    """
-    try:
-        return read_image(str(path), format="RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} can't be read as a picture: {error}") from None

@@ -16,7 +16,11 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, MetadataCatalog, build_detection_test_loader
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import COCOEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -36,6 +40,7 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
+from nasnet_det.detection.mapper import PictureMapper, ReadableBatches
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import (
     CheckedStep,
@@ -232,10 +237,15 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """As Detectron2's, with ``INPUT.SQUARE_TEST``."""
-        mapper = DatasetMapper(cfg, is_train=False, augmentations=[build_test_resize(cfg)])
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+    def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
+        """As Detectron2's, with pictures as every stage reads them."""
+        return build_detection_train_loader(cfg, mapper=PictureMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> ReadableBatches:
+        """As Detectron2's, with ``INPUT.SQUARE_TEST`` and without images that can't be read."""
+        mapper = PictureMapper(cfg, is_train=False, augmentations=[build_test_resize(cfg)])
+        return ReadableBatches(build_detection_test_loader(cfg, dataset_name, mapper=mapper))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:

@@ -31,7 +31,7 @@ from nasnet_det.space import Choices, SearchSpace
 
 # Keys that decide where and how fast children are trained, or what happens after the search, but
 # not what comes of it.
-FREE_KEYS = ("OUTPUT_DIR", "SEARCH.NUM_TRIALS", "SEARCH.DATA.PATH")
+FREE_KEYS = ("OUTPUT_DIR", "SEARCH.NUM_TRIALS", "SEARCH.DATA.PATH", "SEARCH.DATA.BROKEN_IMAGES")
 FREE_NODES = ("SEARCH.STUDY.", "SEARCH.EXECUTOR.", "SEARCH.RETRAIN.")
 
 

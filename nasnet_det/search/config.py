@@ -105,6 +105,8 @@ def _add_child_config(search: CfgNode) -> None:
     # A folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train), or a
     # folder with one sub-folder of images for each class.
     data.PATH = ""
+    # skip: images that can't be read are left out, named and counted; stop: the first ends the run.
+    data.BROKEN_IMAGES = "skip"
     # Training images whose accuracy is the reward: 5,000 of 50,000.
     data.NUM_HELD_OUT = 5000
     # Images to train on; 0: all others.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+from nasnet_det.data.broken_pictures import check_policy
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_images
 from nasnet_det.search.seed import Stream, derive_seed
@@ -29,13 +30,14 @@ class DataSource:
 
     Attributes:
         path: a folder that holds torchvision's ``cifar-10-batches-py``, an ``.npz`` file with
-            ``x_train`` (N, H, W, 3) uint8 and ``y_train`` (N,) or (N, 1), or a folder with one
-            sub-folder of images for each class.
+            ``x_train`` (N, H, W, 3) uint8 and ``y_train`` (N,) or (N, 1), a folder with one
+            sub-folder of images for each class, or one with such a folder ``train`` in it.
         num_held_out: images that are held out as the reward.
         num_train: images to train on; 0 for all others.
         image_size: height and width that the network sees; images of another size are resized.
         upsampled_size: height and width from which the random crop is taken.
         flip: whether half of the crops are mirrored.
+        broken_images: what is done about images that can't be read (``broken_pictures.py``).
         seed: decides, with the number of images, which of them are held out.
     """
 
@@ -45,6 +47,7 @@ class DataSource:
     image_size: int = 32
     upsampled_size: int = 40
     flip: bool = True
+    broken_images: str = "skip"
     seed: int = 0
 
 
@@ -152,7 +155,8 @@ def load_child_data(source: DataSource) -> ChildData:
         DataError: they are missing, have other shapes, or are too few for the split.
     """
     _check_sizes(source)
-    images, labels = load_images(source.path, source.image_size)
+    check_policy("SEARCH.DATA.BROKEN_IMAGES", source.broken_images)
+    images, labels = load_images(source.path, source.image_size, broken_images=source.broken_images)
     held_out, train = _split(len(labels), source)
     train_images = resize(images[train], source.image_size)
     mean, std = _measure(train_images)

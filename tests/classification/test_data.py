@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -312,11 +313,14 @@ def wrong(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         return
     save_folders(tmp_path)
     if kind == "no_val":
-        (tmp_path / "val").rename(tmp_path / "validation")
+        (tmp_path / "val").rename(tmp_path / "more")
     elif kind == "other_classes":
         (tmp_path / "val" / "red").rename(tmp_path / "val" / "green")
-    elif kind == "empty_class":
-        (tmp_path / "train" / "white").mkdir()
+    elif kind == "one_class":
+        shutil.rmtree(tmp_path / "train" / "blue")
+    elif kind == "no_pictures":
+        for path in (tmp_path / "train").rglob("*.png"):
+            path.rename(path.with_suffix(".txt"))
     yield tmp_path
 
 
@@ -324,10 +328,11 @@ def wrong(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     ("wrong", "sentence"),
     [
         ("missing", "DATA.PATH: wanted a folder with cifar-10-batches-py .* which is not there"),
-        ("no_val", "DATA.PATH: wanted .* a folder with train and val in it or .*, got .* which is none of these"),
+        ("no_val", "DATA.PATH: wanted .* a folder with train and one of val, valid, .* got .* which is none of these"),
         ("no_test", "wanted arrays x_test and y_test, got x_train, y_train"),
-        ("other_classes", "same classes in both folders, but only in .*train: red; only in .*val: green"),
-        ("empty_class", "train is not a folder of one sub-folder a class: .* white"),
+        ("other_classes", "wanted the same classes in all folders, but only .*val has 'green'; the classes are 'blue', 'red'"),
+        ("one_class", "train: wanted folders of at least 2 classes, got one, 'red'"),
+        ("no_pictures", "train is not a folder of one sub-folder a class: .* folders without any: 'blue', 'red'"),
     ],
     indirect=["wrong"],
 )  # fmt: skip

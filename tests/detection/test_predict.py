@@ -16,7 +16,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.modeling import build_model
 
-from nasnet_det.data.image_sets import find_images
+from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.detection import get_config
 from nasnet_det.detection.predictor import Predictor, draw_boxes
 
@@ -164,5 +164,5 @@ def test_boxes_are_drawn_where_they_are() -> None:
 
 
 def test_pictures_are_found_in_folders_in_order(pictures: Path) -> None:
-    names = [str(path.relative_to(pictures)) for path in find_images([str(pictures)])]
+    names = [str(path.relative_to(pictures)) for path in find_pictures([str(pictures)])]
     assert names == ["a.jpg", "sub/a.png"]

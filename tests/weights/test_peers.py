@@ -16,7 +16,7 @@ import pytest
 import torch
 from weight_files import get_weights, make_random, write_keras_file
 
-from nasnet_det.data.image_sets import find_images
+from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.weights import ConvertedWeights, convert_weights, write_weights
 from nasnet_det.weights.conversion import ORIGINS, export_weights
 from nasnet_det.weights.peers import build_ours, build_peer, compare, run_ours
@@ -50,7 +50,7 @@ def _publish(variant: str, peer: str) -> ConvertedWeights:
 
 @pytest.fixture(scope="session")
 def pictures(reference_data: Path) -> list[Path]:
-    return find_images([str(reference_data / "coco_small" / "val2017")])
+    return find_pictures([str(reference_data / "coco_small" / "val2017")])
 
 
 @pytest.mark.parametrize(("peer", "variant", "size"), CASES, ids=str)

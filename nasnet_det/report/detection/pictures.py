@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image, UnidentifiedImageError
 
+from nasnet_det.data.pictures import read_picture
 from nasnet_det.report.detection.calibration import choose_threshold
 from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.evaluation import Evaluation
@@ -110,17 +110,11 @@ def draw_image(
     """A JPEG: the image with its objects, and beside it with the boxes that were found.
 
     Raises:
-        ValueError: the image is not in the folder, or can't be read.
+        PictureError: the image is not in the folder, or can't be read.
     """
     threshold = _default_threshold(evaluation) if threshold is None else threshold
     path = folder / evaluation.truth.file_names[choice.image]
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such image") from None
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path}: can't be read as a picture ({error})") from None
+    image = read_picture(path)
     size = image.size
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     aspect = size[1] / size[0]
