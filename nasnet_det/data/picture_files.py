@@ -68,7 +68,8 @@ def list_pictures(folder: str | os.PathLike[str]) -> list[str]:
             else:
                 left_out[kind] += 1
     if left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common(5))
+        ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+        kinds = ", ".join(f"{count} {kind}" for kind, count in ordered[:5])
         logger.info("%s: %d files are no pictures: %s", folder, left_out.total(), kinds)
     return [os.path.join(*parts) for parts in sorted(pictures)]
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nasnet_det.data.error import DataError
 
@@ -132,11 +132,15 @@ def _open(source: str | os.PathLike[str] | BinaryIO, name: str) -> Iterator[Imag
     except PictureError:
         raise
     except FileNotFoundError:
-        reason = "there is no such file"
-        raise PictureError(f"{name} can't be read as a picture: {reason}", reason=reason) from None
+        raise _name_fault(name, "there is no such file") from None
+    except UnidentifiedImageError:
+        raise _name_fault(name, "cannot identify image file") from None
     except Exception as error:  # decoders raise anything on broken bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{name} can't be read as a picture: {reason}", reason=reason) from None
+        raise _name_fault(name, " ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _name_fault(name: str, reason: str) -> PictureError:
+    return PictureError(f"{name} can't be read as a picture: {reason}", reason=reason)
 
 
 def _find_orientation(image: Image.Image) -> int:
@@ -188,7 +192,7 @@ def scale_to_bytes(values: np.ndarray, *, name: str = "") -> np.ndarray:
         low = 0.0
         if not is_float:
             _tell_scale(f"0 to {top:,.0f} become 0 to 255", name)
-    return np.rint((numbers - low) * (255 / (top - low))).astype(np.uint8)
+    return np.rint((numbers - low) * 255 / (top - low or 1.0)).astype(np.uint8)
 
 
 _told: set[str] = set()
