@@ -6,8 +6,9 @@ torch, networks do. ``import nasnet_det.detection`` registers the backbones with
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nasnet_det.lazy import offer
 
 if TYPE_CHECKING:
     from nasnet_det.description import describe
@@ -41,21 +42,16 @@ __all__ = [
     "plan_cells",
 ]
 
-_MODULES = {
-    "description": ("describe",),
-    "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
-    "network": ("NASNet", "NASNetTrunk", "create_model"),
-    "plan": ("NetworkSpec", "plan_cells"),
-    "variants": ("list_models",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = offer(
+    __name__,
+    {
+        "description": ("describe",),
+        "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
+        "network": ("NASNet", "NASNetTrunk", "create_model"),
+        "plan": ("NetworkSpec", "plan_cells"),
+        "variants": ("list_models",),
+    },
+)
 
 
 def __dir__() -> list[str]:

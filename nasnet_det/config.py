@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 
 _PACKAGE = Path(__file__).resolve().parent
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A config that can't be meant; the message names the key, the value and what was wanted."""
 
 

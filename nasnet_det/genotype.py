@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nasnet_det.errors import InputError
+
 H, H_PREV, FIRST_BLOCK = 0, 1, 2
 
 OPERATION_NAMES: tuple[str, ...] = (
@@ -49,7 +51,7 @@ OPERATION_NAMES: tuple[str, ...] = (
 COMBINERS: tuple[str, ...] = ("add", "concat")
 
 
-class GenotypeError(ValueError):
+class GenotypeError(InputError):
     """A genotype that breaks the rules; ``faults`` lists every fault with its place."""
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:

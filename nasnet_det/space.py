@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nasnet_det.canonical import IntBlock, canonical_numberings, count_cells
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import (
     COMBINERS,
     FIRST_BLOCK,
@@ -36,7 +37,7 @@ Choices = tuple[int, ...]
 """A list of decisions: for each decision the index of the choice that was made."""
 
 
-class SpaceError(ValueError):
+class SpaceError(InputError):
     """A space, a list of decisions or a genotype that can't be; ``faults`` lists all reasons."""
 
     def __init__(self, what: str, faults: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ DETECTRON2_USERS = ("nasnet_det.detection", "tools")
 
 # Each core module may import the ones before it.
 CORE_ORDER = (
-    *("genotype", "canonical", "space", "plan", "variants"),
+    *("errors", "lazy", "genotype", "canonical", "space", "plan", "variants"),
     *("operations", "drop_path", "cell", "network", "complexity", "description"),
 )
 
@@ -89,11 +89,11 @@ def test_core_modules_import_only_those_before_them(name: str, repository: Path)
     assert own <= set(CORE_ORDER[: CORE_ORDER.index(name)])
 
 
-def test_genotypes_need_the_standard_library_only(repository: Path) -> None:
-    imports = find_imports(
-        (repository / PACKAGE / "genotype.py").read_text(), "nasnet_det.genotype"
-    )
-    assert {name.split(".")[0] for name in imports} <= set(sys.stdlib_module_names)
+@pytest.mark.parametrize("name", ["errors", "lazy", "genotype"])
+def test_some_need_the_standard_library_only(name: str, repository: Path) -> None:
+    source = (repository / PACKAGE / f"{name}.py").read_text()
+    imports = find_imports(source, f"{PACKAGE}.{name}")
+    assert {i.split(".")[0] for i in imports} <= {*sys.stdlib_module_names, PACKAGE}
 
 
 @pytest.mark.parametrize(

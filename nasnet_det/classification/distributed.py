@@ -18,11 +18,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nasnet_det.config import ConfigError
+from nasnet_det.errors import InputError
 
 _store: dist.Store | None = None  # what all processes can read and write
 
 
-class LostProcessError(RuntimeError):
+class LostProcessError(InputError):
     """Another process of the training has ended; the message says what to do."""
 
 

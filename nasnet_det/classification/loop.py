@@ -50,12 +50,13 @@ from nasnet_det.classification.run import (
     get_identity,
 )
 from nasnet_det.data.broken_pictures import BrokenPictures
+from nasnet_det.errors import InputError
 from nasnet_det.evaluation import Evaluation, evaluate
 
 logger = logging.getLogger(__name__)
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(InputError):
     """The training has diverged; the message says where, and from what it can go on."""
 
 

@@ -21,13 +21,14 @@ from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointEr
 from nasnet_det.classification.config import FREE_KEYS
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
+from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet
 from nasnet_det.runs.files import FileError, write_content, write_json
 
 logger = logging.getLogger(__name__)
 
 
-class OutputDirError(ValueError):
+class OutputDirError(InputError):
     """An OUTPUT_DIR that holds another run."""
 
 

@@ -1,7 +1,9 @@
 """The error of data that can't be used."""
 
+from nasnet_det.errors import InputError
 
-class DataError(ValueError):
+
+class DataError(InputError):
     """Data that are missing or not what they should be.
 
     The message says where, what was wanted, what came and what to do.

@@ -33,6 +33,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 import nasnet_det
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.detection.datasets import get_categories
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.runs.files import write_json
 
@@ -54,7 +55,7 @@ FREE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHE
 logger = logging.getLogger(__name__)
 
 
-class OutputDirError(ValueError):
+class OutputDirError(InputError):
     """An OUTPUT_DIR that holds another run or can't be used."""
 
 

@@ -18,11 +18,12 @@ from detectron2.utils import comm
 from torch import nn
 
 from nasnet_det.config import ConfigError
+from nasnet_det.errors import InputError
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(InputError):
     """A loss became infinite or NaN; the message says when, which, on what, and from where."""
 
 

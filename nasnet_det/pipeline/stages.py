@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nasnet_det.errors import InputError
 from nasnet_det.runs.files import FileError, write_json
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.weights.file import hash_file
@@ -29,7 +30,7 @@ from nasnet_det.weights.file import hash_file
 RECORD = "pipeline.json"
 
 
-class StageError(ValueError):
+class StageError(InputError):
     """A stage that failed."""
 
 

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from nasnet_det.errors import InputError
+
 PARTIAL = ".partial"
 """What the name of a file ends with while it is written."""
 
 
-class FileError(ValueError):
+class FileError(InputError):
     """A file that can't be read or written; the message names it and says why."""
 
 

@@ -30,6 +30,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
 from nasnet_det.runs.files import write_content
 from nasnet_det.space import SearchSpace
@@ -39,7 +40,7 @@ DIGITS = string.digits + string.ascii_letters
 STATES = ("complete", "failed", "pruned", "running")
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """Results of a search that can't be used; the message names their place and says why."""
 
 

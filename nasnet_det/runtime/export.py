@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet, NASNetTrunk
 from nasnet_det.operations import get_norm_layer
 from nasnet_det.runs.files import write_content
@@ -35,7 +36,7 @@ FORMATS = {".pt2": "torch.export", ".onnx": "ONNX", ".ts": "TorchScript"}
 Outputs = tuple[torch.Tensor, ...]
 
 
-class ExportError(ValueError):
+class ExportError(InputError):
     """A network that can't be exported, or whose export computes something else."""
 
 

@@ -6,10 +6,11 @@ import os
 
 import torch
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 
 
-class ExecutorError(ValueError):
+class ExecutorError(InputError):
     """An executor that can't be had, or whose workers can't be started."""
 
 

@@ -25,6 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 import nasnet_det
+from nasnet_det.errors import InputError
 from nasnet_det.search.child import Curve
 
 _LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
@@ -34,7 +35,7 @@ _UPDATE = "update."
 """What the study's user attributes of the controller's updates begin with."""
 
 
-class StudyError(ValueError):
+class StudyError(InputError):
     """A storage that can't be used, or a study that is not the one that was meant."""
 
 

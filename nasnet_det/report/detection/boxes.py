@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from nasnet_det.errors import InputError
+
 NUM_EXAMPLES = 3
 
 
-class BoxesError(ValueError):
+class BoxesError(InputError):
     """A data set or predictions that can't be used; the message names the file and the fault."""
 
 

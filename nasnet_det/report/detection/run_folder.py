@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from nasnet_det.config import flatten
+from nasnet_det.errors import InputError
 
 PREDICTIONS = "coco_instances_results.json"
 COST = "cost.json"
@@ -41,7 +42,7 @@ COST_KEYS: dict[str, Any] = {
 }
 
 
-class RunError(ValueError):
+class RunError(InputError):
     """A folder that holds no run; the message names it and says what was wanted."""
 
 
