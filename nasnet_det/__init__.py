@@ -42,16 +42,14 @@ __all__ = [
     "plan_cells",
 ]
 
-__getattr__ = offer(
-    __name__,
-    {
-        "description": ("describe",),
-        "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
-        "network": ("NASNet", "NASNetTrunk", "create_model"),
-        "plan": ("NetworkSpec", "plan_cells"),
-        "variants": ("list_models",),
-    },
-)
+_MODULES = {
+    "description": ("describe",),
+    "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
+    "network": ("NASNet", "NASNetTrunk", "create_model"),
+    "plan": ("NetworkSpec", "plan_cells"),
+    "variants": ("list_models",),
+}
+__getattr__ = offer(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:
