@@ -9,5 +9,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["nasnet_det", "nasnet_det.*"]), "nasnet_det.configs"],
     package_dir={"nasnet_det.configs": "configs"},
-    package_data={"nasnet_det.configs": ["**/*.yaml", "**/*.json"]},
+    package_data={"nasnet_det.configs": ["**/*.yaml", "**/*.json", "**/*.py"]},
 )

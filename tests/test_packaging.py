@@ -27,6 +27,7 @@ def test_wheel_carries_all_configs_and_they_are_found(repository: Path, tmp_path
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     assert {f"nasnet_det/configs/{name}" for name in list_configs()} <= names
+    assert "nasnet_det/configs/common/models/faster_rcnn_nasnet_fpn.py" in names
     assert "nasnet_det/detection/backbone.py" in names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"nasnet_det"}
 

@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
 from nasnet_det.config import ConfigError, get_config_file, list_configs
 from nasnet_det.detection.backbone import NASNetBackbone, NASNetC4Backbone
 from nasnet_det.detection.config import add_nasnet_config, get_config
+from nasnet_det.detection.lazy_config import check_lazy_config, get_lazy_config, put_nasnet
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.roi_heads import NASNetBoxHead, NASNetROIHeads
 from nasnet_det.detection.tensorflow import TFRPN, TFNASNetROIHeads, TFRPNHead
@@ -28,7 +29,10 @@ __all__ = [
     "TFRPNHead",
     "add_nasnet_config",
     "adopt_pools",
+    "check_lazy_config",
     "get_config",
     "get_config_file",
+    "get_lazy_config",
     "list_configs",
+    "put_nasnet",
 ]
