@@ -116,8 +116,9 @@ def check_lazy_config(cfg: DictConfig) -> None:
     keys.INPUT.FORMAT = cfg.model.input_format
     node = keys.MODEL.NASNET
     for name, value in network.items():
-        if name.upper() in node and name != "out_features":
-            node[name.upper()] = value
+        key = str(name).upper()
+        if key in node and key != "OUT_FEATURES":
+            node[key] = value
     adopt_pools(keys)
     check_backbone(keys)
     network.pool_padding = node.POOL_PADDING
