@@ -1,0 +1,220 @@
+"""Tables and numbers of results, from the files that the measurements left.
+
+A table stands between markers in a page. A number in a sentence stands before a comment with its
+name, as in ``52.2<!-- bccd.nasnet.AP -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+RUNS = ROOT / "docs" / "reference_runs"
+DETECTORS = {
+    "resnet_18_FPN": "ResNet-18 FPN",
+    "resnet_50_FPN": "ResNet-50 FPN",
+    "found_cells_FPN": "cells found by our search, FPN",
+    "nasnet_a_mobile_FPN": "NASNet-A mobile FPN",
+    "nasnet_a_mobile_C4": "NASNet-A mobile C4",
+}
+TRANSFERS = [
+    (cells, start) for cells in ("nasnet_a", "found") for start in ("pre-trained", "scratch")
+]
+SAMPLERS = ("random", "evolution", "controller")
+
+
+@cache
+def read(path: Path) -> Any:
+    """A file of results."""
+    return json.loads(path.read_text())
+
+
+def write_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_bccd() -> str:
+    """NASNet-A mobile beside ResNet-18 on blood cells."""
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "minutes")
+    rows = read(RESULTS / "bccd_against_resnet18.json")["rows"]
+    lines = [[network, *(f"{row[name]:.1f}" for name in names)] for network, row in rows.items()]
+    return write_table(("network", *names), lines)
+
+
+def write_five_detectors() -> str:
+    """The reference runs on blood cells: AP over two seeds, and the cost."""
+    report = read(RUNS / "bccd" / "report.json")
+    runs = {run["name"]: run for run in report["runs"]}
+    rows = []
+    for group in sorted(report["seeds"], key=lambda group: -group["scores"]["AP"]["mean"]):
+        seeds = [runs[name]["scores"]["AP"]["value"] for name in group["runs"]]
+        cost = next(runs[name]["cost"] for name in group["runs"] if runs[name]["cost"])
+        numbers = (f"{ap:.1f}" for ap in (group["scores"]["AP"]["mean"], *seeds))
+        parameters = f"{cost['parameters']['all'] / 1e6:.1f} M"
+        macs = f"{sum(cost['multiply_adds'].values()) / 1e9:.2f} G"
+        rows.append([DETECTORS[group["name"]], *numbers, parameters, macs])
+    header = ("detector", "AP", "seed 1", "seed 2", "parameters", "multiply-adds")
+    return write_table(header, rows)
+
+
+def write_coco_small() -> str:
+    """The reference runs on COCO's small set: AP, what is missed, and AP50 with right classes."""
+    rows = []
+    for run in read(RUNS / "coco_small" / "report.json")["runs"]:
+        missed = 100 * run["errors"]["types"]["missed"]["count"] / run["data"]["objects"]
+        gain = run["errors"]["types"]["classification"]["ap50"]
+        name = DETECTORS[run["name"].removesuffix("_1")]
+        rows.append([name, f"{run['scores']['AP']['value']:.2f}", f"{missed:.0f}%", f"{gain:.1f}"])
+    header = ("detector", "AP", "objects missed", "AP50 gained by right classes")
+    return write_table(header, rows)
+
+
+def write_transfer() -> str:
+    """AP after each hundred iterations, with and without a trained trunk."""
+    names = {"nasnet_a": "NASNet-A", "pre-trained": "CIFAR-10", "scratch": "from scratch"}
+    rows = [
+        [
+            names.get(cells, cells),
+            names[start],
+            *(f"{mean_transfer(cells, start, i):.1f}" for i in (100, 200, 300, 400)),
+        ]
+        for cells, start in TRANSFERS
+    ]
+    return write_table(("cells", "start", *(f"after {i}" for i in (100, 200, 300, 400))), rows)
+
+
+def list_transfer(cells: str, start: str, iteration: int) -> list[float]:
+    """AP of each seed, in the order of the seeds."""
+    runs = read(RESULTS / "transfer_bccd.json")["runs"]
+    found = [run for run in runs if (run["cells"], run["start"]) == (cells, start)]
+    found.sort(key=lambda run: run["seed"])
+    return [run["points"][str(iteration)]["AP"] for run in found]
+
+
+def mean_transfer(cells: str, start: str, iteration: int) -> float:
+    """AP, the mean of the seeds."""
+    return fmean(list_transfer(cells, start, iteration))
+
+
+def write_planted() -> str:
+    """Samplers on a planted reward, the mean of the seeds."""
+    seeds = read(RESULTS / "search_planted_reward.json")["seeds"]
+    names = ("best", "top 5", "top 25", "last 100")
+    means = {
+        sampler: [fmean(seed[name] for seed in seeds[sampler]) for name in names]
+        for sampler in SAMPLERS
+    }
+    rows = [
+        [sampler, *(f"{abs(mean) if abs(mean) < 5e-4 else mean:.3f}" for mean in row)]
+        for sampler, row in means.items()
+    ]
+    return write_table(("sampler", *names), rows)
+
+
+def write_classifier_speed() -> str:
+    """Images a second of our networks and of timm's in training."""
+    rows = []
+    for name, pair in read(RESULTS / "classifier_speed.json")["pairs"].items():
+        for who in ("ours", "timm"):
+            row = pair[who]
+            best = max(row["settings"], key=row["settings"].__getitem__)
+            cells = (f"{row['image_size']}", f"{row['parameters'] / 1e6:.1f} M")
+            speed = f"{row['images_per_second']:.3g}"
+            rows.append([name, who, *cells, speed, best.replace("_", "-")])
+    header = ("cells", "network", "image", "parameters", "images a second", "best in")
+    return write_table(header, rows)
+
+
+TABLES = {
+    "bccd": write_bccd,
+    "five_detectors": write_five_detectors,
+    "coco_small": write_coco_small,
+    "transfer": write_transfer,
+    "planted": write_planted,
+    "classifier_speed": write_classifier_speed,
+}
+
+
+def list_values() -> dict[str, str]:
+    """Every number that a sentence of a page may name, as it is written there."""
+    return {
+        **_search_values(),
+        **_transfer_values(),
+        **_speed_values(),
+        **_transcribed_values(),
+    }
+
+
+def _search_values() -> dict[str, str]:
+    values = {}
+    for study in read(RESULTS / "search_cifar10.json")["studies"]:
+        who = study["config"]["SEARCH.SAMPLER.NAME"]
+        reward = study["columns"].index("reward")
+        rewards = [child[reward] for child in study["children"] if child[reward] is not None]
+        best = sorted(rewards, reverse=True)
+        parts = {
+            "first": rewards[:50],
+            "last": rewards[-50:],
+            "best25": best[:25],
+            "best": best[:1],
+        }
+        values |= {f"search.{who}.{name}": f"{100 * fmean(p):.1f}" for name, p in parts.items()}
+        if who == "controller":
+            held_out = study["config"]["SEARCH.DATA.NUM_HELD_OUT"]
+            error = math.sqrt(best[0] * (1 - best[0]) / held_out)
+            values["search.standard_error"] = f"{100 * error:.1f}"
+    return values
+
+
+def _transfer_values() -> dict[str, str]:
+    values, gaps = {}, []
+    for cells in ("nasnet_a", "found"):
+        for i in (100, 200, 300, 400):
+            trained, scratch = (
+                list_transfer(cells, start, i) for start in ("pre-trained", "scratch")
+            )
+            values[f"transfer.{cells}.{i}"] = f"{fmean(trained) - fmean(scratch):.1f}"
+            gaps += [a - b for a, b in zip(trained, scratch, strict=True)]
+    behind = [-gap for gap in gaps if gap < 0]
+    return {
+        **values,
+        "transfer.pairs": f"{len(gaps)}",
+        "transfer.behind": f"{len(behind)}",
+        "transfer.behind_by": f"{max(behind):.1f}",
+    }
+
+
+def _speed_values() -> dict[str, str]:
+    bccd = read(RESULTS / "bccd_against_resnet18.json")
+    wall = read(RESULTS / "search_wall_time.json")
+    pairs = read(RESULTS / "classifier_speed.json")["pairs"]
+    return {
+        "bccd.minutes_ratio": f"{1 / bccd['minutes_ratio']:.2f}",
+        "search.share_of_children": f"{100 * wall['share_of_children']:.1f}",
+        "search.two_processes": f"{wall['speed_ups']['two workers']:.2f}",
+        "search.two_on_ray": f"{wall['speed_ups']['two workers on Ray']:.2f}",
+        "report.ratio": f"{read(RESULTS / 'report_speed.json')['ratio']:.2f}",
+        "speed.cifar": f"{pairs['NASNet-A 6 @ 768']['speed_ratio']:.2f}",
+        "speed.large": f"{pairs['NASNet-A 6 @ 4032']['speed_ratio']:.2f}",
+    }
+
+
+def _transcribed_values() -> dict[str, str]:
+    values = {}
+    for name, entry in read(RESULTS / "transcribed.json")["measurements"].items():
+        for key, value in entry["values"].items():
+            for i, number in enumerate(value if isinstance(value, list) else [value]):
+                index = f".{i}" if isinstance(value, list) else ""
+                values[f"{name}.{key}{index}"] = (
+                    f"{number:,}" if isinstance(number, int) else f"{number}"
+                )
+    return values
