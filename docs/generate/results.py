@@ -167,7 +167,7 @@ def _search_values() -> dict[str, str]:
             "best25": best[:25],
             "best": best[:1],
         }
-        values |= {f"search.{who}.{name}": f"{100 * fmean(p):.1f}" for name, p in parts.items()}
+        values |= {f"search.{who}.{name}": f"{100 * fmean(p) + 1e-9:.1f}" for name, p in parts.items()}
         if who == "controller":
             held_out = study["config"]["SEARCH.DATA.NUM_HELD_OUT"]
             error = math.sqrt(best[0] * (1 - best[0]) / held_out)
