@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 # wait for each other, and the tests then take many times as long.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu test-peers lint lock clean
+.PHONY: help setup demo test test-slow test-gpu test-peers docs lint lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ test-peers: setup ## install other implementations (timm, Keras, ...) and compar
 	$(BIN)/python -m pip install --no-build-isolation -e ".[peers,tensorflow]"
 	OMP_NUM_THREADS=2 $(PYTEST) -m peers
 
+docs: setup ## the site, in docs/_build; a warning, a dead link or a missing docstring ends it
+	$(BIN)/python docs/generate --check
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build
+
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -56,4 +60,4 @@ lock: ## make requirements.lock again from pyproject.toml (needs uv)
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 clean: ## remove .venv, caches and builds, not output/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache
