@@ -165,6 +165,7 @@ def check_categories(where: str, data: dict[str, Any]) -> dict[int, str]:
 
 
 def check_images(where: str, data: dict[str, Any]) -> Images:
+    """The images of a file; a DataError names the first that can't be used."""
     records = _records(where, data, "images")
     if not records:
         raise DataError(f"{where}: wanted at least one entry in 'images', got none")
@@ -195,6 +196,7 @@ def _is_number(value: Any) -> bool:
 def check_annotations(
     where: str, data: dict[str, Any], image_ids: set[Any], category_ids: set[int], is_test: bool
 ) -> Annotations:
+    """The annotations of a file; a DataError names the first that can't be used."""
     records = _records(where, data, "annotations")
     ids = _unique_ids(where, "annotations", records, {int})
     if is_test and 0 in ids:
@@ -264,6 +266,7 @@ def _check_shapes(where: str, records: Sequence[dict[str, Any]]) -> None:
 
 
 def check_masks(where: str, records: Sequence[dict[str, Any]]) -> None:
+    """Raise DataError where an annotation has no mask."""
     segmentations = [record.get("segmentation") for record in records]
     wanted = "a mask, since MODEL.MASK_ON is True"
     _first_fault(where, "annotations.segmentation", records, segmentations, bool, wanted)
