@@ -17,7 +17,7 @@ copyright = "the authors of nasnet_det"
 release = version = nasnet_det.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "notebooks", "reference_runs", "generate"]
+exclude_patterns = ["_build", "notebooks", "generate"]
 html_theme = "pydata_sphinx_theme"
 html_title = "nasnet_det"
 html_show_sourcelink = False

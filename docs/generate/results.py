@@ -62,7 +62,9 @@ def write_five_detectors() -> str:
         parameters = f"{cost['parameters']['all'] / 1e6:.1f} M"
         macs = dict(cost["multiply_adds"])
         macs["region head"] *= cost["regions"]  # it is counted for one
-        rows.append([DETECTORS[group["name"]], *numbers, parameters, f"{sum(macs.values()) / 1e9:.2f} G"])
+        rows.append(
+            [DETECTORS[group["name"]], *numbers, parameters, f"{sum(macs.values()) / 1e9:.2f} G"]
+        )
     header = ("detector", "AP", "seed 1", "seed 2", "parameters", "multiply-adds")
     return write_table(header, rows)
 
@@ -107,17 +109,18 @@ def mean_transfer(cells: str, start: str, iteration: int) -> float:
 
 
 def write_planted() -> str:
-    """Samplers on a planted reward, the mean of the seeds."""
+    """Samplers on a planted reward: the mean of the seeds, and how many are ahead of random."""
     seeds = read(RESULTS / "search_planted_reward.json")["seeds"]
     names = ("best", "top 5", "top 25", "last 100")
-    means = {
-        sampler: [fmean(seed[name] for seed in seeds[sampler]) for name in names]
-        for sampler in SAMPLERS
-    }
-    rows = [
-        [sampler, *(f"{abs(mean) if abs(mean) < 5e-4 else mean:.3f}" for mean in row)]
-        for sampler, row in means.items()
-    ]
+    rows = []
+    for sampler in SAMPLERS:
+        cells = [sampler]
+        for name in names:
+            values, others = ([seed[name] for seed in seeds[who]] for who in (sampler, "random"))
+            ahead = sum(a > b for a, b in zip(values, others, strict=True))
+            share = "" if sampler == "random" else f" ({ahead}/{len(values)})"
+            cells.append(f"{round(fmean(values), 3) + 0.0:.3f}{share}")  # + 0.0: not -0.000
+        rows.append(cells)
     return write_table(("sampler", *names), rows)
 
 

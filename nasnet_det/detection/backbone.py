@@ -178,8 +178,7 @@ class NASNetC4Backbone(NASNetBackbone):
     without a ReLU: the state from which ``NASNetROIHeads`` (roi_heads.py) runs the remaining cells
     on each region. Source: TensorFlow's faster_rcnn_nas_feature_extractor.py.
 
-    Args:
-        *args, **kwargs: as for :class:`NASNetBackbone`, without ``out_features``.
+    The arguments are those of :class:`NASNetBackbone`, without ``out_features``.
     """
 
     @configurable

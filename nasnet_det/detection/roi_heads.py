@@ -27,10 +27,8 @@ from nasnet_det.plan import plan_cells
 class NASNetBoxHead(nn.Module):
     """The cells behind the feature ``c4``, from the pair of states that the C4 backbone returns.
 
-    Args:
-        variant, genotype, norm, activation_checkpointing, drop_path_prob, drop_path_schedule,
-            drop_path_iters, **spec_overrides: as for
-            :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and the same as there.
+    The arguments mean what they mean to
+    :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and are the same as there.
     """
 
     def __init__(
