@@ -69,7 +69,7 @@ def main() -> int:
             for cells in backbones
             for start in STARTS
         ]
-        with lock_folder(options.output, run="benchmark", wait=True) as lock:
+        with lock_folder(options.output, "benchmark", wait=True) as lock:
             settings = prepare(options, backbones)
             report = open_report(options, settings)
             done = {Run(row["cells"], row["start"], row["seed"]) for row in report["runs"]}

@@ -143,7 +143,7 @@ def search(cfg: CfgNode, *, resume: bool) -> str:
             make_genotype(cfg, search.journal, search.space, best).save(path)
 
     with ExitStack() as stack:
-        stack.enter_context(lock_folder(folder))
+        stack.enter_context(lock_folder(folder, "search"))
         opened = stack.enter_context(open_search(cfg, resume=resume, on_minibatch=write_best))
         journal = opened.journal
         retraining = None

@@ -228,7 +228,8 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> None:
     cfg = get_classification_config(options.config_file, options.opts)
     device = choose_device(cfg.MODEL.DEVICE)
     folder = Path(cfg.OUTPUT_DIR)
-    with lock_folder(folder, run="training") if is_main_process() else nullcontext():
+    holder = "evaluation" if options.eval_only else "classifier's training"
+    with lock_folder(folder, holder) if is_main_process() else nullcontext():
         if is_main_process() and not options.eval_only:
             check_output_dir(folder, resume=options.resume)
         wait_for_all()

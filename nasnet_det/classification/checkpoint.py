@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nasnet_det.runs.files import FileError, write_whole_file
+from nasnet_det.runs.checkpoint import CheckpointError, load_tensors
+from nasnet_det.runs.files import write_whole_file
 
 LAST = "checkpoint.pth"
 BEST = "model_best.pth"
 FINAL = "model_final.pth"
-
-
-class CheckpointError(FileError):
-    """A checkpoint that can't be read, or is one of another training."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -36,26 +31,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged, refused or no checkpoint of this project.
     """
-    try:
-        if not zipfile.is_zipfile(path):
-            path.open("rb").close()  # is it there?
-            raise CheckpointError(f"{path} is truncated or no checkpoint")
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # torch does not compare the checksums that it writes
-        if broken:
-            raise CheckpointError(f"{path} is damaged (checksum of {broken})")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} is refused: it holds Python objects, which could run code, instead of only "
-            "tensors, numbers and plain containers"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read ({error.strerror or error})") from None
-    except Exception:  # torch raises anything on broken bytes
-        raise CheckpointError(f"{path} is truncated or no checkpoint") from None
+    state = load_tensors(path)
     if not isinstance(state, dict) or not {"model", "config", "classes"} <= state.keys():
         raise CheckpointError(
             f"{path} is no checkpoint of a classifier: wanted model, config and classes in it"

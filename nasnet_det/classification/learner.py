@@ -24,9 +24,9 @@ from nasnet_det.classification.distributed import (
 from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.optimizers import build_ema, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor
-from nasnet_det.classification.seed import derive_seed
 from nasnet_det.config import ConfigError
 from nasnet_det.network import NASNet, NASNetOutput
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.train_step import take_step
 
 

@@ -19,10 +19,10 @@ from yacs.config import CfgNode
 from nasnet_det.classification.augment import build_eval_transform, build_train_transform
 from nasnet_det.classification.data import ClassificationData, Images
 from nasnet_det.classification.distributed import get_rank, get_world_size
-from nasnet_det.classification.seed import apply_seeded, derive_seed
 from nasnet_det.classification.shards import EvalStream, Sample, Shards, TrainStream
 from nasnet_det.data.broken_pictures import describe_broken
 from nasnet_det.data.error import DataError
+from nasnet_det.runs.seeds import derive_seed, seeded
 
 _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
 
@@ -57,8 +57,8 @@ class _TrainImages(Dataset):
                 broken.append(describe_broken(self.images.name(index), error))
                 index = (index + 1) % len(self.images)
                 continue
-            seed = derive_seed(self.seed, epoch, key[1])
-            return apply_seeded(self.transform, image, seed), label, broken
+            with seeded(derive_seed(self.seed, epoch, key[1])):
+                return self.transform(image), label, broken
         raise DataError(
             f"{_MAX_BROKEN} images one after another can't be read, the last is {broken[-1]}"
         )

@@ -25,7 +25,6 @@ from nasnet_det.classification.checkpoint import (
     BEST,
     FINAL,
     LAST,
-    CheckpointError,
     find_non_finite,
     load_checkpoint,
     save_checkpoint,
@@ -52,6 +51,7 @@ from nasnet_det.classification.run import (
 from nasnet_det.data.broken_pictures import BrokenPictures
 from nasnet_det.errors import InputError
 from nasnet_det.evaluation import Evaluation, evaluate
+from nasnet_det.runs.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
 

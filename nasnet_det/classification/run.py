@@ -17,12 +17,13 @@ from torch.utils.tensorboard import SummaryWriter
 from yacs.config import CfgNode
 
 import nasnet_det
-from nasnet_det.classification.checkpoint import BEST, FINAL, LAST, CheckpointError
+from nasnet_det.classification.checkpoint import BEST, FINAL, LAST
 from nasnet_det.classification.config import FREE_KEYS
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet
+from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.files import FileError, write_content, write_json
 
 logger = logging.getLogger(__name__)

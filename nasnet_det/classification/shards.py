@@ -33,10 +33,10 @@ import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
-from nasnet_det.classification.seed import apply_seeded, derive_seed
 from nasnet_det.data.broken_pictures import describe_broken
 from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import read_picture
+from nasnet_det.runs.seeds import derive_seed, seeded
 
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _BUFFER = 2000  # encoded images from which the next one is drawn
@@ -236,8 +236,9 @@ class TrainStream(IterableDataset):
                             f"{_MAX_BROKEN} images one after another can't be read, the last is "
                             f"{broken[-1]}"
                         ) from None
-            seed = derive_seed(self.seed, epoch, stream, i)
-            yield apply_seeded(self.transform, image, seed), label, list(broken)
+            with seeded(derive_seed(self.seed, epoch, stream, i)):
+                augmented = self.transform(image)
+            yield augmented, label, list(broken)
             broken.clear()
 
     def _repeat(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ from nasnet_det.detection.weight_matching import (
     check_pools,
     match_prefix,
 )
+from nasnet_det.runs.checkpoint import CheckpointError, check_sums
 from nasnet_det.runs.files import PARTIAL, write_content, write_whole_file
-from nasnet_det.weights.error import CheckpointError, WeightsError
+from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.file import METADATA_KEY, read_weights
 
 __all__ = ["CheckpointError", "Checkpointer", "WeightsError"]
@@ -262,11 +262,8 @@ def _find_fault(path: str, _mtime_ns: int, _size: int) -> str:
     """Why a file is not a whole checkpoint, or ""."""
     try:
         state = read_weights(path, mmap=True)
-        # torch does not compare the checksums that it writes.
-        broken = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
-    except (CheckpointError, OSError, zipfile.BadZipFile) as error:
+        check_sums(path)
+    except (CheckpointError, OSError) as error:
         return str(error)
-    if broken:
-        return f"{path} is damaged (checksum of {broken})"
     missing = [key for key in ("model", "trainer", "iteration") if key not in state]
     return f"{path} is not a checkpoint of a training (no {missing[0]})" if missing else ""

@@ -68,9 +68,14 @@ def run_stages(
 
     Raises:
         StageError: a command failed.
-        FileError: ``pipeline.json`` can't be read, or something can't be written.
+        FileError: another pipeline runs there, ``pipeline.json`` can't be read, or something
+            can't be written.
     """
-    with lock_folder(folder, run="pipeline", wait=True) as lock:
+    # A command inherits the second lock and keeps it where this process is killed alone.
+    with (
+        lock_folder(folder, "pipeline", name="pipeline"),
+        lock_folder(folder, "stage", name="stage", wait=True) as lock,
+    ):
         record = _read_record(folder)
         for number, stage in enumerate(stages, start=1):
             place = f"[{number}/{len(stages)}] {stage.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from typing import IO, Any
 
 from nasnet_det.errors import InputError
 
-PARTIAL = ".partial"
-"""What the name of a file ends with while it is written."""
+PARTIAL = ".nasnet_det.partial"
+"""What the name of a file ends with while it is written, and no other program's does."""
 
 
 class FileError(InputError):
@@ -72,5 +73,8 @@ def _sync_folder(folder: str) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                raise  # the others: network drives, which can't flush a folder
         finally:
             os.close(descriptor)

@@ -12,9 +12,10 @@ from yacs.config import CfgNode
 
 from nasnet_det.config import merge_config
 from nasnet_det.genotype import COMBINERS, OPERATION_NAMES
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.controller import Controller
 from nasnet_det.search.ppo import PPO
-from nasnet_det.search.seed import Stream, derive_seed
+from nasnet_det.search.streams import Stream
 from nasnet_det.space import SearchSpace
 
 
@@ -205,7 +206,7 @@ def build_space(cfg: CfgNode) -> SearchSpace:
 
 def build_ppo(cfg: CfgNode, space: SearchSpace) -> PPO:
     """A new controller for a space, and its learner."""
-    seed = derive_seed(cfg.SEARCH.SEED, Stream.CONTROLLER)
+    seed = derive_seed(cfg.SEARCH.SEED, Stream.CONTROLLER, 0)
     node = cfg.SEARCH.CONTROLLER
     controller = Controller(
         space.num_choices,

@@ -11,10 +11,11 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.ppo import PPO, PPOStats
-from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.space_sampler import SpaceSampler
+from nasnet_det.search.streams import Stream
 from nasnet_det.search.trials import choices_to_params, get_rewarded_trials, params_to_choices
 from nasnet_det.space import Choices, SearchSpace
 

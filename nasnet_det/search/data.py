@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from nasnet_det.data.broken_pictures import check_policy
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_images
-from nasnet_det.search.seed import Stream, derive_seed
+from nasnet_det.runs.seeds import derive_seed
+from nasnet_det.search.streams import Stream
 
 _CHUNK = 1000  # images that are resized at once, to save memory
 
@@ -190,7 +191,7 @@ def _split(num_images: int, source: DataSource) -> tuple[torch.Tensor, torch.Ten
             f"{source.path}: wanted at least {wanted} training images, {source.num_held_out} of "
             f"them held out, got {num_images}"
         )
-    generator = torch.Generator().manual_seed(derive_seed(source.seed, Stream.SPLIT))
+    generator = torch.Generator().manual_seed(derive_seed(source.seed, Stream.SPLIT, 0))
     order = torch.randperm(num_images, generator=generator)
     stop = source.num_held_out + source.num_train if source.num_train else num_images
     return order[: source.num_held_out], order[source.num_held_out : stop]

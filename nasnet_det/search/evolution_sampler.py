@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from optuna.study import Study
 
-from nasnet_det.search.seed import Stream, derive_seed
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.space_sampler import SpaceSampler
+from nasnet_det.search.streams import Stream
 from nasnet_det.search.trials import get_rewarded_trials, params_to_choices
 from nasnet_det.space import Choices, SearchSpace
 

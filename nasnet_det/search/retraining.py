@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.assemble import (
     build_measure,
     build_recipe,
@@ -34,8 +35,8 @@ from nasnet_det.search.data import load_child_data
 from nasnet_det.search.executors import TrainChild, build_executor
 from nasnet_det.search.journal import Journal, silence_optuna
 from nasnet_det.search.progress import Progress, Speed
-from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.size import ChildSize
+from nasnet_det.search.streams import Stream
 from nasnet_det.search.trials import get_distributions, params_to_choices
 from nasnet_det.space import Choices, SearchSpace
 

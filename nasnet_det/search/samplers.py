@@ -29,10 +29,11 @@ from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
 from nasnet_det.genotype import nearest
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.config import build_ppo
 from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
-from nasnet_det.search.seed import Stream, derive_seed
+from nasnet_det.search.streams import Stream
 from nasnet_det.space import SearchSpace
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from optuna.samplers import BaseSampler
 
+from nasnet_det.runs.checkpoint import load_tensors
 from nasnet_det.runs.files import write_whole_file
 from nasnet_det.search.controller_sampler import ControllerSampler
 
@@ -39,7 +40,7 @@ def load_state(path: Path, sampler: BaseSampler, checksums: Sequence[int]) -> No
     if not isinstance(sampler, ControllerSampler) or not path.is_file():
         return
     try:
-        content = torch.load(path, weights_only=True)
+        content = load_tensors(path)
         state = content["sampler"]
         if content["study"] == checksums[state["num_learned"]]:
             sampler.load_state_dict(state)

@@ -33,14 +33,15 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.child import ChildJob, ChildResult, Curve
 from nasnet_det.search.executors import Executor
 from nasnet_det.search.journal import Journal, StudyError
 from nasnet_det.search.progress import Progress, Speed
 from nasnet_det.search.pruning import Comparison, make_comparison
 from nasnet_det.search.saved_state import load_state, save_state
-from nasnet_det.search.seed import Stream, derive_seed
 from nasnet_det.search.size import ChildSize, SizeLimits
+from nasnet_det.search.streams import Stream
 from nasnet_det.search.trials import get_distributions, params_to_choices, trial_to_curve
 from nasnet_det.space import Choices, SearchSpace
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from nasnet_det.runs.checkpoint import CheckpointError, broken_file, load_tensors, refused_file
 from nasnet_det.runs.files import FileError, write_content, write_whole_file
-from nasnet_det.weights.error import CheckpointError, broken_file, missing_package
+from nasnet_det.weights.error import missing_package
 from nasnet_det.weights.keras_file import read_h5, read_keras
 from nasnet_det.weights.tensorflow_checkpoint import find_prefix, list_files, read_tensorflow
 
@@ -63,7 +64,7 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
             return _with_model(path, {"model": read_tensorflow(prefix)})
         if extension == ".pkl":
             return _describe_zoo_format(path, _read_pickle(path))
-        data = _with_model(path, _read_torch(path, mmap=mmap))
+        data = _with_model(path, load_tensors(path, mmap=mmap))
         if extension == ".pyth":  # pycls
             data["matching_heuristics"] = True
         return data
@@ -72,11 +73,8 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} can't be read ({error.strerror or error})") from None
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):  # both unpicklers say so
-            raise CheckpointError(
-                f"{path} is refused: it holds Python objects, which could run code, instead of "
-                "only tensors, numbers and plain containers"
-            ) from None
+        if "GLOBAL" in str(error):
+            raise refused_file(path) from None
         raise broken_file(path) from None
     except Exception:  # the readers raise anything from EOFError to KeyError on broken bytes
         raise broken_file(path) from None
@@ -100,15 +98,6 @@ def read_description(path: str) -> dict[str, Any]:
     except Exception:  # who reads the weights says what is wrong
         return {}
     return described if isinstance(described, dict) else {}
-
-
-def _read_torch(path: str, *, mmap: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
-    except RuntimeError as error:
-        if mmap and "mmap" in str(error):  # torch's format before 1.6
-            return torch.load(path, map_location="cpu", weights_only=True)
-        raise
 
 
 def _read_safetensors(path: str) -> dict[str, Any]:

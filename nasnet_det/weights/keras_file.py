@@ -15,7 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from nasnet_det.weights.error import CheckpointError, broken_file, missing_package
+from nasnet_det.runs.checkpoint import CheckpointError, broken_file
+from nasnet_det.weights.error import missing_package
 
 _NAMELESS = (
     "has the arrays without the names of their layers: save the model itself, by "

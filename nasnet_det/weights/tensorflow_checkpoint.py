@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from nasnet_det.weights.error import CheckpointError, missing_package
+from nasnet_det.runs.checkpoint import CheckpointError
+from nasnet_det.weights.error import missing_package
 
 _READER = Path(__file__).with_name("tensorflow_reader.py")
 _UNREADABLE = 3  # the reader's exit status

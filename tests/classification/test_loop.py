@@ -16,12 +16,13 @@ from tiny_classification import CPU, make_config, save_folders
 from torch import nn
 from yacs.config import CfgNode
 
-from nasnet_det.classification.checkpoint import CheckpointError, load_checkpoint
+from nasnet_det.classification.checkpoint import load_checkpoint
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.loop import NonFiniteLossError, Trainer
 from nasnet_det.config import ConfigError
 from nasnet_det.evaluation import evaluate
+from nasnet_det.runs.checkpoint import CheckpointError
 
 # Mixed images too, in trainings that are killed: what mixes them draws random numbers.
 MIXED = ("AUGMENT.MIXUP", "0.2", "AUGMENT.CUTMIX", "1.0")
@@ -327,8 +328,8 @@ def test_other_training_is_refused(whole: Trainer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda data: data[: len(data) // 2], "is truncated or no checkpoint"),
-        (lambda data: b"", "is truncated or no checkpoint"),
+        (lambda data: data[: len(data) // 2], "is truncated or no file of weights"),
+        (lambda data: b"", "is truncated or no file of weights"),
         (
             lambda data: data.replace(data[len(data) // 2 : len(data) // 2 + 64], bytes(64)),
             "is damaged|truncated",

@@ -18,10 +18,11 @@ import pytest
 import torch
 from tiny_classification import CPU, make_config, quick, run
 
-from nasnet_det.classification.checkpoint import CheckpointError, load_checkpoint
+from nasnet_det.classification.checkpoint import load_checkpoint
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loop import Trainer
 from nasnet_det.genotype import GENOTYPES
+from nasnet_det.runs.checkpoint import CheckpointError
 
 
 def count_lines(path: Path) -> int:

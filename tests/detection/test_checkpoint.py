@@ -23,7 +23,7 @@ from nasnet_det.detection.checkpoint import (
     CheckpointError,
     WeightsError,
 )
-from nasnet_det.runs.files import FileError, write_content, write_whole_file
+from nasnet_det.runs.files import PARTIAL, FileError, write_content, write_whole_file
 
 
 class _Progress:
@@ -106,18 +106,20 @@ def test_save_killed_before_the_rename_leaves_the_old_file(
     with pytest.raises(KeyboardInterrupt):
         other.save("model_0000003", iteration=99)
     monkeypatch.undo()
-    assert "model_0000003.pth.partial" in _names(tmp_path)
+    assert f"model_0000003.pth{PARTIAL}" in _names(tmp_path)
+    (tmp_path / "download.pth.partial").write_bytes(b"of another program")
     resumed = _make_checkpointer(tmp_path)
     assert resumed.resume_or_load("", resume=True)["iteration"] == 3
-    assert not list(tmp_path.glob("*.partial")), "a start removes what a killed run was writing"
+    assert not list(tmp_path.glob(f"*{PARTIAL}")), "a start removes what a killed run was writing"
+    assert (tmp_path / "download.pth.partial").exists(), "and nothing else"
 
 
 def test_evaluation_leaves_the_partial_file_of_a_running_training(tmp_path: Path) -> None:
     _save_iterations(tmp_path, 0)
-    (tmp_path / "model_0000001.pth.partial").write_bytes(b"growing")
+    (tmp_path / f"model_0000001.pth{PARTIAL}").write_bytes(b"growing")
     reader = Checkpointer(make_toy_detector(), str(tmp_path), save_to_disk=False)
     reader.resume_or_load("", resume=True)
-    assert (tmp_path / "model_0000001.pth.partial").exists()
+    assert (tmp_path / f"model_0000001.pth{PARTIAL}").exists()
 
 
 def test_save_refuses_what_could_not_be_loaded_again(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_write_whole_file_replaces_in_one_step(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_the_unfinished_file_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file.partial").mkdir()
+    (tmp_path / f"file{PARTIAL}").mkdir()
     with pytest.raises(
         FileError, match=r"file can't be written \(Is a directory\); what was there"
     ):

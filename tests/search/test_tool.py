@@ -15,6 +15,7 @@ import pytest
 import nasnet_det
 from nasnet_det import create_model, load_genotype
 from nasnet_det.config import get_config_file, list_configs
+from nasnet_det.runs.lock import lock_folder
 from nasnet_det.search.assemble import build_plan, build_recipe, build_source
 from nasnet_det.search.child import ChildJob, ChildRecipe, ChildResult, ChildTrainer
 from nasnet_det.search.config import build_space, get_search_config
@@ -221,9 +222,9 @@ def test_search_without_any_reward_says_so(
 def test_second_search_in_a_folder_is_refused(
     tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tool.lock_folder(tmp_path):
+    with lock_folder(tmp_path, "search"):
         assert tool.main(arguments(tmp_path, images)) == 1
-    assert "another search is running there" in capsys.readouterr().err
+    assert f"OUTPUT_DIR {tmp_path} is in use (search, process " in capsys.readouterr().err
     assert tool.main(arguments(tmp_path, images)) == 0
 
 
