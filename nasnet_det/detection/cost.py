@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import sys
@@ -21,7 +20,7 @@ import nasnet_det
 from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import read_pixels
 from nasnet_det.detection.config import get_config
-from nasnet_det.detection.datasets import register_config_datasets
+from nasnet_det.detection.datasets import find_coco, register_config_datasets
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.step import get_precision
@@ -131,12 +130,12 @@ def _read_images(names: Sequence[str]) -> list[np.ndarray]:
     if not names:
         return []
     try:
-        metadata = MetadataCatalog.get(names[0])
-        root = Path(metadata.image_root)
-        records = json.loads(Path(metadata.json_file).read_text(encoding="utf-8"))["images"]
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+        coco = find_coco(names[0])
+    except DataError:
         return []
-    paths = [root / record["file_name"] for record in records]
+    if coco is None:
+        return []
+    paths = [Path(MetadataCatalog.get(names[0]).image_root, name) for name in coco.file_names]
     chosen = [paths[i * len(paths) // NUM_IMAGES] for i in range(min(NUM_IMAGES, len(paths)))]
     return [read_pixels(path) for path in chosen if path.is_file()]
 

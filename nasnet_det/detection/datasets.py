@@ -12,25 +12,21 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.file_io import PathManager
 
 from nasnet_det.data.broken_pictures import check_policy
-from nasnet_det.data.coco_json import (
-    check_annotations,
-    check_boxes,
-    check_categories,
-    check_images,
-    check_masks,
-    read_json,
-    shorten,
-)
+from nasnet_det.data.coco import CocoFile, read_coco
+from nasnet_det.data.coco_objects import Objects
+from nasnet_det.data.columns import shorten
 from nasnet_det.data.error import DataError
+from nasnet_det.detection.records import build_records, find_trained
 from nasnet_det.genotype import nearest
 
 # Which key counts the classes; an architecture that is not listed may have a key of its own.
@@ -62,7 +58,7 @@ def register_config_datasets(cfg: CfgNode) -> None:
     for split in ("TEST", "TRAIN"):
         files = _files_of_split(cfg, split)
         if files is not None:
-            name = _register(*files)
+            name = _register(*files, with_shapes=_needs_shapes(cfg), needs_masks=cfg.MODEL.MASK_ON)
             cfg.DATASETS[split] = (name,)
             num_classes = len(MetadataCatalog.get(name).thing_classes)
     if num_classes is None:
@@ -113,9 +109,7 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
     for name in names:  # cheap, so all of them before the first is read
         _check_files_exist(name)
     classes = {
-        name: _check_dataset(
-            name, is_train=name in train, is_test=name in test, needs_masks=cfg.MODEL.MASK_ON
-        )
+        name: _check_dataset(cfg, name, is_train=name in train, is_test=name in test)
         for name in names
     }
     _check_same_classes(classes)
@@ -138,31 +132,58 @@ def _files_of_split(cfg: CfgNode, split: str) -> tuple[str, str] | None:
     return json_file, images
 
 
-def _register(json_file: str, image_root: str) -> str:
+def _needs_shapes(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
+
+
+def _register(json_file: str, image_root: str, *, with_shapes: bool, needs_masks: bool) -> str:
     """The name under which the files are known to Detectron2 from now on."""
     if not os.path.isfile(json_file):
         raise DataError(f"{json_file}: there is no such file; wanted COCO-format annotations")
-    categories = check_categories(json_file, read_json(json_file, json_file))
+    coco = read_coco(json_file, with_shapes=with_shapes)
     metadata = {
-        "thing_classes": list(categories.values()),
-        "thing_dataset_id_to_contiguous_id": {key: i for i, key in enumerate(categories)},
+        "json_file": json_file,
+        "image_root": image_root,
+        "evaluator_type": "coco",
+        "thing_classes": list(coco.category_names),
+        "thing_dataset_id_to_contiguous_id": {key: i for i, key in enumerate(coco.category_ids)},
     }
     path = Path(json_file)
-    base = "/".join(filter(None, (path.parent.name, path.stem)))
+    stem = Path(path.name.removesuffix(".gz")).stem
+    base = "/".join(filter(None, (path.parent.name, stem)))
     for number in itertools.count(1):
         name = base if number == 1 else f"{base}#{number}"
         if name not in DatasetCatalog:
             break
         known = MetadataCatalog.get(name).as_dict()
         if (known.get("json_file"), known.get("image_root")) == (json_file, image_root):
-            if metadata.items() <= known.items():
-                return name
-            # The file was written anew since; Detectron2 refuses to change metadata.
+            # The file may be written anew since, and Detectron2 refuses to change metadata.
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
             break
-    register_coco_instances(name, metadata, json_file, image_root)
+    load = partial(_load_records, json_file, image_root, with_shapes, needs_masks)
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(**metadata)
     return name
+
+
+def _load_records(
+    json_file: str, image_root: str, with_shapes: bool, needs_masks: bool
+) -> list[dict[str, Any]]:
+    coco = read_coco(json_file, with_shapes=with_shapes)
+    return build_records(coco, image_root, needs_masks=needs_masks)
+
+
+def find_coco(name: str, *, with_shapes: bool = False) -> CocoFile | None:
+    """The COCO-format file of a registered set; None for sets of other kinds.
+
+    Raises:
+        DataError: there is no such set, or its file can't be used.
+    """
+    if not _is_coco(name):
+        return None
+    path = PathManager.get_local_path(str(MetadataCatalog.get(name).json_file))
+    return read_coco(path, with_shapes=with_shapes)
 
 
 def _names(value: str | Iterable[str]) -> list[str]:
@@ -210,49 +231,87 @@ def _builtin_hint(name: str) -> str:
     )
 
 
-def _check_dataset(name: str, *, is_train: bool, is_test: bool, needs_masks: bool) -> list[str]:
+def _check_dataset(cfg: CfgNode, name: str, *, is_train: bool, is_test: bool) -> list[str]:
     """Check one set; the names of its classes in the order of their ids."""
     metadata = MetadataCatalog.get(name)
     where = f"data set {name!r} ({metadata.json_file})"
-    data = read_json(PathManager.get_local_path(str(metadata.json_file)), where)
-    categories = check_categories(where, data)
-    _check_metadata(where, categories, metadata.as_dict())
-    images = check_images(where, data)
-    annotations = check_annotations(where, data, set(images.ids), set(categories), is_test)
-    check_boxes(where, annotations, images)
-    if needs_masks:
-        check_masks(where, data["annotations"])
-    usable = ~annotations.is_crowd & (annotations.boxes[:, 2:] > 0).all(axis=1)
-    if not usable.any():
-        use = "train on" if is_train else "evaluate with"
-        raise DataError(
-            f"{where}: none of its {len(images.ids)} images has a box to {use}; wanted at least "
-            f"one annotation that is neither a crowd nor empty, got {len(usable)} others"
+    coco = find_coco(name, with_shapes=_needs_shapes(cfg))
+    assert coco is not None
+    _check_metadata(where, coco, metadata.as_dict())
+    objects = coco.objects
+    if is_train:
+        _check_sizes(where, coco)
+        usable = objects.is_usable[find_trained(objects, needs_masks=False)]
+        if not usable.any():
+            raise DataError(
+                f"{where}: none of its {len(coco.image_ids)} images has a box to train on; wanted "
+                f"at least one annotation that is neither a crowd nor empty, got {len(usable)} "
+                "others"
+            )
+    elif not objects.is_usable.any():
+        logger.warning("%s: no image has a box, so detections are written but not scored", where)
+    if is_test and (objects.ids == 0).any():
+        logger.warning(
+            "%s: COCO's evaluation counts a match with annotation id 0 as a miss; number the "
+            "annotations from 1",
+            where,
         )
+    if cfg.MODEL.MASK_ON and len(objects):
+        _check_masks(where, objects, cfg.INPUT.MASK_FORMAT, is_train=is_train)
     image_root = metadata.get("image_root")
     if image_root and "://" not in str(image_root):  # listing a remote store is the user's bill
-        _check_image_files(where, images.names, str(image_root))
+        _check_image_files(where, coco.file_names, str(image_root))
     logger.info(
         "data set %s: %d images, %d boxes, %d classes, %d crowd boxes, %d images without boxes",
-        *(name, len(images.ids), len(usable), len(categories), annotations.is_crowd.sum()),
-        len(images.ids) - len(set(annotations.image_ids)),
+        *(name, len(coco.image_ids), len(objects), len(coco.category_ids)),
+        *(objects.is_crowd.sum(), len(coco.image_ids) - len(np.unique(objects.image))),
     )
-    return list(categories.values())
+    return list(coco.category_names)
 
 
-def _check_metadata(where: str, categories: dict[int, str], metadata: dict[str, Any]) -> None:
+def _check_sizes(where: str, coco: CocoFile) -> None:
+    unknown = [i for i, known in enumerate(np.isfinite(coco.sizes).all(axis=1)) if not known]
+    if unknown:
+        raise DataError(
+            f"{where}: images.width: wanted width and height of every image, but {len(unknown)} of "
+            f"{len(coco.sizes)} lack them, the first has id {coco.image_ids[unknown[0]]!r}"
+        )
+
+
+def _check_masks(where: str, objects: Objects, mask_format: str, *, is_train: bool) -> None:
+    """Count objects without a usable mask, and see that the format can hold the others."""
+    masks = [m for m, crowd in zip(objects.masks, objects.is_crowd, strict=True) if not crowd]
+    num_missing = sum(mask is None for mask in masks)
+    if num_missing == len(masks):
+        raise DataError(
+            f"{where}: annotations.segmentation: wanted masks, since MODEL.MASK_ON is True, but "
+            f"{num_missing} of {len(masks)} objects have no usable one (polygons of 3 points or an "
+            "RLE)"
+        )
+    if num_missing:
+        logger.warning(
+            "%s: %d of %d objects have no usable mask and are left out",
+            *(where, num_missing, len(masks)),
+        )
+    if is_train and mask_format == "polygon" and any(isinstance(mask, dict) for mask in masks):
+        raise DataError(
+            f"{where}: INPUT.MASK_FORMAT: wanted bitmask, since some masks are RLEs, got polygon"
+        )
+
+
+def _check_metadata(where: str, coco: CocoFile, metadata: dict[str, Any]) -> None:
     """Compare the JSON with what is registered, which Detectron2 asserts when it loads the set."""
     registered = metadata.get("thing_classes")
-    if registered is not None and list(registered) != list(categories.values()):
+    if registered is not None and list(registered) != list(coco.category_names):
         raise DataError(
             f"{where}: its categories are not the classes that it was registered with: "
-            + _describe_difference(list(registered), list(categories.values()))
+            + _describe_difference(list(registered), list(coco.category_names))
         )
     ids = metadata.get("thing_dataset_id_to_contiguous_id")
-    if ids is not None and sorted(ids) != list(categories):
+    if ids is not None and sorted(ids) != list(coco.category_ids):
         raise DataError(
             f"{where}: its category ids are not those that it was registered with: wanted "
-            f"{sorted(ids)!s:.60}, got {list(categories)!s:.60}"
+            f"{sorted(ids)!s:.60}, got {list(coco.category_ids)!s:.60}"
         )
 
 

@@ -6,7 +6,6 @@ The parts: ``step.py`` for one iteration, ``hooks.py`` for what happens around i
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -39,6 +38,8 @@ import nasnet_det
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.datasets import find_coco
+from nasnet_det.detection.evaluator import CocoEvaluator
 from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
 from nasnet_det.detection.mapper import PictureMapper, ReadableBatches
 from nasnet_det.detection.resize import build_test_resize
@@ -253,7 +254,10 @@ class Trainer(DefaultTrainer):
         folder = os.path.join(cfg.OUTPUT_DIR, "inference")
         if len(cfg.DATASETS.TEST) > 1:
             folder = os.path.join(folder, dataset_name.replace("/", "_"))
-        return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
+        coco = find_coco(dataset_name, with_shapes=cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
+        if coco is None or cfg.MODEL.KEYPOINT_ON:
+            return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
+        return CocoEvaluator(dataset_name, coco, output_dir=folder, needs_masks=cfg.MODEL.MASK_ON)
 
     @classmethod
     def test(
@@ -299,12 +303,10 @@ class Trainer(DefaultTrainer):
 def _find_data(name: str) -> dict[str, str | None]:
     """Where a data set lies, and the SHA-256 of its JSON, by which a report knows it again."""
     metadata = MetadataCatalog.get(name)
-    path = metadata.get("json_file")
-    is_file = path is not None and os.path.isfile(path)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if is_file else None
+    coco = find_coco(name)
     return {
-        "json_file": path,
-        "json_sha256": digest,
+        "json_file": metadata.get("json_file"),
+        "json_sha256": coco.sha256 if coco else None,
         "image_root": metadata.get("image_root"),
     }
 

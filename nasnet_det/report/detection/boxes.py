@@ -6,24 +6,19 @@ them; boxes are x, y, width, height in pixels.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nasnet_det.errors import InputError
+from nasnet_det.data.coco import read_coco
+from nasnet_det.data.error import DataError
+from nasnet_det.data.json_file import read_json
 
 NUM_EXAMPLES = 3
-
-
-class BoxesError(InputError):
-    """A data set or predictions that can't be used; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Truth:
     sha256: str
     image_ids: tuple[Any, ...]
     file_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[Any, ...]
     category_names: tuple[str, ...]
     ids: np.ndarray
     image: np.ndarray
@@ -75,43 +70,26 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     """Read a data set's JSON.
 
     Raises:
-        BoxesError: it can't be read, or lacks what an evaluation needs.
+        DataError: it can't be read, or lacks what an evaluation needs.
     """
-    data, digest = _read_json(path)
-    where = os.fspath(path)
-    if not isinstance(data, dict):
-        raise BoxesError(
-            f"{where}: wanted an object with images, annotations and categories, got a "
-            f"{type(data).__name__}"
-        )
-    try:
-        images = {record["id"]: str(record["file_name"]) for record in data["images"]}
-        categories = {record["id"]: str(record["name"]) for record in data["categories"]}
-        annotations = data["annotations"]
-        image_ids, category_ids = sorted(images), sorted(categories)
-        truth = Truth(
-            path=where,
-            sha256=digest,
-            image_ids=tuple(image_ids),
-            file_names=tuple(images[key] for key in image_ids),
-            category_ids=tuple(category_ids),
-            category_names=tuple(categories[key] for key in category_ids),
-            ids=np.array([a["id"] for a in annotations], dtype=np.int64),
-            image=_find_indices(where, annotations, "image_id", image_ids),
-            category=_find_indices(where, annotations, "category_id", category_ids),
-            boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
-            areas=np.array([a["area"] for a in annotations], dtype=np.float64),
-            is_crowd=np.array([a.get("iscrowd", 0) for a in annotations], dtype=bool),
-        )
-    except BoxesError:
-        raise
-    except KeyError as error:
-        raise BoxesError(f"{where}: an evaluation needs {error}, which is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise BoxesError(f"{where}: is not in COCO's format ({error})") from None
-    if not images or not categories:
-        raise BoxesError(f"{where}: wanted images and categories, got none")
-    return truth
+    coco = read_coco(path)
+    if not coco.has_annotations:
+        raise DataError(f"{os.fspath(path)}: an evaluation needs 'annotations', which are missing")
+    objects = coco.objects
+    return Truth(
+        path=os.fspath(path),
+        sha256=coco.sha256,
+        image_ids=coco.image_ids,
+        file_names=coco.file_names,
+        category_ids=coco.category_ids,
+        category_names=coco.category_names,
+        ids=objects.ids,
+        image=objects.image,
+        category=objects.category,
+        boxes=objects.boxes,
+        areas=objects.areas,
+        is_crowd=objects.is_crowd,
+    )
 
 
 def read_detections(path: str | os.PathLike[str], truth: Truth) -> Detections:
@@ -120,12 +98,12 @@ def read_detections(path: str | os.PathLike[str], truth: Truth) -> Detections:
     Boxes of categories that the data set lacks are left out, as in COCO's evaluation.
 
     Raises:
-        BoxesError: it can't be read, or names images that the data set lacks.
+        DataError: it can't be read, or names images that the data set lacks.
     """
-    data, _ = _read_json(path)
+    data, _ = read_json(path)
     where = os.fspath(path)
     if not isinstance(data, list):
-        raise BoxesError(f"{where}: wanted a list of boxes, got a {type(data).__name__}")
+        raise DataError(f"{where}: wanted a list of boxes, got a {type(data).__name__}")
     try:
         known = set(truth.category_ids)
         records = [record for record in data if record["category_id"] in known]
@@ -137,28 +115,16 @@ def read_detections(path: str | os.PathLike[str], truth: Truth) -> Detections:
             boxes=np.array([r["bbox"] for r in records], dtype=np.float64).reshape(-1, 4),
             scores=np.array([r["score"] for r in records], dtype=np.float64),
         )
-    except BoxesError:
+    except DataError:
         raise
     except KeyError as error:
-        raise BoxesError(f"{where}: a box lacks {error}") from None
+        raise DataError(f"{where}: a box lacks {error}") from None
     except (TypeError, ValueError) as error:
-        raise BoxesError(f"{where}: is no COCO results file ({error})") from None
+        raise DataError(f"{where}: is no COCO results file ({error})") from None
     for name, values in (("bbox", detections.boxes), ("score", detections.scores)):
         if not np.isfinite(values).all():
-            raise BoxesError(f"{where}: a {name} is not a finite number")
+            raise DataError(f"{where}: a {name} is not a finite number")
     return detections
-
-
-def _read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """The content of a file, and the SHA-256 of its bytes."""
-    where = os.fspath(path)
-    try:
-        content = Path(path).read_bytes()
-        return json.loads(content), hashlib.sha256(content).hexdigest()
-    except OSError as error:
-        raise BoxesError(f"{where}: can't be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise BoxesError(f"{where}: is not valid JSON, perhaps cut off ({error})") from None
 
 
 def _find_indices(
@@ -171,7 +137,7 @@ def _find_indices(
     except KeyError:
         unknown = dict.fromkeys(r[key] for r in records if r[key] not in places)
         shown = ", ".join(repr(name) for name in list(unknown)[:NUM_EXAMPLES])
-        raise BoxesError(
+        raise DataError(
             f"{where}: {len(unknown)} values of {key} are not in the data set, such as {shown}: "
             "these boxes are of another data set"
         ) from None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nasnet_det.report.detection.boxes import BoxesError, Truth, read_detections, read_truth
+from nasnet_det.data.error import DataError
+from nasnet_det.report.detection.boxes import Truth, read_detections, read_truth
 from nasnet_det.report.detection.errors import Errors, find_errors
 from nasnet_det.report.detection.intervals import NUM_DRAWS, draw_images
 from nasnet_det.report.detection.matches import Matches, match_boxes
@@ -65,7 +66,7 @@ def evaluate_run(run: DetectionRun, *, num_draws: int = NUM_DRAWS) -> Evaluation
     try:
         truth = read_truth(run.truth_path)
         detections = read_detections(path, truth)
-    except BoxesError as error:
+    except DataError as error:
         run.notes.append(f"It has no scores: {error}.")
         return None
     recorded = run.evaluation.get("json_sha256")

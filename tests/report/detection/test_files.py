@@ -321,7 +321,7 @@ def test_broken_files_are_named_and_the_rest_is_reported(tmp_path: Path) -> None
         "run.json can't be read",
         "results.json is none of ours: it has no proper 'datasets'.",
         "cost.json is none of ours: it has no proper 'ms_per_image'.",
-        "is not valid JSON, perhaps cut off",
+        "the file ends too early",
     ):
         assert sentence in notes
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from simulated_detector import detect, evaluate_with_pycocotools, make_truth
 
+from nasnet_det.data.error import DataError
 from nasnet_det.report.detection.boxes import (
-    BoxesError,
     intersect_over_union,
     read_detections,
     read_truth,
@@ -151,17 +151,17 @@ def test_iou_is_that_of_pycocotools() -> None:
 @pytest.mark.parametrize(
     ("truth", "sentence"),
     [
-        ("{", "is not valid JSON, perhaps cut off"),
+        ("{", "ends too early, after 1 characters"),
         ("[]", "wanted an object with images, annotations and categories, got a list"),
-        ('{"images": [], "categories": []}', "an evaluation needs 'annotations', which is missing"),
-        ('{"images": [], "categories": [], "annotations": []}', "wanted images and categories, got"),
-        ('{"images": 3, "categories": [], "annotations": []}', "is not in COCO's format"),
-        ('{"images": [{"id": 1, "file_name": "a"}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1], "area": 1}]}', "1 values of image_id are not in the data set, such as 9"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "categories": [{"id": 1, "name": "a"}]}', "an evaluation needs 'annotations', which are missing"),
+        ('{"images": [], "categories": [], "annotations": []}', "at least one entry in 'categories', got none"),
+        ('{"images": 3, "categories": [{"id": 1, "name": "a"}], "annotations": []}', "wanted a list 'images', got 3"),
+        ('{"images": [{"id": 1, "file_name": "a"}], "categories": [{"id": 1, "name": "a"}], "annotations": [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1], "area": 1}]}', "image_id: wanted an id of the list 'images', but 1 of 1 differ"),
     ],
 )  # fmt: skip
 def test_data_sets_that_cannot_be_used(truth: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(truth)
-    with pytest.raises(BoxesError, match=sentence) as caught:
+    with pytest.raises(DataError, match=sentence) as caught:
         read_truth(tmp_path / "truth.json")
     assert str(caught.value).startswith(str(tmp_path / "truth.json"))
 
@@ -169,7 +169,7 @@ def test_data_sets_that_cannot_be_used(truth: str, sentence: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("results", "sentence"),
     [
-        ("[{", "is not valid JSON, perhaps cut off"),
+        ("[{", "ends too early, after 2 characters"),
         ("{}", "wanted a list of boxes, got a dict"),
         ('[{"image_id": 2, "category_id": 1, "bbox": [0, 0, 1, 1]}]', "a box lacks 'score'"),
         ('[{"image_id": 77, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]', "1 values of image_id are not in the data set, such as 77: these boxes are of another data set"),
@@ -181,7 +181,7 @@ def test_data_sets_that_cannot_be_used(truth: str, sentence: str, tmp_path: Path
 def test_detections_that_cannot_be_used(results: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(json.dumps(make_truth(2)))
     (tmp_path / "results.json").write_text(results)
-    with pytest.raises(BoxesError, match=sentence):
+    with pytest.raises(DataError, match=sentence):
         read_detections(tmp_path / "results.json", read_truth(tmp_path / "truth.json"))
 
 

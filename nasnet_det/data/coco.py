@@ -1,0 +1,145 @@
+"""A COCO-format data set: its JSON is parsed once, checked once and hashed once.
+
+Training, evaluation and report all take what :func:`read_coco` gives. It accepts what tools write:
+ids as 1.0 or as texts, no ``iscrowd`` and no ``area``, back-slashes in names, lists of images
+without annotations. What had to be guessed stands in the log.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasnet_det.data.coco_objects import Objects, read_objects
+from nasnet_det.data.columns import (
+    Record,
+    is_number,
+    raise_first_fault,
+    read_column,
+    read_ids,
+    read_records,
+)
+from nasnet_det.data.error import DataError
+from nasnet_det.data.json_file import read_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A data set: I images and K categories by their ids, N objects in the order of the file.
+
+    Attributes:
+        path, sha256: of the JSON.
+        image_ids, file_names: of the images, (I,); ids are all numbers or all texts.
+        sizes: (I, 2), width and height in pixels; NaN where the JSON has none.
+        category_ids, category_names: of the categories, (K,).
+        has_annotations: whether there is a list of annotations, be it empty.
+        objects: see :class:`Objects`; image and category are indices of the lists above.
+    """
+
+    path: str
+    sha256: str
+    image_ids: tuple[Any, ...]
+    file_names: tuple[str, ...]
+    sizes: np.ndarray
+    category_ids: tuple[Any, ...]
+    category_names: tuple[str, ...]
+    has_annotations: bool
+    objects: Objects
+
+
+def read_coco(path: str | os.PathLike[str], *, with_shapes: bool = False) -> CocoFile:
+    """Read a data set's JSON; the same file is parsed only once.
+
+    Args:
+        path: of the JSON, which may be gzipped.
+        with_shapes: keep masks and keypoints.
+
+    Raises:
+        DataError: it can't be read, or is not in COCO's format; the first fault is named.
+    """
+    where = os.path.abspath(path)
+    try:
+        status = os.stat(where)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{where}: can't be read: {reason}") from None
+    return _read(where, status.st_mtime_ns, status.st_size, with_shapes)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(where: str, changed: int, size: int, with_shapes: bool) -> CocoFile:
+    data, digest = read_json(where)
+    if not isinstance(data, dict):
+        raise DataError(
+            f"{where}: wanted an object with images, annotations and categories, got "
+            f"a {type(data).__name__}"
+        )
+    categories = _read_categories(where, data)
+    images = _read_images(where, data)
+    has_annotations = "annotations" in data
+    records = read_records(where, data, "annotations") if has_annotations else []
+    sizes = np.array([size for _, size in images.values()])
+    objects = read_objects(
+        where, records, list(images), list(categories), sizes, with_shapes=with_shapes
+    )
+    return CocoFile(
+        path=where,
+        sha256=digest,
+        image_ids=tuple(images),
+        file_names=tuple(name for name, _ in images.values()),
+        sizes=sizes,
+        category_ids=tuple(categories),
+        category_names=tuple(categories.values()),
+        has_annotations=has_annotations,
+        objects=objects,
+    )
+
+
+def _read_categories(where: str, data: Record) -> dict[Any, str]:
+    """Ids and names in the order of the ids, which is that of the classes."""
+    records = read_records(where, data, "categories")
+    if not records:
+        raise DataError(f"{where}: wanted at least one entry in 'categories', got none")
+    ids = read_ids(where, "categories", records)
+    names = read_column(where, "categories", records, "name", {str}, "a text")
+    if len(set(names)) < len(names):
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        logger.warning("%s: several categories have the name %r", where, repeated[0])
+    return dict(sorted(zip(ids, names, strict=True)))
+
+
+def _read_images(where: str, data: Record) -> dict[Any, tuple[str, tuple[float, float]]]:
+    """Names and sizes by the ids, in the order of the ids."""
+    records = read_records(where, data, "images")
+    if not records:
+        raise DataError(f"{where}: wanted at least one entry in 'images', got none")
+    ids = read_ids(where, "images", records)
+    names = read_column(where, "images", records, "file_name", {str}, "a file's name")
+    if num_windows := sum("\\" in name for name in names):
+        names = [name.replace("\\", "/") for name in names]
+        logger.warning("%s: %d names of images have \\ for /", where, num_windows)
+    widths, heights = (_read_sides(where, records, key) for key in ("width", "height"))
+    values = zip(names, zip(widths, heights, strict=True), strict=True)
+    return dict(sorted(zip(ids, values, strict=True), key=lambda item: item[0]))
+
+
+def _read_sides(where: str, records: Sequence[Record], key: str) -> list[float]:
+    values: list[Any] = [record.get(key) for record in records]
+    wanted = "a whole number of pixels above 0"
+    raise_first_fault(
+        where, f"images.{key}", records, values, lambda v: v is None or _is_size(v), wanted
+    )
+    return [float("nan") if value is None else float(value) for value in values]
+
+
+def _is_size(value: Any) -> bool:
+    return is_number(value) and 0 < value < float("inf") and value == int(value)

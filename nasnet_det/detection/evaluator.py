@@ -1,0 +1,83 @@
+"""COCO's evaluation of a data set that was read already."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from pycocotools.coco import COCO
+
+from nasnet_det.data.coco import CocoFile
+from nasnet_det.detection.records import find_trained
+
+MAX_DETECTIONS = [1, 10, 100]  # of COCO's AR1, AR10, and everything else
+
+
+class CocoEvaluator(COCOEvaluator):
+    """Detectron2's evaluator without a second reading of the JSON.
+
+    A data set without annotations is not scored; its detections are written all the same.
+
+    Args:
+        dataset_name: of a registered set.
+        coco: what its JSON holds, with shapes where there are masks.
+        output_dir: gets ``coco_instances_results.json``.
+        needs_masks: whether masks are evaluated.
+    """
+
+    def __init__(
+        self, dataset_name: str, coco: CocoFile, *, output_dir: str, needs_masks: bool
+    ) -> None:
+        # What the base class sets, which would read the file itself.
+        self._logger = logging.getLogger(__name__)
+        self._distributed = True
+        self._output_dir = output_dir
+        self._use_fast_impl = coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
+        self._max_dets_per_image = MAX_DETECTIONS
+        self._tasks = None
+        self._cpu_device = torch.device("cpu")
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._kpt_oks_sigmas = ()
+        self._coco_api = build_coco_api(coco, needs_masks=needs_masks)
+        self._do_evaluation = coco.has_annotations and len(coco.objects) > 0
+
+
+def build_coco_api(coco: CocoFile, *, needs_masks: bool) -> COCO:
+    """pycocotools' data set of a file's images, categories and objects."""
+    objects = coco.objects
+    annotations: list[dict[str, Any]] = [
+        {
+            "id": int(objects.ids[number]),
+            "image_id": coco.image_ids[objects.image[number]],
+            "category_id": coco.category_ids[objects.category[number]],
+            "bbox": objects.boxes[number].tolist(),
+            "area": float(objects.areas[number]),
+            "iscrowd": int(objects.is_crowd[number]),
+            **({"segmentation": objects.masks[number]} if needs_masks else {}),
+        }
+        for number in find_trained(objects, needs_masks=needs_masks).tolist()
+    ]
+    sizes = np.nan_to_num(coco.sizes).astype(int).tolist()
+    api = COCO()
+    api.dataset = {
+        "images": [
+            {"id": key, "file_name": name, "width": width, "height": height}
+            for key, name, (width, height) in zip(
+                coco.image_ids, coco.file_names, sizes, strict=True
+            )
+        ],
+        "categories": [
+            {"id": key, "name": name}
+            for key, name in zip(coco.category_ids, coco.category_names, strict=True)
+        ],
+        "annotations": annotations,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
+    return api
