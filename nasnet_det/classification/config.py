@@ -80,7 +80,7 @@ def _add_model_config(cfg: CfgNode) -> None:
     # auto (a GPU where there is one), cpu, cuda or cuda:<i>.
     cfg.MODEL.DEVICE = "auto"
     # What --eval-only evaluates: model_best.pth, model_final.pth or checkpoint.pth, or published
-    # weights (nasnet://nasnet_a_large.timm, or a file of tools/convert_weights.py).
+    # weights (nasnet://nasnet_a_large.timm, or a file of nasnet-det convert-weights).
     cfg.MODEL.WEIGHTS = ""
     # VARIANT, GENOTYPE, the sizes, DROP_PATH_*, ACTIVATION_CHECKPOINTING and CHANNELS_LAST, which
     # detectors have too.
