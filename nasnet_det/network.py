@@ -22,7 +22,6 @@ from nasnet_det.drop_path import DropPathProgress
 from nasnet_det.genotype import Genotype, nearest
 from nasnet_det.operations import Conv2dSame, NormLayer, get_norm_layer
 from nasnet_det.plan import (
-    DROP_PATH_SCHEDULES,
     CellRow,
     NetworkSpec,
     feature_sizes,
@@ -40,9 +39,7 @@ class NASNetTrunk(nn.Module):
         spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
         start: name of the first cell to run; None runs from the image, the stem included.
         stop: name of the last cell to run; None runs to the end.
-        norm_layer: factory of normalizations; batch normalization with the spec's epsilon if None.
         activation_checkpointing: recompute each cell in the backward pass to save memory.
-        drop_path_schedule: see :func:`~nasnet_det.drop_path.scheduled_drop_path_prob`.
     """
 
     def __init__(
@@ -52,16 +49,9 @@ class NASNetTrunk(nn.Module):
         *,
         start: str | None = None,
         stop: str | None = None,
-        norm_layer: NormLayer | None = None,
         activation_checkpointing: bool = False,
-        drop_path_schedule: str = "time_and_depth",
     ) -> None:
         super().__init__()
-        if drop_path_schedule not in DROP_PATH_SCHEDULES:
-            raise ValueError(
-                f"unknown drop path schedule {drop_path_schedule!r}, "
-                + nearest(drop_path_schedule, DROP_PATH_SCHEDULES)
-            )
         plan = plan_cells(spec, genotype)
         names = [row.name for row in plan]
         for name in (start, stop):
@@ -75,7 +65,7 @@ class NASNetTrunk(nn.Module):
         self.plan = plan[first : last + 1]
         self.activation_checkpointing = activation_checkpointing
         self.drop_path_progress = DropPathProgress()
-        norm_layer = norm_layer or get_norm_layer("BN", eps=spec.norm_eps)
+        norm_layer = _get_norm_layer(spec)
 
         self.stem: nn.Module | None = None
         if start is None:
@@ -99,7 +89,7 @@ class NASNetTrunk(nn.Module):
                     drop_path_prob=spec.drop_path_prob,
                     depth_ratio=row.depth_ratio,
                     drop_path_progress=self.drop_path_progress,
-                    drop_path_schedule=drop_path_schedule,
+                    drop_path_schedule=spec.drop_path_schedule,
                     pool_padding=spec.pool_padding,
                 )
                 for row in self.plan
@@ -145,6 +135,10 @@ class NASNetTrunk(nn.Module):
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _unchanged_running_statistics(cell)),
         )
+
+
+def _get_norm_layer(spec: NetworkSpec) -> NormLayer:
+    return get_norm_layer(spec.norm, eps=spec.norm_eps, momentum=spec.norm_momentum)
 
 
 @contextmanager
@@ -229,9 +223,7 @@ class NASNet(nn.Module):
         spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
         num_classes: length of the logits.
         aux_head: build the auxiliary head; it runs in training only.
-        norm, norm_momentum: see :func:`~nasnet_det.operations.get_norm_layer`. TensorFlow's
-            ImageNet recipe has momentum 0.0003 (decay 0.9997), which short trainings can't use.
-        activation_checkpointing, drop_path_schedule: see :class:`NASNetTrunk`.
+        activation_checkpointing: see :class:`NASNetTrunk`.
     """
 
     def __init__(
@@ -241,21 +233,13 @@ class NASNet(nn.Module):
         *,
         num_classes: int = 1000,
         aux_head: bool = False,
-        norm: str = "BN",
-        norm_momentum: float = 0.1,
         activation_checkpointing: bool = False,
-        drop_path_schedule: str = "time_and_depth",
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"wanted at least 1 class, got num_classes={num_classes}")
-        norm_layer = get_norm_layer(norm, eps=spec.norm_eps, momentum=norm_momentum)
         self.trunk = NASNetTrunk(
-            spec,
-            genotype,
-            norm_layer=norm_layer,
-            activation_checkpointing=activation_checkpointing,
-            drop_path_schedule=drop_path_schedule,
+            spec, genotype, activation_checkpointing=activation_checkpointing
         )
         stages = [row for row in self.trunk.plan if row.feature]
         self.aux_feature = stages[-2].feature
@@ -263,7 +247,7 @@ class NASNet(nn.Module):
         if aux_head:
             map_size = feature_sizes(spec, genotype, spec.input_size)[stages[-2].name]
             self.aux_head = AuxiliaryHead(
-                stages[-2].out_channels, map_size, num_classes, norm_layer
+                stages[-2].out_channels, map_size, num_classes, _get_norm_layer(spec)
             )
         self.final_feature = stages[-1].feature
         self.dropout = nn.Dropout(spec.dropout)
@@ -283,11 +267,8 @@ def create_model(
     name_or_genotype: str | Genotype = "nasnet_a_mobile",
     num_classes: int = 1000,
     *,
-    norm: str = "BN",
-    norm_momentum: float = 0.1,
     aux_head: bool = False,
     activation_checkpointing: bool = False,
-    drop_path_schedule: str = "time_and_depth",
     **spec_overrides: Any,
 ) -> NASNet:
     """Build an image classifier.
@@ -297,8 +278,7 @@ def create_model(
             ``<genotype>_<N>@<P>``, or a genotype (which takes the mobile network's size unless
             overridden).
         num_classes: length of the logits.
-        norm, norm_momentum, aux_head, activation_checkpointing, drop_path_schedule: see
-            :class:`NASNet`.
+        aux_head, activation_checkpointing: see :class:`NASNet`.
         **spec_overrides: fields of :class:`~nasnet_det.plan.NetworkSpec`, such as ``channels=32``.
 
     Raises:
@@ -313,8 +293,5 @@ def create_model(
         genotype,
         num_classes=num_classes,
         aux_head=aux_head,
-        norm=norm,
-        norm_momentum=norm_momentum,
         activation_checkpointing=activation_checkpointing,
-        drop_path_schedule=drop_path_schedule,
     )

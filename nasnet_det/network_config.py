@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,9 +41,9 @@ def add_network_config(
     node.CHANNELS_LAST = channels_last
 
 
-def get_spec_overrides(node: CfgNode) -> dict[str, Any]:
+def get_spec_overrides(node: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of :class:`~nasnet_det.NetworkSpec` that ``MODEL.NASNET`` sets."""
-    return {key.lower(): node[key] for key in _SPEC_KEYS if node[key]}
+    return {key.lower(): node[key] for key in _SPEC_KEYS if node.get(key)}
 
 
 def resolve_network(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,18 @@ and of the maximum. timm's AvgPool2dSame and the ZeroPadding2D layers of Keras's
 """
 
 DROP_PATH_SCHEDULES: tuple[str, ...] = ("time_and_depth", "time", "depth")
+
+_NAMES: dict[str, Collection[str]] = {
+    "stem": STEMS,
+    "pool_padding": POOL_PADDINGS,
+    "norm": NORMS,
+    "drop_path_schedule": DROP_PATH_SCHEDULES,
+}
+_FREE_FIELDS = (
+    *("input_size", "drop_path_prob", "dropout", "norm_momentum", "drop_path_schedule"),
+    "norm",
+)
+"""Fields that change nothing in evaluation. ``norm`` is seen in the weights where it does."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,11 @@ class NetworkSpec:
         pool_padding: whose strided pools to compute at the borders: those of ``tf``, where the
             networks come from, ``timm`` or ``keras`` (see
             :data:`POOL_PADDINGS`).
+        norm: normalization of every layer, of :data:`NORMS`.
+        norm_momentum: weight of the new batch in the running statistics, in [0, 1]. TensorFlow's
+            ImageNet recipe has 0.0003 (decay 0.9997), which short trainings can't use.
+        drop_path_schedule: of :data:`DROP_PATH_SCHEDULES`; see
+            :func:`~nasnet_det.drop_path.scheduled_drop_path_prob`.
     """
 
     num_cells_per_stage: int
@@ -64,6 +81,9 @@ class NetworkSpec:
     drop_path_prob: float = 0.0
     dropout: float = 0.0
     pool_padding: str = "tf"
+    norm: str = "BN"
+    norm_momentum: float = 0.1
+    drop_path_schedule: str = "time_and_depth"
 
     def validate(self) -> NetworkSpec:
         """Return ``self`` or raise ValueError naming every impossible value."""
@@ -81,13 +101,11 @@ class NetworkSpec:
         for key in ("num_cells_per_stage", "stem_multiplier", "input_size"):
             if getattr(self, key) < 1:
                 faults.append(f"{key}: wanted at least 1, got {getattr(self, key)}")
-        if self.stem not in STEMS:
-            faults.append(f"stem: unknown stem {self.stem!r}, {nearest(self.stem, STEMS)}")
-        if self.pool_padding not in POOL_PADDINGS:
-            faults.append(
-                f"pool_padding: unknown pool padding {self.pool_padding!r}, "
-                + nearest(self.pool_padding, POOL_PADDINGS)
-            )
+        for key, names in _NAMES.items():
+            name = getattr(self, key)
+            if name not in names:
+                what = key.replace("_", " ")
+                faults.append(f"{key}: unknown {what} {name!r}, {nearest(name, names)}")
         # A factorized reduction needs two channels; the first stem cell has F/4.
         fewest = 8 if self.stem == "imagenet" else 2
         if self.channels < fewest:
@@ -96,6 +114,8 @@ class NetworkSpec:
             )
         if not self.norm_eps > 0:
             faults.append(f"norm_eps: wanted a positive number, got {self.norm_eps}")
+        if not 0 <= self.norm_momentum <= 1:
+            faults.append(f"norm_momentum: wanted a number in [0, 1], got {self.norm_momentum}")
         for key in ("drop_path_prob", "dropout"):
             if not 0 <= getattr(self, key) < 1:
                 faults.append(f"{key}: wanted a probability in [0, 1), got {getattr(self, key)}")
@@ -234,3 +254,26 @@ def override_spec(spec: NetworkSpec, **overrides: Any) -> NetworkSpec:
         if key not in fields:
             raise ValueError(f"unknown network field {key!r}, {nearest(key, fields)}")
     return dataclasses.replace(spec, **overrides).validate()
+
+
+def find_differences(
+    spec: NetworkSpec, genotype: Genotype, other_spec: NetworkSpec, other_genotype: Genotype
+) -> list[str]:
+    """What two networks have different that matters in evaluation, as ``KEY was X, is Y``.
+
+    Weights of another network may have the same names and shapes: a pool in another's place has no
+    weights, an epsilon and a padding have none. Fields about training are not compared, nor is
+    ``norm``: batch normalizations of every kind compute the same, and a group normalization's
+    weights have other names.
+    """
+    differences = [
+        f"{field.name} was {getattr(spec, field.name)!r}, is {getattr(other_spec, field.name)!r}"
+        for field in dataclasses.fields(NetworkSpec)
+        if field.name not in _FREE_FIELDS
+        and getattr(spec, field.name) != getattr(other_spec, field.name)
+    ]
+    for kind in ("normal", "reduction"):
+        if getattr(genotype, kind) != getattr(other_genotype, kind):
+            names = f"{genotype.name!r}, is that of {other_genotype.name!r}"
+            differences.append(f"{kind} cell was that of {names}, and they differ")
+    return differences

@@ -13,7 +13,6 @@ from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPath
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import NASNetTrunk, create_model
-from nasnet_det.operations import get_norm_layer
 from nasnet_det.plan import NORMS, NetworkSpec, plan_cells
 
 IMAGENET = NetworkSpec(num_cells_per_stage=2, channels=8, stem_multiplier=1)
@@ -162,7 +161,7 @@ def test_checkpointing_is_off_in_evaluation_and_without_gradients() -> None:
 def test_head_runs_on_no_regions(norm: str, training: bool) -> None:
     """An image without proposals gives the box head an empty batch."""
     head = NASNetTrunk(
-        IMAGENET, GENOTYPES["nasnet_a"], start="reduction_cell_1", norm_layer=get_norm_layer(norm)
+        replace(IMAGENET, norm=norm), GENOTYPES["nasnet_a"], start="reduction_cell_1"
     )
     row = head.train(training).plan[0]
     pair = [torch.zeros(0, n, 17, 17) for n in (row.h_prev_channels, row.h_channels)]

@@ -244,7 +244,10 @@ def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
             node.GENOTYPE,
             input_size=cfg.DATA.IMAGE_SIZE,
             drop_path_prob=node.DROP_PATH_PROB,
+            drop_path_schedule=node.DROP_PATH_SCHEDULE,
             dropout=node.DROPOUT,
+            norm=node.NORM,
+            norm_momentum=node.NORM_MOMENTUM,
             **get_spec_overrides(node),
         )
         return NASNet(
@@ -252,8 +255,5 @@ def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
             cells,
             num_classes=num_classes,
             aux_head=cfg.AUX.WEIGHT > 0,
-            norm=node.NORM,
-            norm_momentum=node.NORM_MOMENTUM,
             activation_checkpointing=node.ACTIVATION_CHECKPOINTING,
-            drop_path_schedule=node.DROP_PATH_SCHEDULE,
         )

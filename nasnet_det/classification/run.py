@@ -6,7 +6,6 @@ import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,10 @@ from nasnet_det.classification.config import FREE_KEYS
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.errors import InputError
+from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNet
 from nasnet_det.runs.checkpoint import CheckpointError
+from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.runs.files import FileError, write_content, write_json
 
 logger = logging.getLogger(__name__)
@@ -107,22 +108,15 @@ def check_same_run(
 def check_same_network(state: Mapping[str, Any], model: NASNet, path: Path) -> None:
     """See that the weights of a checkpoint are those of this very network.
 
-    Those of another one may have the same names and shapes: a pool in another's place has no
-    weights, an epsilon and a padding have none.
-
     Raises:
-        CheckpointError: it is another network.
+        CheckpointError: it is another network, or does not say which.
     """
-    differing = []
-    if state.get("genotype") != model.trunk.genotype.to_dict():
-        differing.append("its genotype is another")
-    free = ("input_size", "drop_path_prob", "dropout")  # they change nothing in evaluation
-    saved = state.get("spec") or {}
-    differing += [
-        f"{key} was {saved[key]!r}, is {value!r}"
-        for key, value in asdict(model.trunk.spec).items()
-        if key in saved and key not in free and saved[key] != value
-    ]
+    try:
+        spec = NetworkSpec(**state["spec"]).validate()
+        genotype = Genotype.from_dict(state["genotype"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say which network it is of: {error}") from None
+    differing = find_differences(spec, genotype, model.trunk.spec, model.trunk.genotype)
     if differing:
         raise CheckpointError(
             f"{path} does not fit MODEL.NASNET: {'; '.join(differing)}; give the config that it "

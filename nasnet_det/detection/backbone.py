@@ -30,7 +30,6 @@ from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
-from nasnet_det.operations import get_norm_layer
 from nasnet_det.plan import CellRow, NetworkSpec, plan_cells
 
 
@@ -48,17 +47,16 @@ class NASNetBackbone(Backbone):
         variant: a name from :func:`nasnet_det.list_models`, or ``<genotype>_<N>@<P>``.
         genotype: replaces the variant's cells: a genotype, a published name or a JSON file.
         out_features: names of the features, ``c<k>`` with stride ``2**k``.
-        norm: ``BN``, ``SyncBN``, ``FrozenBN`` or ``GN``.
         freeze_at: 0 freezes nothing, 1 the stem, k >= 2 everything up to the feature ``c<k>``.
             Frozen batch normalizations become FrozenBatchNorm2d, as in Detectron2's ResNet.
         align_features: see above. False gives TensorFlow's positions.
         channels_last: keep weights and maps in channels-last order in memory, which is faster on
             CPUs and in half precision on GPUs.
-        activation_checkpointing, drop_path_schedule: see :class:`~nasnet_det.NASNetTrunk`.
+        activation_checkpointing: see :class:`~nasnet_det.NASNetTrunk`.
         drop_path_prob: see :class:`~nasnet_det.NetworkSpec`; the variant's own is for ImageNet.
         drop_path_iters: iterations over which ScheduledDropPath ramps up; 0: full rate from the
             start. The iteration is that of Detectron2's event storage.
-        **spec_overrides: further fields of :class:`~nasnet_det.NetworkSpec`.
+        **spec_overrides: further fields of :class:`~nasnet_det.NetworkSpec`, such as ``norm``.
 
     Raises:
         ValueError: an unknown name or an impossible value.
@@ -71,13 +69,11 @@ class NASNetBackbone(Backbone):
         *,
         genotype: Genotype | str | None = None,
         out_features: Sequence[str] = ("c2", "c3", "c4", "c5"),
-        norm: str = "BN",
         freeze_at: int = 0,
         align_features: bool = True,
         channels_last: bool = False,
         activation_checkpointing: bool = False,
         drop_path_prob: float = 0.0,
-        drop_path_schedule: str = "time_and_depth",
         drop_path_iters: int = 0,
         **spec_overrides: Any,
     ) -> None:
@@ -98,9 +94,7 @@ class NASNetBackbone(Backbone):
             spec,
             cells,
             stop=list(self.rows.values())[-1].name,
-            norm_layer=get_norm_layer(norm, eps=spec.norm_eps),
             activation_checkpointing=activation_checkpointing,
-            drop_path_schedule=drop_path_schedule,
         )
         self.trunk.to(memory_format=self.memory_format)
         self.freeze(freeze_at)

@@ -18,6 +18,7 @@ from nasnet_det.genotype import Genotype
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.checkpoint import CheckpointError
+from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.weights.backbone_file import make_card, read_card
 from nasnet_det.weights.file import read_description, read_weights
 from nasnet_det.weights.published import find_weights
@@ -64,8 +65,8 @@ def describe_backbone(cfg: CfgNode) -> dict[str, Any]:
     """
     if "nasnet" not in cfg.MODEL.BACKBONE.NAME:
         return {}
-    decisive = ("variant", "genotype", *_FIELDS)
-    arguments = {k: v for k, v in network_arguments(cfg).items() if k in decisive}
+    no_fields = ("activation_checkpointing", "drop_path_iters")
+    arguments = {k: v for k, v in network_arguments(cfg).items() if k not in no_fields}
     with config_errors():
         spec, genotype = resolve_network(**arguments)
     return _describe(spec, genotype, cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
@@ -92,13 +93,9 @@ def check_backbone(cfg: CfgNode) -> None:
     faults = compare_preprocessing(
         cfg, trained["format"], trained["pixel_mean"], trained["pixel_std"]
     )
-    if now["cells"] != trained["cells"]:
-        faults.append("MODEL.NASNET.GENOTYPE or VARIANT: its cells are others")
-    faults += [
-        f"MODEL.NASNET, {name}: wanted {trained[name]!r}, got {now[name]!r}"
-        for name in _FIELDS
-        if trained[name] != now[name]
-    ]
+    differences = find_differences(*_read_network(trained), *_read_network(now))
+    if differences:
+        faults.append(f"MODEL.NASNET: {', '.join(differences)}")
     if faults:
         raise ConfigError(
             f"{cfg.MODEL.WEIGHTS} was trained as another backbone than this config's: "
@@ -142,6 +139,11 @@ def _describe(
         "cells": {kind: cells[kind] for kind in ("normal", "reduction")},
         **{name: getattr(spec, name) for name in _FIELDS},
     }
+
+
+def _read_network(description: Mapping[str, Any]) -> tuple[NetworkSpec, Genotype]:
+    spec = NetworkSpec(**{name: description[name] for name in _FIELDS})
+    return spec, Genotype.from_dict(description["cells"])
 
 
 def read_backbone_description(path: str) -> Mapping[str, Any]:

@@ -20,7 +20,6 @@ from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
-from nasnet_det.operations import get_norm_layer
 from nasnet_det.plan import plan_cells
 
 
@@ -29,6 +28,10 @@ class NASNetBoxHead(nn.Module):
 
     The arguments mean what they mean to
     :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and are the same as there.
+    Args:
+        variant, genotype, activation_checkpointing, drop_path_prob, drop_path_iters,
+            **spec_overrides: as for :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and the
+            same as there.
     """
 
     def __init__(
@@ -36,10 +39,8 @@ class NASNetBoxHead(nn.Module):
         variant: str = "nasnet_a_mobile",
         *,
         genotype: Genotype | str | None = None,
-        norm: str = "BN",
         activation_checkpointing: bool = False,
         drop_path_prob: float = 0.0,
-        drop_path_schedule: str = "time_and_depth",
         drop_path_iters: int = 0,
         **spec_overrides: Any,
     ) -> None:
@@ -53,9 +54,7 @@ class NASNetBoxHead(nn.Module):
             spec,
             cells,
             start=names[names.index(row.name) + 1],
-            norm_layer=get_norm_layer(norm, eps=spec.norm_eps),
             activation_checkpointing=activation_checkpointing,
-            drop_path_schedule=drop_path_schedule,
         )
         self.drop_path_iters = drop_path_iters
         self.state_channels = [row.h_channels, row.out_channels]

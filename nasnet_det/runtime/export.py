@@ -14,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from torch import nn
 
 from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet, NASNetTrunk
-from nasnet_det.operations import get_norm_layer
 from nasnet_det.runs.files import write_content
 from nasnet_det.weights.backbone_file import BackboneCard
 
@@ -87,14 +86,14 @@ def build_exportable(
         ExportError: the weights are not those of the network.
     """
     norm = str(card.config.get("MODEL.NASNET.NORM", "BN")).replace("SyncBN", "BN")
+    spec = replace(card.spec, norm=norm)
     network: NASNet | NASNetTrunk
     if backbone:
-        layer = get_norm_layer(norm, eps=card.spec.norm_eps)
-        network = NASNetTrunk(card.spec, card.genotype, norm_layer=layer)
+        network = NASNetTrunk(spec, card.genotype)
         names = [row.feature for row in network.plan if row.feature]
         prefix = "trunk."
     else:
-        network = NASNet(card.spec, card.genotype, num_classes=len(card.classes), norm=norm)
+        network = NASNet(spec, card.genotype, num_classes=len(card.classes))
         names, prefix = ["logits"], ""
     mine = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     mine = {k: v for k, v in mine.items() if not k.startswith("aux_head.")}

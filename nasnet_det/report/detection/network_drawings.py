@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nasnet_det.genotype import Genotype, load_genotype
-from nasnet_det.plan import NetworkSpec, override_spec
+from nasnet_det.genotype import Genotype
+from nasnet_det.network_config import get_spec_overrides, resolve_network
+from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.report.detection.run_folder import DetectionRun
-from nasnet_det.variants import resolve_variant
-
-SIZE_KEYS = ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")
 
 
 def find_network(run: DetectionRun) -> tuple[NetworkSpec, Genotype] | None:
@@ -19,10 +17,7 @@ def find_network(run: DetectionRun) -> tuple[NetworkSpec, Genotype] | None:
         return None
     name = config.get("GENOTYPE")
     try:
-        cells = load_genotype(name) if name else None
-        spec, cells = resolve_variant(str(config.get("VARIANT")), cells)
-        sizes = {key.lower(): config[key] for key in SIZE_KEYS if config.get(key)}
-        return override_spec(spec, **sizes), cells
+        return resolve_network(str(config.get("VARIANT")), name, **get_spec_overrides(config))
     except (ValueError, OSError) as error:
         run.notes.append(f"Its network can't be drawn: {error}.")
         return None
@@ -37,14 +32,9 @@ def find_networks(
         network = find_network(run)
         if network is None:
             continue
-        same = [names for names, other in found if _is_same(other, network)]
+        same = [names for names, other in found if not find_differences(*other, *network)]
         if same:
             same[0].append(name)
         else:
             found.append(([name], network))
     return {", ".join(names): network for names, network in found}
-
-
-def _is_same(first: tuple[NetworkSpec, Genotype], second: tuple[NetworkSpec, Genotype]) -> bool:
-    cells = [(genotype.normal, genotype.reduction) for _, genotype in (first, second)]
-    return first[0] == second[0] and cells[0] == cells[1]
