@@ -238,9 +238,7 @@ class NASNet(nn.Module):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"wanted at least 1 class, got num_classes={num_classes}")
-        self.trunk = NASNetTrunk(
-            spec, genotype, activation_checkpointing=activation_checkpointing
-        )
+        self.trunk = NASNetTrunk(spec, genotype, activation_checkpointing=activation_checkpointing)
         stages = [row for row in self.trunk.plan if row.feature]
         self.aux_feature = stages[-2].feature
         self.aux_head: AuxiliaryHead | None = None

@@ -272,8 +272,9 @@ def find_differences(
         if field.name not in _FREE_FIELDS
         and getattr(spec, field.name) != getattr(other_spec, field.name)
     ]
-    for kind in ("normal", "reduction"):
-        if getattr(genotype, kind) != getattr(other_genotype, kind):
-            names = f"{genotype.name!r}, is that of {other_genotype.name!r}"
-            differences.append(f"{kind} cell was that of {names}, and they differ")
+    differences += [
+        f"the {kind} cell is another"
+        for kind in ("normal", "reduction")
+        if getattr(genotype, kind) != getattr(other_genotype, kind)
+    ]
     return differences

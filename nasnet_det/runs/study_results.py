@@ -212,10 +212,12 @@ class Study:
                 for number, row in enumerate(data["children"])
             )
             study = cls(
-                *(data[key] for key in ("name", "folder", "num_trials", "config", "versions")),
-                children,
-                data.get("retraining", {}),
-                data.get("retraining_failures", {}),
+                **{
+                    key: data[key] for key in ("name", "folder", "num_trials", "config", "versions")
+                },
+                children=children,
+                retraining=data.get("retraining", {}),
+                retraining_failures=data.get("retraining_failures", {}),
             )
         except KeyError as error:
             raise ResultsError(f"{source}: its results lack {error}") from None

@@ -165,7 +165,7 @@ def other_pools(tmp_path: Path) -> Path:
     ("opts", "sentence"),
     [
         ("DATA.PIXEL_STD [1,1,1]", "DATA.PIXEL_STD [63.0, 62.1, 66.7], which is [1, 1, 1] here"),
-        ("MODEL.NASNET.GENOTYPE OTHER", "does not fit MODEL.NASNET: its genotype is another"),
+        ("MODEL.NASNET.GENOTYPE OTHER", "does not fit MODEL.NASNET: the normal cell is another"),
         ("MODEL.NASNET.CHANNELS 8", "does not fit MODEL.NASNET: channels was 4, is 8"),
         ("AUX.WEIGHT 0", "Unexpected key(s) in state_dict"),
     ],
@@ -196,7 +196,9 @@ def test_resume_with_another_genotype_under_the_same_name_is_refused(
     Path(cfg.OUTPUT_DIR).mkdir()
     Trainer(cfg, load_data(cfg), device=CPU).save()
     other_pools.replace(cells)
-    with pytest.raises(CheckpointError, match="does not fit .*: its genotype is another; give"):
+    with pytest.raises(
+        CheckpointError, match="does not fit .*: the normal cell is another; the reduction"
+    ):
         Trainer(cfg, load_data(cfg), device=CPU).resume()
 
 
