@@ -23,8 +23,8 @@ from nasnet_det.config import ConfigError, flatten
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNet
-from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.plan import NetworkSpec, find_differences
+from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.files import FileError, write_content, write_json
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,8 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
 from nasnet_det.network_config import config_errors, resolve_network
-from nasnet_det.plan import NetworkSpec
-from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.plan import NetworkSpec, find_differences
+from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.weights.backbone_file import make_card, read_card
 from nasnet_det.weights.file import read_description, read_weights
 from nasnet_det.weights.published import find_weights

@@ -28,10 +28,6 @@ class NASNetBoxHead(nn.Module):
 
     The arguments mean what they mean to
     :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and are the same as there.
-    Args:
-        variant, genotype, activation_checkpointing, drop_path_prob, drop_path_iters,
-            **spec_overrides: as for :class:`~nasnet_det.detection.backbone.NASNetBackbone`, and the
-            same as there.
     """
 
     def __init__(
