@@ -19,7 +19,9 @@ pytest.importorskip("detectron2", reason="detection needs Detectron2")
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
+from PIL import Image
 
+from nasnet_det.config import ConfigError
 from nasnet_det.data.coco import read_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.detection.config import get_config
@@ -62,11 +64,11 @@ def make_annotation(
 
 
 def write_files(folder: Path, data: Any, stem: str = "boxes") -> tuple[str, str]:
-    """Write a JSON (text as it is) and its images, which nobody opens; both paths."""
+    """Write a JSON (text as it is) and its images of 100x80; both paths."""
     images = folder / "images"
     (images / "deep/er").mkdir(parents=True, exist_ok=True)
     for name in ("a.jpg", "deep/er/b.jpg", "c.jpg"):
-        (images / name).touch()
+        Image.new("RGB", (100, 80)).save(images / name)
     path = folder / f"{stem}.json"
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     return str(path), str(images)
@@ -537,6 +539,46 @@ def test_check_warns_of_what_spoils_results_quietly(
     check_files(test=write_files(tmp_path, data), eval_only=True)
     assert "a match with annotation id 0 as a miss" in caplog.text
     assert "several categories have the name 'cat'" in caplog.text
+
+
+# ---- The pictures
+
+
+def turn(path: Path) -> None:
+    """As a phone that was held upright leaves it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 80)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pictures_of_another_size_are_found_before_the_training(split: str, tmp_path: Path) -> None:
+    json_file, images = write_files(tmp_path, make_coco())
+    turn(Path(images, "deep/er/b.jpg"))
+    wanted = r"1 of 3 images have another size .*: deep/er/b\.jpg is 80x100 .* instead of 100x80"
+    with pytest.raises(DataError, match=wanted):
+        check_files(**{split: (json_file, images)}, eval_only=split == "test")
+
+
+def test_broken_pictures_are_skipped_and_said_or_stop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = write_files(tmp_path, make_coco())
+    Path(files[1], "c.jpg").write_bytes(b"<html>404</html>")
+    check_files(files)
+    assert "c.jpg (cannot identify image file) can't be read and is skipped" in caplog.text
+    cfg = make_config(files)
+    register_config_datasets(cfg)
+    cfg.DATASETS.BROKEN_IMAGES = "stop"
+    with pytest.raises(DataError, match="c.jpg .* can't be read; mend or remove it"):
+        check_datasets(cfg)
+    cfg.DATASETS.BROKEN_IMAGES = "ignore"
+    with pytest.raises(ConfigError, match="DATASETS.BROKEN_IMAGES: unknown name 'ignore'"):
+        check_datasets(cfg)
+    for name in ("a.jpg", "deep/er/b.jpg"):
+        Path(files[1], name).write_bytes(b"")
+    with pytest.raises(DataError, match="none of its 3 images can be read, the first: .*b.jpg"):
+        check_files(files)
 
 
 # ---- All data sets together
