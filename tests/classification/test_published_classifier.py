@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from tiny_classification import run
+from tiny_pictures import write_class
 from weight_files import get_weights, make_random
 
 from nasnet_det.classification.config import get_classification_config
@@ -47,11 +47,7 @@ def test_command_gives_the_accuracy_of_published_weights(
 ) -> None:
     for split in ("train", "val"):
         for i, name in enumerate(CLASSES):
-            (tmp_path / split / name).mkdir(parents=True)
-            for j in range(i + 1):
-                Image.new("RGB", (40, 48), (50 * i, 0, 0)).save(
-                    tmp_path / split / name / f"{j}.png"
-                )
+            write_class(tmp_path / split / name, [(50 * i, 0, 0)] * (i + 1), (40, 48))
     arguments = ["--config-file", "classification/imagenet_mobile.yaml", "--eval-only"]
     opts = _arguments(tmp_path, "MODEL.WEIGHTS", weights, "DATA.PATH", str(tmp_path))
     done = run(repository, *arguments, *opts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from tiny_pictures import write_class
 
 from nasnet_det.classification.config import get_classification_config
 from nasnet_det.classification.data import ClassificationData, load_data
@@ -20,10 +20,7 @@ from nasnet_det.search.data import DataSource, load_child_data
 
 
 def write_pictures(folder: Path, number: int = 4, color: int = 0) -> Path:
-    folder.mkdir(parents=True)
-    for i in range(number):
-        Image.new("RGB", (12, 10), (color, i, 9)).save(folder / f"{i}.png")
-    return folder
+    return write_class(folder, [(color, i, 9) for i in range(number)])
 
 
 def write_classes(folder: Path, *classes: str) -> Path:

@@ -12,30 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_coco import make_coco, write_json
 
 from nasnet_det.data.coco import CocoFile, read_coco
 from nasnet_det.data.error import DataError
 
 
-def make_coco() -> dict[str, Any]:
-    """Three images of 100x80, two classes, three objects."""
-    return {
-        "images": [
-            {"id": key, "file_name": f"{key}.jpg", "width": 100, "height": 80} for key in (5, 3, 9)
-        ],
-        "categories": [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}],
-        "annotations": [
-            {"id": 11, "image_id": 5, "category_id": 7, "bbox": [10, 10, 20, 30], "area": 600, "iscrowd": 0},
-            {"id": 12, "image_id": 5, "category_id": 2, "bbox": [0, 0, 9.5, 9.5], "area": 80.0, "iscrowd": 0},
-            {"id": 13, "image_id": 9, "category_id": 7, "bbox": [50, 40, 40, 40], "area": 1600, "iscrowd": 1},
-        ],
-    }  # fmt: skip
-
-
 def write(folder: Path, data: Any, name: str = "boxes.json") -> Path:
-    path = folder / name
-    path.write_text(json.dumps(data))
-    return path
+    return write_json(folder / name, data)
 
 
 def assert_same(first: CocoFile, second: CocoFile) -> None:
@@ -50,15 +34,15 @@ def assert_same(first: CocoFile, second: CocoFile) -> None:
 def test_columns_are_those_of_the_file(tmp_path: Path) -> None:
     coco = read_coco(write(tmp_path, make_coco()))
     assert coco.image_ids == (3, 5, 9)
-    assert coco.file_names == ("3.jpg", "5.jpg", "9.jpg")
+    assert coco.file_names == ("deep/er/b.jpg", "a.jpg", "c.jpg")
     assert (coco.category_ids, coco.category_names) == ((2, 7), ("cat", "dog"))
     objects = coco.objects
     assert objects.ids.tolist() == [11, 12, 13]
-    assert objects.image.tolist() == [1, 1, 2]
-    assert objects.category.tolist() == [1, 0, 1]
-    assert objects.boxes.tolist() == [[10, 10, 20, 30], [0, 0, 9.5, 9.5], [50, 40, 40, 40]]
+    assert objects.image.tolist() == [1, 1, 0]
+    assert objects.category.tolist() == [1, 0, 0]
+    assert objects.boxes.tolist() == [[0, 0, 100, 80], [90.5, 70.5, 10.2, 10.2], [1, 2, 30, 40]]
     assert objects.is_whole.tolist() == [True, False, True]
-    assert objects.areas.tolist() == [600, 80, 1600]
+    assert objects.areas.tolist() == [8000, 10.2 * 10.2, 1200]
     assert objects.is_usable.tolist() == [True, True, False]
 
 
@@ -180,7 +164,7 @@ def test_empty_boxes_mean_that_there_is_no_object(
     ("areas", "sentence"),
     [
         ([1, 1, 1], "all areas are 1, and APs, APm and APl depend on them"),
-        ([600, 9000, 1600], "1 areas exceed boxes, and APs"),
+        ([8000, 90, 1600], "1 areas exceed boxes, and APs"),
     ],
 )
 def test_areas_that_can_not_be_right_are_said(

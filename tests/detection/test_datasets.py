@@ -20,6 +20,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
+from tiny_coco import make_annotation, make_coco, write_json
+from tiny_pictures import write_pictures_of
 
 from nasnet_det.config import ConfigError
 from nasnet_det.data.coco import read_coco
@@ -38,40 +40,10 @@ def _clean_catalogs() -> Iterator[None]:
         MetadataCatalog.pop(name, None)
 
 
-def make_coco() -> dict[str, Any]:
-    """Three images of 100x80, one without a box; ids with gaps and out of order."""
-    return {
-        "categories": [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}],
-        "images": [
-            {"id": 5, "file_name": "a.jpg", "width": 100, "height": 80},
-            {"id": 3, "file_name": "deep/er/b.jpg", "width": 100, "height": 80},
-            {"id": 9, "file_name": "c.jpg", "width": 100, "height": 80},
-        ],
-        "annotations": [
-            make_annotation(11, 5, 7, [0, 0, 100, 80]),
-            make_annotation(12, 5, 2, [90.5, 70.5, 10.2, 10.2]),
-            make_annotation(13, 3, 2, [1, 2, 30, 40], iscrowd=1),
-        ],
-    }
-
-
-def make_annotation(
-    key: int, image: Any, category: Any, box: list[float], **more: Any
-) -> dict[str, Any]:
-    """One annotation with all that COCO has but a mask."""
-    fields = {"id": key, "image_id": image, "category_id": category, "bbox": box}
-    return {**fields, "area": box[2] * box[3], "iscrowd": 0, **more}
-
-
 def write_files(folder: Path, data: Any, stem: str = "boxes") -> tuple[str, str]:
     """Write a JSON (text as it is) and its images of 100x80; both paths."""
-    images = folder / "images"
-    (images / "deep/er").mkdir(parents=True, exist_ok=True)
-    for name in ("a.jpg", "deep/er/b.jpg", "c.jpg"):
-        Image.new("RGB", (100, 80)).save(images / name)
-    path = folder / f"{stem}.json"
-    path.write_text(data if isinstance(data, str) else json.dumps(data))
-    return str(path), str(images)
+    images = write_pictures_of(make_coco(), folder / "images")
+    return str(write_json(folder / f"{stem}.json", data)), str(images)
 
 
 def make_config(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tiny_pictures import write_class
 from torchvision.datasets import CIFAR10
 
 from nasnet_det.data.error import DataError
@@ -84,9 +84,7 @@ def test_damaged_torchvision_folder_is_refused_unread(
 
 def test_folder_of_classes_is_read_and_resized(tmp_path: Path) -> None:
     for name, color in (("cat", 10), ("dog", 200)):
-        (tmp_path / name).mkdir()
-        for i in range(3):
-            Image.new("RGB", (50, 20), (color, i, 0)).save(tmp_path / name / f"{i}.png")
+        write_class(tmp_path / name, [(color, i, 0) for i in range(3)], (50, 20))
     images, labels = load_images(str(tmp_path), 8)
     assert images.shape == (6, 3, 8, 8)
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from tiny_pictures import write_class
 from yacs.config import CfgNode
 
 from nasnet_det.classification.config import get_classification_config
@@ -21,11 +21,8 @@ def save_folders(root: Path, splits: tuple[str, ...] = ("train", "val")) -> Path
     """Two classes of four images of 48x40 in each folder; the color tells the class."""
     for split in splits:
         for label, name in enumerate(("blue", "red")):
-            place = root / split / name
-            place.mkdir(parents=True)
-            for i in range(4):
-                color = (200 * label + i, 9, 200 - 200 * label)
-                Image.new("RGB", (48, 40), color).save(place / f"{i}.png")
+            colors = [(200 * label + i, 9, 200 - 200 * label) for i in range(4)]
+            write_class(root / split / name, colors)
     return root
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from tiny_pictures import write_class
 from weight_files import get_weights, make_random
 
 from nasnet_det.weights import convert_weights, write_weights
@@ -31,9 +31,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> str:
-    for i, color in enumerate(("red", "blue")):
-        Image.new("RGB", (50, 40), color).save(tmp_path / f"{i}.png")
-    return str(tmp_path)
+    return str(write_class(tmp_path, [(255, 0, 0), (0, 0, 255)], (50, 40)))
 
 
 @pytest.mark.parametrize(

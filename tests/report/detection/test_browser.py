@@ -11,6 +11,7 @@ import pytest
 from browser import Browser, find_browser
 from PIL import Image
 from simulated_detector import detect, make_truth, write_run
+from tiny_pictures import write_pictures_of
 
 from nasnet_det.report.detection.report import write_detection_report
 from nasnet_det.report.detection.run_folder import read_run
@@ -24,9 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two runs."""
     base = tmp_path_factory.mktemp("report")
     truth = make_truth(20, num_categories=NUM_CATEGORIES)
-    (base / "images").mkdir()
-    for record in truth["images"]:
-        Image.new("RGB", (320, 240), "#88AACC").save(base / "images" / record["file_name"])
+    write_pictures_of(truth, base / "images", (0x88, 0xAA, 0xCC))
     network = {"MODEL__BACKBONE__NAME": "build_nasnet_fpn_backbone"}
     network |= {"MODEL__NASNET__VARIANT": "nasnet_a_mobile"}
     runs = [

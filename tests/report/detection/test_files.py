@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from simulated_detector import detect, evaluate_with_pycocotools, make_truth, write_run
+from tiny_pictures import write_pictures_of
 
 from nasnet_det.drawing.figure_style import cycle_styles
 from nasnet_det.report.detection.report import write_detection_report
@@ -47,9 +47,7 @@ def run_tool(*words: object) -> int:
 
 def write_two(folder: Path) -> list[Path]:
     """Two runs on the same images, with images, training curves, and the cost of one."""
-    (folder / "images").mkdir(parents=True)
-    for record in TRUTH["images"]:
-        Image.new("RGB", (320, 240), "white").save(folder / "images" / record["file_name"])
+    write_pictures_of(TRUTH, folder / "images", (255, 255, 255))
     good, bad = detect(TRUTH, spread=0.05), detect(TRUTH, seed=1, found=0.5, confused=0.4)
     network = {"MODEL__BACKBONE__NAME": "build_nasnet_fpn_backbone"}
     network |= {"MODEL__NASNET__VARIANT": "nasnet_a_mobile"}
