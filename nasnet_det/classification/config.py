@@ -41,13 +41,6 @@ AT_LEAST_ONE = (
 BELOW_ONE = ("EMA.DECAY", "SOLVER.LABEL_SMOOTHING", "SOLVER.MOMENTUM", "SOLVER.RMSPROP.DECAY")
 SHARES = ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE")
 
-# May change between a start and its resume: the weights mean the same.
-FREE_KEYS = (
-    *("OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING"),
-    *("DATA.PATH", "DATA.BROKEN_IMAGES", "DATA.NUM_WORKERS", "TEST.BATCH_SIZE", "TEST.EVAL_PERIOD"),
-    *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.LOG_PERIOD", "SOLVER.COMPILE"),
-)
-
 
 def add_classification_config(cfg: CfgNode) -> None:
     """Add the keys of the classification, with their defaults."""

@@ -27,7 +27,7 @@ from nasnet_det.classification.predictor import Predictor
 from nasnet_det.config import ConfigError
 from nasnet_det.network import NASNet, NASNetOutput
 from nasnet_det.runs.seeds import derive_seed
-from nasnet_det.train_step import take_step
+from nasnet_det.train_step import load_optimizer_state, take_step
 
 
 class Learner:
@@ -166,8 +166,9 @@ class Learner:
             KeyError, RuntimeError, ValueError: it is of something else.
         """
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         if len(state["random"]) == get_world_size():

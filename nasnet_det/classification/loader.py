@@ -112,7 +112,7 @@ class StepSampler(Sampler):
     num_processes: int = 1
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return max(0, self.stop - self.start)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order: list[int] = []

@@ -108,7 +108,7 @@ class Trainer:
         if not path.is_file():
             return False
         state = load_checkpoint(path)
-        check_same_run(state, self.cfg, self.data.classes, len(self.data.train), path)
+        changes = check_same_run(state, self.cfg, self.data.classes, len(self.data.train), path)
         check_same_network(state, self.learner.model, path)
         try:
             self.learner.load_state_dict(state)
@@ -118,6 +118,8 @@ class Trainer:
             raise CheckpointError(f"{path} does not fit this training: {reason:.300}") from None
         self.iteration, self.best = state["iteration"], state["best"]
         self.score = state["score"]
+        for change in changes:
+            logger.info("From now on %s", change.arrow)
         logger.info("Going on from iteration %d of %d", self.iteration, self.num_steps)
         if num_processes != get_world_size():
             logger.warning(

@@ -17,7 +17,6 @@ from yacs.config import CfgNode
 
 import nasnet_det
 from nasnet_det.classification.checkpoint import BEST, FINAL, LAST
-from nasnet_det.classification.config import FREE_KEYS
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.errors import InputError
@@ -26,6 +25,7 @@ from nasnet_det.network import NASNet
 from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.files import FileError, write_content, write_json
+from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes, select_keys
 
 logger = logging.getLogger(__name__)
 
@@ -73,36 +73,33 @@ def check_output_dir(folder: Path, *, resume: bool) -> None:
 
 def get_identity(cfg: CfgNode) -> dict[str, Any]:
     """The keys that decide what comes of a training, as plain values."""
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in flatten(cfg)
-        if key not in FREE_KEYS
-    }
+    decisive = (Effect.IDENTITY, Effect.COURSE, Effect.LENGTH)
+    return select_keys(dict(flatten(cfg)), decisive, stage="classifier")
 
 
 def check_same_run(
     state: Mapping[str, Any], cfg: CfgNode, classes: Sequence[str], num_images: int, path: Path
-) -> None:
-    """See that a checkpoint is one of this config and this data set.
+) -> list[Change]:
+    """See that a training can go on from a checkpoint with this config and this data set.
+
+    Returns:
+        what is otherwise from now on.
 
     Raises:
-        CheckpointError: it is not; the differences are named.
+        CheckpointError: it is of another training; the differences are named.
     """
-    saved, now = state["config"], get_identity(cfg)
-    differing = [
-        f"{key} was {saved[key]!r}, is {value!r}"
-        for key, value in now.items()
-        if key in saved and saved[key] != value  # a newer version may have more keys
-    ]
+    changes = find_changes(state["config"], get_identity(cfg), stage="classifier")
+    differing = [str(change) for change in changes if change.effect is Effect.IDENTITY]
     if list(classes) != list(state["classes"]):
         differing.append(f"there were {len(state['classes'])} classes, are {len(classes)} (others)")
     if num_images != state.get("num_images", num_images):
         differing.append(f"there were {state['num_images']} training images, are {num_images}")
     if differing:
         raise CheckpointError(
-            f"{path} is of another training: {'; '.join(differing[:5])}"
-            f"{' and more' if len(differing) > 5 else ''}; give its config or another OUTPUT_DIR"
+            f"{path} is of another training: {list_changes(differing)}; give its config or another "
+            "OUTPUT_DIR"
         )
+    return changes
 
 
 def check_same_network(state: Mapping[str, Any], model: NASNet, path: Path) -> None:

@@ -36,6 +36,7 @@ from nasnet_det.detection.datasets import get_categories
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.runs.files import write_json
+from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -49,8 +50,6 @@ REGISTRIES = {
     "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY,
 }
 NO_NAMES = ("", "PrecomputedProposals")  # values that are none of a registry's
-# These may change between a start and its resume: the weights mean the same.
-FREE_MODEL_KEYS = ("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING")
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +96,16 @@ def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             f"OUTPUT_DIR {folder} holds another run ({found}); give --resume to go on with it, or "
             "another OUTPUT_DIR"
         )
-    differing = _compare_models(cfg, folder / "config.yaml")
+    changes = _find_changes(cfg, folder / "config.yaml")
+    differing = [change for change in changes if change.effect is Effect.IDENTITY]
     if differing:
         raise OutputDirError(
-            f"OUTPUT_DIR {folder} holds the run of another model: {'; '.join(differing[:5])}"
-            f"{' and more' if len(differing) > 5 else ''}; give its config or another OUTPUT_DIR"
+            f"OUTPUT_DIR {folder} holds the run of another model: {list_changes(differing)}; give "
+            "its config or another OUTPUT_DIR"
         )
+    if not eval_only:
+        for change in changes:
+            logger.info("From now on %s", change.arrow)
 
 
 def _find_run(folder: Path) -> str:
@@ -111,8 +114,8 @@ def _find_run(folder: Path) -> str:
     return next((path.name for path in names if path.is_file() and path.stat().st_size), "")
 
 
-def _compare_models(cfg: CfgNode, saved_file: Path) -> list[str]:
-    """What in ``MODEL`` differs from a saved config, as ``KEY was VALUE, is VALUE``."""
+def _find_changes(cfg: CfgNode, saved_file: Path) -> list[Change]:
+    """Where a config differs from a saved one."""
     try:
         saved = dict(flatten(yaml.safe_load(saved_file.read_text())))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
@@ -122,15 +125,9 @@ def _compare_models(cfg: CfgNode, saved_file: Path) -> list[str]:
         logger.warning("%s is cut off, so the model is not compared", saved_file)
         return []
     now = dict(flatten(yaml.safe_load(cfg.dump())))  # through YAML too: tuples become lists
-    return [
-        f"{key} was {saved[key]!r}, is {value!r}"
-        for key, value in now.items()
-        if key.startswith("MODEL.")
-        and key not in FREE_MODEL_KEYS
-        and not key.endswith("_TEST")
-        and key in saved  # a newer version may have more keys
-        and saved[key] != value
-    ]
+    if now["SEED"] < 0:  # the run to resume has chosen one
+        del now["SEED"]
+    return find_changes(saved, now, stage="detector")
 
 
 def use_available_device(cfg: CfgNode) -> None:

@@ -17,13 +17,7 @@ from yacs.config import CfgNode
 from nasnet_det.config import ConfigError, flatten, merge_config
 from nasnet_det.network_config import NETWORK_KEYS
 from nasnet_det.pipeline.stages import Stage
-
-# Keys that change where and how fast a stage runs, but not what comes of it; nodes end with a dot.
-FREE_KEYS = (
-    *("OUTPUT_DIR", "MODEL.DEVICE", "MODEL.NASNET.ACTIVATION_CHECKPOINTING", "SEARCH.EXECUTOR."),
-    *("DATA.NUM_WORKERS", "DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD"),
-    *("SOLVER.LOG_PERIOD", "VIS_PERIOD"),
-)
+from nasnet_det.runs.keys import Effect, select_keys
 
 ReadConfig = Callable[[str, Sequence[str]], CfgNode]
 
@@ -111,7 +105,8 @@ class _Planner:
         folder, report = self.root / "search", self.root / "search_report"
         genotype = folder / "genotype.json"
         config, words = self._read("search", {"OUTPUT_DIR": folder})
-        self._add("search", ["search.py", "--resume", *words], config, outputs=[genotype])
+        command = ["search.py", "--resume", *words]
+        self._add("search", command, config, part="search", outputs=[genotype])
         self._add(
             "search_report",
             ["search_report.py", folder, "--out", report],
@@ -125,12 +120,12 @@ class _Planner:
         weights, exported = folder / "model_final.pth", self.root / "export/backbone.safetensors"
         config, words = self._read("classifier", {**self.cells, "OUTPUT_DIR": folder})
         command = ["train_classifier.py", "--resume", *words]
-        cells = list(self.cells.values())
         self._add(
             "classifier",
             command,
             config,
-            inputs=cells,
+            part="classifier",
+            cells=list(self.cells.values()),
             outputs=[weights],
             launcher=self._torchrun(),
         )
@@ -147,24 +142,34 @@ class _Planner:
     def add_detector(self) -> None:
         folder, evaluation = self.root / "detector", self.root / "evaluation"
         given = {**self.backbone, **self.cells}
-        files = [value for value in given.values() if isinstance(value, Path)]
-        weights = folder / "model_final.pth"
+        weights, results = folder / "model_final.pth", folder / "results.json"
         gpus = ["--num-gpus", self.cfg.NUM_GPUS] if self.cfg.NUM_GPUS else []
         config, words = self._read("detector", {**given, "OUTPUT_DIR": folder})
         command = ["train_net.py", "--resume", *gpus, *words]
-        self._add("detector", command, config, inputs=files, outputs=[weights])
+        cells = list(self.cells.values())
+        self._add(
+            "detector",
+            command,
+            config,
+            part="detector",
+            cells=cells,
+            inputs=[path for path in self.backbone.values() if isinstance(path, Path)],
+            outputs=[weights, results],
+        )
         given = {**given, "MODEL.WEIGHTS": weights, "OUTPUT_DIR": evaluation}
         config, words = self._read("detector", given, self.cfg.EVALUATION.OPTS)
         self._add(
             "evaluation",
             ["train_net.py", "--eval-only", *gpus, *words],
             config,
-            inputs=[*self.cells.values(), weights],
+            part="detector",
+            cells=cells,
+            inputs=[weights],
             outputs=[evaluation / "results.json"],
         )
         report = self.root / "report"
         command = ["report.py", folder, "--out", report]
-        self._add("report", command, inputs=[weights], outputs=[report / "report.html"])
+        self._add("report", command, inputs=[weights, results], outputs=[report / "report.html"])
 
     def _torchrun(self) -> list[str]:
         number = self.cfg.NUM_GPUS
@@ -190,8 +195,10 @@ class _Planner:
         command: Sequence[Any],
         config: Mapping[str, Any] | None = None,
         *,
+        part: str = "",
         outputs: Sequence[Path],
         inputs: Sequence[Path] = (),
+        cells: Sequence[Path] = (),
         launcher: Sequence[str] = (),
     ) -> None:
         tool, *words = command
@@ -200,22 +207,23 @@ class _Planner:
                 name=name,
                 command=(*launcher, str(self.tools / tool), *map(str, words)),
                 folder=self.root / name,
-                config=_find_decisive(config or {}, inputs),
+                part=part,
+                config=_find_decisive(config or {}, part, (*inputs, *cells)),
                 inputs=tuple(inputs),
+                cells=tuple(cells),
                 outputs=tuple(outputs),
             )
         )
 
 
-def _find_decisive(config: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str, Any]:
+def _find_decisive(config: Mapping[str, Any], part: str, inputs: Sequence[Path]) -> dict[str, Any]:
     """The keys on which the outcome depends; of an input counts its content, not its place."""
     places = {str(path) for path in inputs}
+    effects = set(Effect) - {Effect.NOTHING}
     decisive = {
         key: value
-        for key, value in config.items()
-        if key not in FREE_KEYS
-        and not any(key.startswith(free) for free in FREE_KEYS if free.endswith("."))
-        and not (isinstance(value, str) and value in places)
+        for key, value in select_keys(config, effects, stage=part).items()
+        if not (isinstance(value, str) and value in places)
     }
     plain: dict[str, Any] = json.loads(json.dumps(decisive))
     return plain

@@ -5,13 +5,17 @@ read and wrote. A stage is
 
 - done, if it ended well, and its config, what it read and what it wrote are as they were;
 - interrupted, if it was started with the same config and inputs and did not end: it goes on;
-- outdated, if its config or an input has changed: it is made anew, and its folder moved aside.
+- unfinished, if it is now asked for more of the same, or for another end: it goes on too;
+- outdated, if what decides its result has changed: it is made anew, and its folder moved aside.
+
+Which keys do which is the table of :mod:`nasnet_det.runs.keys`.
 
 A stage's own resume does the rest, so a kill at any moment costs what its last checkpoint lacks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import subprocess
@@ -23,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_det.errors import InputError
+from nasnet_det.genotype import load_genotype
 from nasnet_det.runs.files import FileError, write_json
+from nasnet_det.runs.keys import find_changes, list_changes
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.weights.file import hash_file
 
@@ -42,8 +48,10 @@ class Stage:
         name: of the stage.
         command: a Python file and its arguments; run again, it goes on where it was.
         folder: gets everything that it writes, and is made for it.
-        config: what decides what comes of it, as JSON holds it.
+        config: keys and values that change what comes of it, as JSON holds them.
+        part: whose keys these are in the table of :mod:`nasnet_det.runs.keys`.
         inputs: files of earlier stages that it reads.
+        cells: genotypes of earlier stages, of which only the cells count.
         outputs: files that it has written when it ends well.
     """
 
@@ -51,7 +59,9 @@ class Stage:
     command: tuple[str, ...]
     folder: Path
     config: Mapping[str, Any]
+    part: str = ""
     inputs: tuple[Path, ...] = ()
+    cells: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
 
 
@@ -87,7 +97,7 @@ def run_stages(
             if state == "outdated" and stage.folder.exists():
                 tell(f"{place}: what was there is now in {_move_aside(stage.folder)}")
             tell(f"$ python {shlex.join(stage.command)}")
-            entry = {"config": dict(stage.config), "inputs": _hash_files(stage.inputs)}
+            entry = {"config": dict(stage.config), "inputs": _hash_inputs(stage)}
             record[stage.name] = entry
             write_json(folder / RECORD, record)
             seconds = _run(stage, lock)
@@ -112,24 +122,23 @@ def describe_stages(stages: Sequence[Stage], folder: Path) -> str:
 
 
 def find_state(stage: Stage, record: Mapping[str, Any]) -> tuple[str, str]:
-    """``done``, ``interrupted``, ``outdated`` or ``new``, and why where that is a question."""
+    """Its state (see the module), or ``new``, and why where that is a question."""
     entry = record.get(stage.name)
     if entry is None:
         has_files = stage.folder.is_dir() and any(stage.folder.iterdir())
         return ("outdated", f"nothing is known of {stage.folder}") if has_files else ("new", "")
-    changed = [
-        f"{key} was {entry['config'].get(key)!r}, is {stage.config.get(key)!r}"
-        for key in {**entry["config"], **stage.config}
-        if entry["config"].get(key) != stage.config.get(key)
-    ]
-    inputs = _hash_files(stage.inputs)
-    changed += [
+    changes = find_changes(entry["config"], stage.config, stage=stage.part)
+    decisive: list[object] = [change for change in changes if not change.goes_on]
+    inputs = _hash_inputs(stage)
+    decisive += [
         f"{name} is another" for name in inputs if entry["inputs"].get(name) != inputs[name]
     ]
-    if changed:
-        return "outdated", "; ".join(changed[:3]) + (" and more" if len(changed) > 3 else "")
+    if decisive:
+        return "outdated", list_changes(decisive, 3)
     if "outputs" not in entry:
         return "interrupted", ""
+    if changes:
+        return "unfinished", list_changes(changes, 3)
     outputs = _hash_files(stage.outputs)
     other = [name for name in outputs if entry["outputs"].get(name) != outputs[name]]
     return ("interrupted", f"{other[0]} is missing or another") if other else ("done", "")
@@ -139,6 +148,7 @@ def _explain(state: str, reason: str) -> str:
     text = {
         "done": "done already",
         "interrupted": "goes on",
+        "unfinished": "goes on",
         "outdated": "made anew",
         "new": "to be made",
     }[state]
@@ -147,6 +157,20 @@ def _explain(state: str, reason: str) -> str:
 
 def _show_paths(stage: Stage) -> str:
     return ", ".join(map(str, stage.outputs))
+
+
+def _hash_inputs(stage: Stage) -> dict[str, str | None]:
+    cells = {f"{path.parent.name}/{path.name}": _hash_cells(path) for path in stage.cells}
+    return {**_hash_files(stage.inputs), **cells}
+
+
+def _hash_cells(path: Path) -> str | None:
+    """SHA-256 of the cells of a genotype, without where they come from; None without a file."""
+    if not path.is_file():
+        return None
+    genotype = load_genotype(path).to_dict()
+    cells = json.dumps([genotype[kind] for kind in ("normal", "reduction")])
+    return hashlib.sha256(cells.encode()).hexdigest()
 
 
 def _hash_files(paths: Iterable[Path]) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.genotype import nearest
 from nasnet_det.plan import plan_cells
+from nasnet_det.runs.keys import Effect, select_keys
 from nasnet_det.search.async_study import AsyncSearch
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config
@@ -28,11 +29,6 @@ from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.search.study import GOALS, Search, SearchPlan
 from nasnet_det.space import Choices, SearchSpace
-
-# Keys that decide where and how fast children are trained, or what happens after the search, but
-# not what comes of it.
-FREE_KEYS = ("OUTPUT_DIR", "SEARCH.NUM_TRIALS", "SEARCH.DATA.PATH", "SEARCH.DATA.BROKEN_IMAGES")
-FREE_NODES = ("SEARCH.STUDY.", "SEARCH.EXECUTOR.", "SEARCH.RETRAIN.")
 
 
 def build_recipe(cfg: CfgNode) -> ChildRecipe:
@@ -101,11 +97,7 @@ def build_plan(cfg: CfgNode) -> SearchPlan:
 
 def get_identity(cfg: CfgNode) -> dict[str, Any]:
     """The keys that decide what a search finds, with their values."""
-    return {
-        key: value
-        for key, value in flatten(cfg)
-        if key not in FREE_KEYS and not key.startswith(FREE_NODES)
-    }
+    return select_keys(dict(flatten(cfg)), (Effect.IDENTITY,), stage="search")
 
 
 def build_measure(

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
+from nasnet_det.runs.keys import CHILD_KEYS, is_like
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.assemble import (
     build_measure,
@@ -181,9 +182,8 @@ def get_retraining_config(cfg: CfgNode) -> CfgNode:
 
 def _get_retraining_identity(cfg: CfgNode) -> dict[str, Any]:
     """The keys that decide how well an architecture does when it is retrained."""
-    parts = ("SEARCH.SEED", "SEARCH.SPACE.", "SEARCH.CHILD.", "SEARCH.DATA.")
     identity = get_identity(get_retraining_config(cfg))
-    return {key: value for key, value in identity.items() if key.startswith(parts)}
+    return {key: value for key, value in identity.items() if is_like(key, CHILD_KEYS)}
 
 
 @contextmanager

@@ -318,9 +318,9 @@ def test_broken_image_does_not_end_the_training(
 
 
 def test_other_training_is_refused(whole: Trainer, tmp_path: Path) -> None:
-    cfg = make_config(tmp_path, *MIXED, "OUTPUT_DIR", str(whole.folder), "SOLVER.LR", "0.5")
+    cfg = make_config(tmp_path, *MIXED, "OUTPUT_DIR", str(whole.folder), "AUX.WEIGHT", "0.5")
     with pytest.raises(
-        CheckpointError, match=r"of another training: SOLVER.LR was 0.05, is 0.5; give"
+        CheckpointError, match=r"of another training: AUX.WEIGHT was 0.4, is 0.5; give"
     ):
         Trainer(cfg, load_data(cfg), device=CPU).resume()
 

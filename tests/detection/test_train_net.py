@@ -216,7 +216,7 @@ def test_folder_of_another_run_is_refused(
     )
     assert train_net.main(_arguments(tmp_path, "--resume")) == 1
     error = capsys.readouterr().err
-    assert f"OUTPUT_DIR {run} holds the run of another model: MODEL." in error
+    assert f"OUTPUT_DIR {run} holds the run of another model: INPUT.FORMAT was " in error
     assert re.search(r"MODEL.ANCHOR_GENERATOR.SIZES was .*, is \[\[8\]", error)
     assert (run / "model_0000004.pth").read_bytes() == b"of another run"
 

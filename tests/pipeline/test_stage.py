@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nasnet_det.genotype import load_genotype
 from nasnet_det.pipeline.stages import RECORD, Stage, StageError, describe_stages, run_stages
 from nasnet_det.runs.files import FileError
 
@@ -87,6 +89,38 @@ def test_changed_config_makes_the_stage_and_what_reads_it_anew(tmp_path: Path) -
     assert (tmp_path / "second" / "result").read_text() == "counted to 5\ncounted to 4\n"
     assert (tmp_path / "second.1" / "result").read_text() == "counted to 3\ncounted to 4\n"
     assert _run(tmp_path)[1].endswith("first.2"), "the first copy is kept"
+
+
+def test_stage_that_is_asked_for_more_goes_on_where_it_was(tmp_path: Path) -> None:
+    def run(number: int) -> list[str]:
+        (stage, _), told = make_stages(tmp_path, last=number), []
+        config = {"SOLVER.EPOCHS": number, "SOLVER.LR": 0.1}
+        run_stages([replace(stage, part="classifier", config=config)], tmp_path, tell=told.append)
+        return told
+
+    run(2)
+    assert run(4)[0] == "[1/1] first: goes on: SOLVER.EPOCHS was 2, is 4"
+    assert (tmp_path / "first" / "lines").read_text().split() == ["0", "1", "2", "3"]
+    assert run(4)[0].startswith("[1/1] first: done already")
+    assert run(3)[0] == "[1/1] first: made anew: SOLVER.EPOCHS was 4, is 3"
+
+
+def test_of_a_genotype_only_the_cells_count(tmp_path: Path) -> None:
+    """A search that goes on and finds no better cells leaves what was made of them alone."""
+    path = tmp_path / "genotype.json"
+    (stage, _) = make_stages(tmp_path)
+    stage = replace(stage, cells=(path,))
+
+    def run(name: str, **provenance: int) -> str:
+        genotype = replace(load_genotype(name), name="found", provenance=provenance)
+        genotype.save(path)
+        told: list[str] = []
+        run_stages([stage], tmp_path, tell=told.append)
+        return told[0].split(" (")[0]
+
+    assert run("nasnet_a", num_trials=2) == "[1/1] first: to be made"
+    assert run("nasnet_a", num_trials=4) == "[1/1] first: done already"
+    assert run("amoebanet_a").endswith(f"made anew: {tmp_path.name}/genotype.json is another")
 
 
 def test_same_result_of_a_stage_made_anew_leaves_the_next_one_alone(tmp_path: Path) -> None:

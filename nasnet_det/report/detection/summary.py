@@ -25,10 +25,10 @@ from nasnet_det.report.detection.intervals import (
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import METRICS
 from nasnet_det.report.detection.seeds import group_seeds
+from nasnet_det.runs.keys import Effect, get_effect
 
 FORMAT = "nasnet_det detection report 1"
 OF_CATEGORY = ("AP", "AP50", "AP75", "AR100")
-FREE_KEYS = ("OUTPUT_DIR",)  # differences that say nothing
 
 
 def summarize(
@@ -49,7 +49,9 @@ def summarize(
         "seeds": group_seeds(runs, rows),
         "comparisons": compare_runs(names, evaluations),
         "config_differences": {
-            key: values for key, values in find_differences(runs).items() if key not in FREE_KEYS
+            key: values
+            for key, values in find_differences(runs).items()
+            if get_effect("detector", key) is not Effect.NOTHING
         },
     }
 

@@ -9,18 +9,11 @@ from typing import Any
 
 from nasnet_det.report.config_difference import find_differences
 from nasnet_det.report.search.numbers import TOP_KS, Curve, compute_top_means
+from nasnet_det.runs.keys import SAMPLER_KEYS, is_like
 from nasnet_det.runs.study_results import ResultsError, Study
 
 SEED_KEY = "SEARCH.SEED"
 DATA_KEY = "data"  # checksum of the images; the seed decides the split, so it differs between seeds
-# Keys that belong to one sampler; what belongs to another does not matter.
-SAMPLER_KEYS = {
-    "controller": ("SEARCH.CONTROLLER.", "SEARCH.PPO."),
-    "evolution": ("SEARCH.EVOLUTION.",),
-    "tpe": ("SEARCH.TPE.",),
-    "nsga2": ("SEARCH.NSGA2.",),
-}
-COMMON_SAMPLER_KEYS = ("SEARCH.SAMPLER.", "SEARCH.GOALS")
 
 
 @dataclass(frozen=True)
@@ -57,17 +50,16 @@ class Group:
 
 def is_sampler_key(key: str) -> bool:
     """Whether a key says how architectures are proposed, rather than how they are trained."""
-    prefixes = (*COMMON_SAMPLER_KEYS, *(p for keys in SAMPLER_KEYS.values() for p in keys))
-    return key.startswith(prefixes)
+    return any(is_like(key, patterns) for patterns in SAMPLER_KEYS.values())
 
 
 def _own_config(study: Study) -> dict[str, Any]:
     """The config without the seed, and without what belongs to other samplers."""
-    own = (*COMMON_SAMPLER_KEYS, *SAMPLER_KEYS.get(study.sampler, ()))
+    own = (*SAMPLER_KEYS[""], *SAMPLER_KEYS.get(study.sampler, ()))
     return {
         key: value
         for key, value in study.config.items()
-        if key not in (SEED_KEY, DATA_KEY) and (key.startswith(own) or not is_sampler_key(key))
+        if key not in (SEED_KEY, DATA_KEY) and (is_like(key, own) or not is_sampler_key(key))
     }
 
 
