@@ -46,8 +46,13 @@ def open_storage(url: str) -> RDBStorage:
         url: of SQLAlchemy, such as ``sqlite:///search.db`` or ``postgresql+psycopg://user@host/name``.
 
     Raises:
-        StudyError: it can't be reached, or the driver is missing.
+        StudyError: it can't be reached, the driver is missing, or it would be gone with the process.
     """
+    if _is_in_memory(url):
+        raise StudyError(
+            f"SEARCH.STUDY.STORAGE: wanted a storage that outlives the search, got {url!r}, which "
+            "lies in memory; give sqlite:///FILE, or nothing for OUTPUT_DIR/study.db"
+        )
     try:
         options = {"timeout": _LOCK_WAIT_S} if url.startswith("sqlite") else {}
         engine = {"connect_args": options, "pool_pre_ping": True}  # a server may have restarted
@@ -57,6 +62,16 @@ def open_storage(url: str) -> RDBStorage:
         raise StudyError(
             f"SEARCH.STUDY.STORAGE: {_hide_password(url)} can't be used ({reason[0]})"
         ) from error
+
+
+def _is_in_memory(url: str) -> bool:
+    try:
+        parts = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        return False  # whoever opens it says what is wrong
+    if parts.get_backend_name() != "sqlite":
+        return False
+    return parts.database in (None, "", ":memory:") or parts.query.get("mode") == "memory"
 
 
 def _hide_password(url: str) -> str:
