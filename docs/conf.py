@@ -21,6 +21,8 @@ exclude_patterns = ["_build", "notebooks", "generate"]
 html_theme = "pydata_sphinx_theme"
 html_title = "nasnet_det"
 html_show_sourcelink = False
+html_sidebars = {"**": ["globaltoc.html"]}
+html_theme_options = {"navbar_center": []}
 
 myst_heading_anchors = 3
 autodoc_typehints = "description"

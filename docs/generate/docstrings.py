@@ -23,6 +23,7 @@ def _find(module: ast.Module) -> Iterator[str]:
     if ast.get_docstring(module) is None:
         yield ""
     for node in module.body:
-        is_public = isinstance(node, DEFINITIONS) and not node.name.startswith("_")
-        if is_public and ast.get_docstring(node) is None:
+        if not isinstance(node, DEFINITIONS) or node.name.startswith("_"):
+            continue
+        if ast.get_docstring(node) is None:
             yield f".{node.name}"
