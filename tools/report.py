@@ -20,11 +20,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from nasnet_det.report.detection.run_folder import COST, DetectionRun, read_run
-from nasnet_det.runs.files import FileError, write_json
+from nasnet_det.report.detection.run_folder import DetectionRun, read_run
+from nasnet_det.runs.detector_files import DetectorCost, write_cost
+from nasnet_det.runs.files import FileError
 
 TOOLS = Path(__file__).resolve().parent
 NUM_DRAWS = 1000
@@ -81,7 +83,7 @@ def evaluate(folder: Path) -> str:
     return "" if done.returncode == 0 else f"the evaluation failed: {lines[-1] if lines else '?'}"
 
 
-def measure(folder: Path) -> tuple[dict[str, Any] | None, str]:
+def measure(folder: Path) -> tuple[DetectorCost | None, str]:
     """Measure the cost of a run in a process of its own; or why that failed."""
     try:
         context = multiprocessing.get_context("spawn")
@@ -90,16 +92,20 @@ def measure(folder: Path) -> tuple[dict[str, Any] | None, str]:
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         return None, f"its cost can't be measured: {' '.join(str(error).split())}"
     try:
-        write_json(folder / COST, cost)
+        write_cost(folder, cost)
     except FileError as error:
         return cost, str(error)
     return cost, ""
 
 
-def _measure(folder: Path) -> dict[str, Any]:
+def _measure(folder: Path) -> DetectorCost:
     from nasnet_det.detection.cost import measure_run
 
     return measure_run(folder)
+
+
+def _add_note(run: DetectionRun, fault: str) -> DetectionRun:
+    return replace(run, notes=(*run.notes, f"{fault}.")) if fault else run
 
 
 def run(options: argparse.Namespace) -> list[str]:
@@ -111,12 +117,11 @@ def run(options: argparse.Namespace) -> list[str]:
         if options.evaluate and runs[place].predictions_path is None:
             say(f"evaluating {folder}")
             fault = evaluate(folder)
-            runs[place] = read_run(folder)
-            runs[place].notes += [f"{fault}."] if fault else []
+            runs[place] = _add_note(read_run(folder), fault)
         if options.cost and runs[place].cost is None:
             say(f"measuring {folder}")
-            runs[place].cost, fault = measure(folder)
-            runs[place].notes += [f"{fault}."] if fault else []
+            cost, fault = measure(folder)
+            runs[place] = _add_note(replace(runs[place], cost=cost), fault)
     report = write_detection_report(
         runs, options.out, num_draws=options.draws, with_photos=options.photos, progress=say
     )

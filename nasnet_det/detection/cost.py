@@ -24,6 +24,7 @@ from nasnet_det.detection.datasets import find_coco, register_config_datasets
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.step import get_precision
+from nasnet_det.runs.detector_files import DetectorCost
 
 NUM_IMAGES, NUM_WARMUP = 10, 2
 NOISE_SIZE = (480, 640)  # of the image where there is none: COCO's most frequent
@@ -31,11 +32,7 @@ COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """The modules of a detector by part.
-
-    The trunk is the backbone without its FPN, which is the neck; ``proposals`` is the RPN, or the
-    head of a detector of one stage; ``region head`` is what runs on every region.
-    """
+    """The modules of a detector by part, see :data:`~nasnet_det.runs.detector_files.PARTS`."""
     backbone: Any = model.backbone
     trunk = getattr(backbone, "bottom_up", backbone)
     heads = {"proposals": ("proposal_generator", "head"), "region head": ("roi_heads",)}
@@ -86,7 +83,7 @@ def count_calls(parts: Mapping[str, Sequence[nn.Module]]) -> Iterator[dict[str, 
             handle.remove()
 
 
-def measure_run(folder: Path) -> dict[str, Any]:
+def measure_run(folder: Path) -> DetectorCost:
     """Measure the detector of a run on this device, with some of the images it is evaluated on.
 
     Best called in a process of its own, whose peak memory is then the detector's.
@@ -108,7 +105,7 @@ def measure_run(folder: Path) -> dict[str, Any]:
     is_noise = not images
     if is_noise:
         images = [np.random.default_rng(0).integers(0, 256, (*NOISE_SIZE, 3), dtype=np.uint8)]
-    return measure_cost(Predictor(cfg), images) | {"is_noise": is_noise, "weights": weights.name}
+    return measure_cost(Predictor(cfg), images, is_noise=is_noise, weights=weights.name)
 
 
 def find_weights(folder: Path) -> Path:
@@ -140,20 +137,16 @@ def _read_images(names: Sequence[str]) -> list[np.ndarray]:
     return [read_pixels(path) for path in chosen if path.is_file()]
 
 
-def measure_cost(predictor: Predictor, images: Sequence[np.ndarray]) -> dict[str, Any]:
+def measure_cost(
+    predictor: Predictor, images: Sequence[np.ndarray], *, is_noise: bool, weights: str
+) -> DetectorCost:
     """Measure a detector.
 
     Args:
         predictor: the detector.
-        images: at least one, (H, W, 3) uint8, RGB.
-
-    Returns:
-        ``parameters``: part -> number, trainable or not; ``multiply_adds``: part -> number for an
-        image of ``size`` (mean height and width in pixels, resized as for an evaluation), of the
-        region head for *one* region; ``regions``: their mean number in an image; ``ms_per_image``:
-        ``median``, ``low`` and ``high``, from the picture in memory to its boxes;
-        ``peak_memory_mb``: of the process, or on a GPU of torch; ``device``, ``threads``,
-        ``precision``, ``images`` and ``versions``.
+        images: at least one, (H, W, 3) uint8, RGB; resized as for an evaluation.
+        is_noise: whether they are noise.
+        weights: name of the detector's file.
     """
     model: Any = predictor.model
     cfg = predictor.cfg
@@ -186,21 +179,21 @@ def measure_cost(predictor: Predictor, images: Sequence[np.ndarray]) -> dict[str
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = _measure_times(predictor, images)
-    return {
-        "parameters": {**parameters, "all": sum(p.numel() for p in model.parameters())},
-        "multiply_adds": {part: round(count) for part, count in multiply_adds.items()},
-        "size": [round(statistics.fmean(side)) for side in zip(*sizes, strict=True)],
-        "regions": num_regions / len(images),
-        "ms_per_image": {
-            "median": statistics.median(times), "low": min(times), "high": max(times),
-        },
-        "peak_memory_mb": _peak_memory_mb(model.device),
-        "device": name_device(model.device),
-        "threads": torch.get_num_threads(),
-        "precision": str(get_precision(cfg) or torch.float32).removeprefix("torch."),
-        "images": len(images),
-        "versions": {"nasnet_det": nasnet_det.__version__, "torch": str(torch.__version__)},
-    }  # fmt: skip
+    return DetectorCost(
+        parameters={**parameters, "all": sum(p.numel() for p in model.parameters())},
+        multiply_adds={part: round(count) for part, count in multiply_adds.items()},
+        size=[round(statistics.fmean(side)) for side in zip(*sizes, strict=True)],
+        regions=num_regions / len(images),
+        ms_per_image={"median": statistics.median(times), "low": min(times), "high": max(times)},
+        peak_memory_mb=_peak_memory_mb(model.device),
+        device=name_device(model.device),
+        threads=torch.get_num_threads(),
+        precision=str(get_precision(cfg) or torch.float32).removeprefix("torch."),
+        images=len(images),
+        versions={"nasnet_det": nasnet_det.__version__, "torch": str(torch.__version__)},
+        is_noise=is_noise,
+        weights=weights,
+    )
 
 
 def _measure_times(predictor: Predictor, images: Sequence[np.ndarray]) -> list[float]:

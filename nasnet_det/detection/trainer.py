@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ from nasnet_det.detection.step import (
     device_type,
     get_precision,
 )
-from nasnet_det.runs.files import FileError, write_json
+from nasnet_det.runs.detector_files import DatasetResults, DetectorResults, write_results
+from nasnet_det.runs.files import FileError
 
 
 class Trainer(DefaultTrainer):
@@ -284,31 +286,22 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             names = list(cfg.DATASETS.TEST)
             of_sets = {names[0]: results} if len(names) == 1 else results
-            content = {
-                "iteration": iteration,
-                "weights": weights,
-                "datasets": {
-                    name: {
-                        **_find_data(name),
-                        "results": _nan_to_none(of_sets[name]),
-                    }
-                    for name in names
-                },
-            }
+            sets = {name: _record_results(name, of_sets[name]) for name in names}
             os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-            write_json(os.path.join(cfg.OUTPUT_DIR, "results.json"), content)
+            write_results(Path(cfg.OUTPUT_DIR), DetectorResults(iteration, weights, sets))
         return results
 
 
-def _find_data(name: str) -> dict[str, str | None]:
-    """Where a data set lies, and the SHA-256 of its JSON, by which a report knows it again."""
+def _record_results(name: str, results: Mapping[str, Any]) -> DatasetResults:
+    """With the SHA-256 of the data set's JSON, by which a report knows it again."""
     metadata = MetadataCatalog.get(name)
     coco = find_coco(name)
-    return {
-        "json_file": metadata.get("json_file"),
-        "json_sha256": coco.sha256 if coco else None,
-        "image_root": metadata.get("image_root"),
-    }
+    return DatasetResults(
+        metadata.get("json_file"),
+        coco.sha256 if coco else None,
+        metadata.get("image_root"),
+        _nan_to_none(results),
+    )
 
 
 def _nan_to_none(value: Any) -> Any:

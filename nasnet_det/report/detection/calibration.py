@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,16 +12,42 @@ NUM_BINS = 10
 _ALL_AREAS, _LEVEL_50 = 0, 0
 
 
-def summarize_calibration(matches: Matches) -> dict[str, Any]:
-    """Compare scores with the share of right detections, at IoU 0.5; ignored ones are left out.
+@dataclass(frozen=True)
+class Bin:
+    """The detections with scores from ``low`` to ``high``.
 
-    Returns:
-        ``bins``: for each tenth of the scores from 0 to 1 its ``low`` and ``high`` end, the
-        ``count`` of detections, their mean ``score`` and the share that is ``right`` (None without
-        any); ``error``: the expected calibration error, which is the mean distance of the two,
-        weighted by counts (None without detections); ``best_threshold``: see
-        :func:`choose_threshold`.
+    Attributes:
+        low, high: a tenth of the scores from 0 to 1.
+        count: number of detections.
+        score: their mean score; None without any.
+        right: the share of them that is right; None without any.
     """
+
+    low: float
+    high: float
+    count: int
+    score: float | None
+    right: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores beside the share of right detections, at IoU 0.5; ignored ones are left out.
+
+    Attributes:
+        bins: by score.
+        error: the expected calibration error, which is the mean distance of score and share,
+            weighted by counts; None without detections.
+        best_threshold: see :func:`choose_threshold`.
+    """
+
+    bins: tuple[Bin, ...]
+    error: float | None
+    best_threshold: float | None
+
+
+def compute_calibration(matches: Matches) -> Calibration:
+    """The calibration of one run."""
     counted = ~matches.is_ignored[_ALL_AREAS, _LEVEL_50]
     score = matches.score[counted]
     right = matches.is_match[_ALL_AREAS, _LEVEL_50][counted]
@@ -30,16 +56,11 @@ def summarize_calibration(matches: Matches) -> dict[str, Any]:
     for number in range(NUM_BINS):
         mine = place == number
         count = int(mine.sum())
-        row = {"low": number / NUM_BINS, "high": (number + 1) / NUM_BINS, "count": count}
         mean, share = (float(v[mine].mean()) if count else None for v in (score, right))
         if mean is not None and share is not None:
             error += count / len(score) * abs(mean - share)
-        bins.append({**row, "score": mean, "right": share})
-    return {
-        "bins": bins,
-        "error": error if len(score) else None,
-        "best_threshold": choose_threshold(matches),
-    }
+        bins.append(Bin(number / NUM_BINS, (number + 1) / NUM_BINS, count, mean, share))
+    return Calibration(tuple(bins), error if len(score) else None, choose_threshold(matches))
 
 
 def choose_threshold(matches: Matches) -> float | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -109,53 +108,68 @@ def _classify(
     return kind, places
 
 
-def summarize_errors(truth: Truth, matches: Matches, errors: Errors) -> dict[str, Any]:
-    """Counts, costs, and the classes that are taken for each other.
+@dataclass(frozen=True)
+class ErrorCost:
+    """Errors of one type.
 
-    Returns:
-        ``types``: name -> ``count`` and ``ap50``, the rise of AP50 (0 to 1) without this type;
-        ``false_positives``, ``false_negatives``: the same for all wrong detections and for all
-        objects that are not found; ``confusions``: rows of true class, found class, count.
+    Attributes:
+        count: how many there are.
+        ap50: the rise of AP50 in percent without them; None where that is undefined.
     """
+
+    count: int
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class ErrorSummary:
+    """What errors cost, and the classes that are taken for each other.
+
+    Attributes:
+        types: for each of :data:`TYPES`.
+        false_positives, false_negatives: of all wrong detections together, and of all objects that
+            are not found.
+        confusions: true class, found class, count; frequent first.
+    """
+
+    types: dict[str, ErrorCost]
+    false_positives: ErrorCost
+    false_negatives: ErrorCost
+    confusions: tuple[tuple[str, str, int], ...]
+
+
+def summarize_errors(truth: Truth, matches: Matches, errors: Errors) -> ErrorSummary:
+    """Counts and costs."""
     base = _mean_ap50(_Cases.of_run(matches))
-    types = {}
-    for name in TYPES:
-        count = errors.is_missed.sum() if name == MISSED else (errors.type == _NUMBER[name]).sum()
-        fixed = _mean_ap50(_put_right(name, truth, matches, errors))
-        types[name] = {"count": int(count), "ap50": _rise(fixed, base)}
-    is_found = find_found_objects(truth, matches)
-    all_right = _Cases.of_run(matches).without(errors.type != NONE)
+
+    def cost(count: int, fixed: _Cases) -> ErrorCost:
+        ap50 = _mean_ap50(fixed)
+        is_known = not (np.isnan(base) or np.isnan(ap50))
+        return ErrorCost(int(count), 100 * (ap50 - base) if is_known else None)
+
+    counts = {name: (errors.type == _NUMBER[name]).sum() for name in TYPES}
+    counts[MISSED] = errors.is_missed.sum()
+    is_lost = ~find_found_objects(truth, matches) & ~truth.is_crowd
     all_found = _Cases.of_run(matches)
-    np.subtract.at(all_found.num_objects, truth.category[~is_found & ~truth.is_crowd], 1)
-    misclassified = errors.type == _NUMBER["classification"]
-    pairs = Counter(
-        zip(
-            truth.category[errors.target[misclassified]].tolist(),
-            matches.category[misclassified].tolist(),
-            strict=True,
-        )
+    np.subtract.at(all_found.num_objects, truth.category[is_lost], 1)
+    is_wrong = errors.type != NONE
+    return ErrorSummary(
+        {name: cost(n, _put_right(name, truth, matches, errors)) for name, n in counts.items()},
+        cost(is_wrong.sum(), _Cases.of_run(matches).without(is_wrong)),
+        cost(is_lost.sum(), all_found),
+        _count_confusions(truth, matches, errors),
     )
+
+
+def _count_confusions(
+    truth: Truth, matches: Matches, errors: Errors
+) -> tuple[tuple[str, str, int], ...]:
+    mine = errors.type == _NUMBER["classification"]
+    found = matches.category[mine].tolist()
+    pairs = Counter(zip(truth.category[errors.target[mine]].tolist(), found, strict=True))
     names = truth.category_names
-    return {
-        "types": types,
-        "false_positives": {
-            "count": int((errors.type != NONE).sum()),
-            "ap50": _rise(_mean_ap50(all_right), base),
-        },
-        "false_negatives": {
-            "count": int((~is_found & ~truth.is_crowd).sum()),
-            "ap50": _rise(_mean_ap50(all_found), base),
-        },
-        "confusions": [[names[a], names[b], n] for (a, b), n in sorted(pairs.items(), key=_order)],
-    }
-
-
-def _order(pair: tuple[tuple[int, int], int]) -> tuple[int, tuple[int, int]]:
-    return -pair[1], pair[0]
-
-
-def _rise(fixed: float, base: float) -> float | None:
-    return None if np.isnan(base) or np.isnan(fixed) else fixed - base
+    ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple((names[a], names[b], count) for (a, b), count in ordered)
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,8 @@ from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.evaluation import Evaluation
 from nasnet_det.report.detection.matches import IOU_THRESHOLDS
 from nasnet_det.report.detection.references import REFERENCES
-from nasnet_det.report.detection.run_folder import DetectionRun
+from nasnet_det.report.detection.reported_run import ReportedRun
+from nasnet_det.report.detection.run_summary import EvaluationSummary
 from nasnet_det.report.detection.scores import RECALL_LEVELS, compute_curves
 
 SHOWN_LEVELS = (0, 5)  # IoU 0.5 and 0.75
@@ -23,17 +24,42 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")  # one more than colors
 MAX_LABELED = 6  # as many bars side by side have room for their numbers
 
 
-def draw_precision_recall(names: Sequence[str], evaluations: Sequence[Evaluation]) -> Figure:
+class ScoredRun(NamedTuple):
+    """A run that has scores."""
+
+    name: str
+    evaluation: Evaluation
+    summary: EvaluationSummary
+
+
+def draw_figures(runs: Sequence[ReportedRun]) -> dict[str, Figure]:
+    """All figures by name; those for which no run has values are missing."""
+    figures = {"training": draw_training(runs), "cost": draw_cost(runs)}
+    scored = [
+        ScoredRun(run.name, run.evaluation, run.summary.evaluation)
+        for run in runs
+        if run.evaluation and run.summary.evaluation
+    ]
+    if scored:
+        figures |= {
+            "precision_recall": draw_precision_recall(scored),
+            "errors": draw_errors(scored),
+            "calibration": draw_calibration(scored),
+        }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def draw_precision_recall(runs: Sequence[ScoredRun]) -> Figure:
     """Precision over recall, the mean of the categories, at two IoU thresholds."""
     figure, panels = make_axes(len(SHOWN_LEVELS), num_columns=2, size=(4.2, 3.4))
-    for name, evaluation, style in zip(names, evaluations, cycle_styles(len(names)), strict=True):
-        curves = compute_curves(evaluation.matches)
+    for run, style in zip(runs, cycle_styles(len(runs)), strict=True):
+        curves = compute_curves(run.evaluation.matches)
         has_objects = ~np.isnan(curves[0, :, 0])
         for level, panel in zip(SHOWN_LEVELS, panels, strict=True):
             mean = curves[level, has_objects].mean(axis=0) if has_objects.any() else []
             panel.plot(
                 RECALL_LEVELS if len(mean) else [], mean, color=style["color"],
-                linestyle=style["linestyle"], linewidth=1.6, label=name,
+                linestyle=style["linestyle"], linewidth=1.6, label=run.name,
             )  # fmt: skip
     for level, panel in zip(SHOWN_LEVELS, panels, strict=True):
         panel.set_title(f"IoU {IOU_THRESHOLDS[level]:.2f}", fontsize=10)
@@ -45,20 +71,19 @@ def draw_precision_recall(names: Sequence[str], evaluations: Sequence[Evaluation
     return figure
 
 
-def draw_errors(names: Sequence[str], errors: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_errors(runs: Sequence[ScoredRun]) -> Figure:
     """What each type of error costs, a bar for each run."""
     figure, (panel,) = make_axes(1, num_columns=1, size=(7.0, 3.0))
     places = np.arange(len(TYPES))
-    width = 0.8 / len(names)
-    for number, (name, found, style) in enumerate(
-        zip(names, errors, cycle_styles(len(names)), strict=True)
-    ):
-        heights = [found["types"][kind]["ap50"] or 0.0 for kind in TYPES]
+    width = 0.8 / len(runs)
+    for number, (run, style) in enumerate(zip(runs, cycle_styles(len(runs)), strict=True)):
+        types = run.summary.errors.types
+        heights = [types[kind].ap50 or 0.0 for kind in TYPES]
         bars = panel.bar(
             places - 0.4 + (number + 0.5) * width, heights, width, color=style["color"],
-            edgecolor="white", hatch=HATCHES[number % len(HATCHES)], label=name,
+            edgecolor="white", hatch=HATCHES[number % len(HATCHES)], label=run.name,
         )  # fmt: skip
-        if len(names) <= MAX_LABELED:
+        if len(runs) <= MAX_LABELED:
             texts = [f"{height:.1f}" if height >= 0.05 else "" for height in heights]
             panel.bar_label(bars, texts, fontsize=7, padding=1)
     panel.set_xticks(places, list(TYPES), fontsize=8)
@@ -67,19 +92,17 @@ def draw_errors(names: Sequence[str], errors: Sequence[Mapping[str, Any]]) -> Fi
     return figure
 
 
-def draw_calibration(names: Sequence[str], calibrations: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_calibration(runs: Sequence[ScoredRun]) -> Figure:
     """The share of right detections over their score, and how many there are."""
     figure, panels = make_axes(2, num_columns=2, size=(4.2, 3.2), share_y=False)
     panels[0].plot([0, 1], [0, 1], color="#888888", linewidth=0.8, label="as it should be")
-    for name, found, style in zip(names, calibrations, cycle_styles(len(names)), strict=True):
-        bins = [row for row in found["bins"] if row["count"]]
+    for run, style in zip(runs, cycle_styles(len(runs)), strict=True):
+        bins = [b for b in run.summary.calibration.bins if b.count]
         line = {"linewidth": 1.4, "markersize": 4, **style}
         panels[0].plot(
-            [row["score"] for row in bins], [row["right"] for row in bins], label=name, **line
+            [b.score or 0.0 for b in bins], [b.right or 0.0 for b in bins], label=run.name, **line
         )
-        panels[1].plot(
-            [(row["low"] + row["high"]) / 2 for row in bins], [row["count"] for row in bins], **line
-        )
+        panels[1].plot([(b.low + b.high) / 2 for b in bins], [b.count for b in bins], **line)
     panels[0].set_ylabel("share that is right", fontsize=9)
     panels[1].set_ylabel("detections", fontsize=9)
     panels[1].set_yscale("log")
@@ -90,7 +113,7 @@ def draw_calibration(names: Sequence[str], calibrations: Sequence[Mapping[str, A
     return figure
 
 
-def draw_training(names: Sequence[str], runs: Sequence[DetectionRun]) -> Figure | None:
+def draw_training(runs: Sequence[ReportedRun]) -> Figure | None:
     """Loss, learning rate and AP over the iterations; None where no run wrote any."""
     keys = {"total_loss": "loss", "bbox/AP": "AP (percent)", "lr": "learning rate"}
     shown = [key for key in keys if any(_find_curve(run, key)[0] for run in runs)]
@@ -98,11 +121,11 @@ def draw_training(names: Sequence[str], runs: Sequence[DetectionRun]) -> Figure 
         return None
     figure, panels = make_axes(len(shown), num_columns=3, size=(3.2, 2.8), share_y=False)
     for key, panel in zip(shown, panels, strict=True):
-        for name, run, style in zip(names, runs, cycle_styles(len(names)), strict=True):
+        for run, style in zip(runs, cycle_styles(len(runs)), strict=True):
             iterations, values = _find_curve(run, key)
             panel.plot(
                 iterations, values, color=style["color"], linestyle=style["linestyle"],
-                linewidth=1.4, label=name,
+                linewidth=1.4, label=run.name,
                 marker=style["marker"] if len(values) < 10 else None, markersize=4,
             )  # fmt: skip
         panel.set_title(keys[key], fontsize=10)
@@ -111,44 +134,39 @@ def draw_training(names: Sequence[str], runs: Sequence[DetectionRun]) -> Figure 
     return figure
 
 
-def _find_curve(run: DetectionRun, key: str) -> tuple[list[int], list[float]]:
+def _find_curve(run: ReportedRun, key: str) -> tuple[list[int], list[float]]:
     points = [
         (line["iteration"], line[key])
-        for line in run.metrics
+        for line in run.run.metrics
         if isinstance(line.get(key), int | float) and np.isfinite(line[key])
     ]
     return [x for x, _ in points], [y for _, y in points]
 
 
-def draw_cost(runs: Sequence[Mapping[str, Any]]) -> Figure | None:
+def draw_cost(runs: Sequence[ReportedRun]) -> Figure | None:
     """AP over multiply-adds and over time, with published results hollow and grey.
-
-    Args:
-        runs: of ``report.json``.
 
     Returns:
         None where no run has both a score and a cost.
     """
-    known = [(place, r) for place, r in enumerate(runs) if r["cost"] and r["scores"]]
-    known = [(place, r) for place, r in known if r["scores"]["AP"]["value"] is not None]
-    if not known:
-        return None
     figure, panels = make_axes(2, num_columns=2, size=(4.6, 3.8), share_x=False)
-    styles = cycle_styles(len(runs))
-    for place, run in known:
-        score, style = run["scores"]["AP"], styles[place]
-        low, high = score["interval"] or [score["value"]] * 2
-        below, above = max(0.0, score["value"] - low), max(0.0, high - score["value"])
-        cost = run["cost"]
-        for panel, x in (
-            (panels[0], total_multiply_adds(cost) / 1e9),
-            (panels[1], cost["ms_per_image"]["median"]),
-        ):
+    is_empty = True
+    for run, style in zip(runs, cycle_styles(len(runs)), strict=True):
+        found, cost = run.summary.evaluation, run.summary.cost
+        if found is None or cost is None or found.scores["AP"].value is None:
+            continue
+        is_empty = False
+        ap = found.scores["AP"].value
+        low, high = found.scores["AP"].interval or (ap, ap)
+        ends = [[max(0.0, ap - low)], [max(0.0, high - ap)]]
+        x = (cost.total_multiply_adds / 1e9, cost.ms_per_image["median"])
+        for panel, place in zip(panels, x, strict=True):
             panel.errorbar(
-                x, score["value"], yerr=[[below], [above]], color=style["color"],
-                marker=style["marker"], markersize=7, capsize=3, linestyle="none",
-                label=run["name"],
+                place, ap, yerr=ends, color=style["color"], marker=style["marker"], markersize=7,
+                capsize=3, linestyle="none", label=run.name,
             )  # fmt: skip
+    if is_empty:
+        return None
     _draw_references(panels)
     panels[0].set_xlabel("multiply-adds of an image (G)", fontsize=9)
     panels[1].set_xlabel("ms for an image (devices differ)", fontsize=9)
@@ -180,10 +198,3 @@ def _draw_references(panels: Sequence[Axes]) -> None:
                 xytext=(-5 if is_right else 5, 0), textcoords="offset points", va="center",
                 ha="right" if is_right else "left",
             )  # fmt: skip
-
-
-def total_multiply_adds(cost: Mapping[str, Any]) -> float:
-    """Of an image: all parts, the region head as often as there are regions."""
-    parts = dict(cost["multiply_adds"])
-    head = parts.pop("region head", 0)
-    return sum(parts.values()) + head * cost["regions"]

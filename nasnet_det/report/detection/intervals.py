@@ -5,7 +5,7 @@ many images again, with replacement, and scores each draw. Runs on the same imag
 *same* draws, so in the differences between two runs cancels what makes some images easy for both.
 
 Which interval is right was found out on simulated detectors whose scores on 75,000 images are known
-(``tests/test_detection_report_intervals.py``), with 50 to 250 images a data set:
+(``tests/report/detection/test_intervals.py``), with 50 to 250 images a data set:
 
 - Draws vary less than data sets do. All intervals are widened as a mean of n values would ask for,
   by sqrt(n / (n - 1)) and by Student's t (Hesterberg, What Teachers Should Know About the
@@ -20,6 +20,7 @@ Which interval is right was found out on simulated detectors whose scores on 75,
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -29,10 +30,43 @@ NUM_DRAWS = 1000
 Interval = tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A score, or a difference of two, in percent.
+
+    Attributes:
+        value: None where it is undefined, as APs without a small object.
+        interval: low and high; None where there is none.
+    """
+
+    value: float | None
+    interval: Interval | None
+
+
+UNKNOWN = Estimate(None, None)
+
+
 def draw_images(num_images: int, num_draws: int = NUM_DRAWS, *, seed: int = 0) -> np.ndarray:
     """How often each image is in each draw, (B, I); the same for the same arguments."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=num_draws)
+
+
+def estimate_score(value: float, draws: np.ndarray, num_images: int) -> Estimate:
+    """A score from 0 to 1 as an estimate; see :func:`find_score_interval`."""
+    return _in_percent(value, find_score_interval(value, draws, num_images))
+
+
+def estimate_difference(value: float, draws: np.ndarray, num_images: int) -> Estimate:
+    """A difference of scores from 0 to 1; see :func:`find_difference_interval`."""
+    return _in_percent(value, find_difference_interval(draws, num_images))
+
+
+def _in_percent(value: float, interval: Interval | None) -> Estimate:
+    if not np.isfinite(value):
+        return UNKNOWN
+    ends = None if interval is None else (100 * interval[0], 100 * interval[1])
+    return Estimate(100 * float(value), ends)
 
 
 def find_score_interval(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasnet_det.report.detection.figures import total_multiply_adds
 from nasnet_det.report.detection.text import (
     OVER_SEEDS,
     UNKNOWN,
@@ -16,6 +15,7 @@ from nasnet_det.report.detection.text import (
     write_spread,
     write_value,
 )
+from nasnet_det.runs.detector_files import DetectorCost
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 MAX_DIFFERENCES = 30
@@ -103,7 +103,7 @@ def _write_costs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         [
             run["name"],
             write_count(run["cost"]["parameters"]["all"]),
-            write_count(total_multiply_adds(run["cost"])),
+            write_count(DetectorCost(**run["cost"]).total_multiply_adds),
             f"{run['cost']['ms_per_image']['median']:.0f}",
             run["cost"]["device"],
         ]

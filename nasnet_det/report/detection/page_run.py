@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasnet_det.report import html_page as page
-from nasnet_det.report.detection.figures import total_multiply_adds
 from nasnet_det.report.detection.pictures import CHOICES, Choice
 from nasnet_det.report.detection.references import REFERENCES
-from nasnet_det.report.detection.run_folder import COST_PARTS
 from nasnet_det.report.detection.text import DASH, write_count, write_value
 from nasnet_det.report.html_page import Number
+from nasnet_det.runs.detector_files import PARTS as COST_PARTS
+from nasnet_det.runs.detector_files import DetectorCost
 
 Runs = Sequence[Mapping[str, Any]]  # of report.json
 
@@ -46,7 +46,11 @@ def list_costs(runs: Runs, figures: Mapping[str, bytes]) -> list[str]:
     for run in known:
         cost = run["cost"]
         parameters, macs = cost["parameters"], cost["multiply_adds"]
-        total, times, peak = total_multiply_adds(cost), cost["ms_per_image"], cost["peak_memory_mb"]
+        total, times, peak = (
+            DetectorCost(**cost).total_multiply_adds,
+            cost["ms_per_image"],
+            cost["peak_memory_mb"],
+        )
         row: list[object] = [run["name"]]
         row += [Number(write_count(n), n) for n in (parameters["all"], total)]
         row += [Number(write_count(macs[part]), macs[part]) for part in COST_PARTS]

@@ -15,38 +15,35 @@ Only the first must be there. What else is missing or broken becomes a note, one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from nasnet_det.config import flatten
 from nasnet_det.errors import InputError
+from nasnet_det.runs.detector_files import (
+    DatasetResults,
+    DetectorCost,
+    DetectorResults,
+    RecordError,
+    read_cost,
+    read_results,
+)
+
+Record = TypeVar("Record")
 
 PREDICTIONS = "coco_instances_results.json"
-COST = "cost.json"
-COST_PARTS = ("trunk", "neck", "proposals", "region head")
-COST_KEYS: dict[str, Any] = {
-    "parameters": (*COST_PARTS, "all"),
-    "multiply_adds": COST_PARTS,
-    "ms_per_image": ("median", "low", "high"),
-    "size": list,
-    "regions": int | float,
-    "peak_memory_mb": int | float | None,
-    "device": str,
-    "threads": int,
-    "precision": str,
-    "images": int,
-}
+NO_RESULTS = DatasetResults(None, None, None, {})
 
 
 class RunError(InputError):
     """A folder that holds no run; the message names it and says what was wanted."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class DetectionRun:
     """One run.
 
@@ -56,24 +53,27 @@ class DetectionRun:
         starts: entries of ``run.json``; the last is the newest.
         metrics: lines of ``metrics.json`` by iteration.
         results: ``results.json``; None without.
-        dataset: the name of the data set of the evaluation; the first if there are several.
         cost: ``cost.json``; None without.
         notes: what is missing or wrong, one sentence each.
     """
 
     folder: Path
     config: dict[str, Any]
-    starts: list[dict[str, Any]] = field(default_factory=list)
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    results: dict[str, Any] | None = None
-    dataset: str = ""
-    cost: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
+    starts: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    results: DetectorResults | None
+    cost: DetectorCost | None
+    notes: tuple[str, ...]
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        """What ``results.json`` says of the data set; {} without an evaluation."""
-        return (self.results or {}).get("datasets", {}).get(self.dataset, {})
+    def dataset(self) -> str:
+        """The name of the data set of the evaluation, the first of several; "" without one."""
+        return next(iter(self.results.datasets), "") if self.results else ""
+
+    @property
+    def evaluation(self) -> DatasetResults | None:
+        """What ``results.json`` says of the data set; None without an evaluation."""
+        return self.results.datasets[self.dataset] if self.results and self.dataset else None
 
     @property
     def predictions_path(self) -> Path | None:
@@ -87,13 +87,13 @@ class DetectionRun:
     @property
     def truth_path(self) -> str:
         """The data set's JSON that it was evaluated on; "" if unknown."""
-        return str(self.evaluation.get("json_file") or "")
+        return str((self.evaluation or NO_RESULTS).json_file or "")
 
     @property
     def image_folder(self) -> str:
         """Where the images of the data set lay; "" if unknown."""
-        named = self.evaluation.get("image_root") or self.config.get("DATASETS.TEST_IMAGES")
-        return str(named or "")
+        named = (self.evaluation or NO_RESULTS).image_root
+        return str(named or self.config.get("DATASETS.TEST_IMAGES") or "")
 
     @property
     def num_iterations(self) -> int:
@@ -121,101 +121,74 @@ def read_run(folder: Path) -> DetectionRun:
         config = dict(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise RunError(f"{path} can't be read ({' '.join(str(error).split())})") from None
-    run = DetectionRun(folder, config)
-    run.starts = _read_starts(run)
-    run.metrics = _read_metrics(run)
-    run.results = _read_object(run, "results.json", {"datasets": dict})
-    run.cost = _read_object(run, COST, COST_KEYS)
-    _name_dataset(run)
-    _check_end(run)
-    return run
+    starts, start_notes = _read_starts(folder)
+    metrics, metric_notes = _read_metrics(folder)
+    results, result_notes = _read_record(read_results, folder)
+    cost, cost_notes = _read_record(read_cost, folder)
+    notes = [*start_notes, *metric_notes, *result_notes, *cost_notes]
+    run = DetectionRun(folder, config, starts, metrics, results, cost, ())
+    return replace(run, notes=(*notes, *_describe_datasets(run), *_describe_end(run)))
 
 
-def _read_starts(run: DetectionRun) -> list[dict[str, Any]]:
+def _read_starts(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        starts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+        starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         found = [start for start in starts if isinstance(start.get("versions"), dict)]
     except FileNotFoundError:
         found = []
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        run.notes.append(f"run.json can't be read ({error}).")
-        return []
-    if not found:
-        run.notes.append("There is no run.json: its seed, command and versions are unknown.")
-    return found
+        return [], [f"run.json can't be read ({error})."]
+    missing = "There is no run.json: its seed, command and versions are unknown."
+    return found, [] if found else [missing]
 
 
-def _read_metrics(run: DetectionRun) -> list[dict[str, Any]]:
+def _read_metrics(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The lines that are whole; where an iteration was done again, its last line."""
-    path = run.folder / "metrics.json"
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = (folder / "metrics.json").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        run.notes.append("There is no metrics.json, so there are no training curves.")
-        return []
+        return [], ["There is no metrics.json, so there are no training curves."]
     found: dict[int, dict[str, Any]] = {}
-    for line in lines:
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
             found[int(entry["iteration"])] = entry
         except (ValueError, TypeError, KeyError):  # torn by a kill
             continue
-    return [found[iteration] for iteration in sorted(found)]
+    return [found[iteration] for iteration in sorted(found)], []
 
 
-def _read_object(run: DetectionRun, name: str, keys: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An object with values of these types; a mapping must hold what the report shows of it."""
+def _read_record(
+    read: Callable[[Path], Record | None], folder: Path
+) -> tuple[Record | None, list[str]]:
     try:
-        data = json.loads((run.folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        run.notes.append(f"{name} can't be read ({error}).")
-        return None
-    wrong = [key for key, wanted in keys.items() if not _fits(data, key, wanted)]
-    if wrong:
-        run.notes.append(f"{name} is none of ours: it has no proper {wrong[0]!r}.")
-        return None
-    return data
+        return read(folder), []
+    except RecordError as error:
+        return None, [f"{error}."]
 
 
-def _fits(data: Any, key: str, wanted: Any) -> bool:
-    if not isinstance(data, dict) or key not in data:
-        return False
-    value = data[key]
-    if wanted is dict:  # of objects
-        return isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
-    if isinstance(wanted, tuple):  # of numbers by these names
-        return isinstance(value, dict) and all(
-            isinstance(value.get(part), int | float) for part in wanted
-        )
-    return isinstance(value, wanted)
-
-
-def _name_dataset(run: DetectionRun) -> None:
-    names = list((run.results or {}).get("datasets", {}))
+def _describe_datasets(run: DetectionRun) -> list[str]:
+    names = list(run.results.datasets) if run.results else []
     if not names:
-        run.notes.append(
+        return [
             "It has no evaluation (no results.json), so it has no scores; --evaluate evaluates it."
-        )
-        return
-    run.dataset = names[0]
-    if len(names) > 1:
-        run.notes.append(
-            f"It was evaluated on {len(names)} data sets ({', '.join(names)}); this is the first."
-        )
+        ]
+    listed = f"{len(names)} data sets ({', '.join(names)})"
+    return [f"It was evaluated on {listed}; this is the first."] if len(names) > 1 else []
 
 
-def _check_end(run: DetectionRun) -> None:
-    """Say whether the training came to its end, and whether its end was evaluated."""
+def _describe_end(run: DetectionRun) -> list[str]:
+    """Whether the training came to its end, and whether its end was evaluated."""
     wanted, done = int(run.config.get("SOLVER.MAX_ITER", 0)), run.num_iterations
+    notes = []
     if run.metrics and done < wanted and not (run.folder / "model_final.pth").is_file():
-        run.notes.append(
+        notes.append(
             f"Its training was stopped: {done:,} of {wanted:,} iterations are done "
             "(train_net.py --resume goes on)."
         )
-    iteration = (run.results or {}).get("iteration")
-    if isinstance(iteration, int) and done and iteration + 1 < done:
-        run.notes.append(
+    iteration = run.results.iteration if run.results else None
+    if iteration is not None and done and iteration + 1 < done:
+        notes.append(
             f"Its last evaluation is of iteration {iteration + 1:,}, before the end at {done:,}."
         )
+    return notes

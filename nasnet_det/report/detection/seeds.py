@@ -4,67 +4,81 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from nasnet_det.report.detection.run_folder import DetectionRun
+from nasnet_det.report.detection.reported_run import ReportedRun
 from nasnet_det.report.detection.scores import METRICS
 
 MAY_DIFFER = ("SEED", "MODEL.DEVICE", "OUTPUT_DIR")
 
 
-def group_seeds(runs: Sequence[DetectionRun], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Two or more trainings of one config, evaluated after as many iterations on the same data.
+@dataclass(frozen=True)
+class Spread:
+    """Several trainings' scores in percent; ``std`` is divided by one less than their number."""
 
-    Args:
-        runs: in the order of ``rows``.
-        rows: ``runs`` of ``report.json``.
+    mean: float
+    low: float
+    high: float
+    std: float
 
-    Returns:
-        for each such group, in the order of its first run: ``name``, ``runs`` (their names),
-        ``seeds``, and of each score in percent ``mean``, ``low``, ``high`` and ``std`` (over the
-        trainings, divided by one less than their number), or None where a training has none.
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Trainings of one config, evaluated after as many iterations on the same data.
+
+    Attributes:
+        name: what their names have in common.
+        runs: their names.
+        seeds: theirs.
+        scores: by metric; None where a training has none.
     """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for run, row in zip(runs, rows, strict=True):
-        if row["scores"]:
-            key = _describe(run, row)
-            groups.setdefault(key, []).append(row)
+
+    name: str
+    runs: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+    scores: dict[str, Spread | None]
+
+
+def group_seeds(runs: Sequence[ReportedRun]) -> list[SeedGroup]:
+    """The groups of two or more, in the order of their first run."""
+    groups: dict[tuple[Any, ...], list[ReportedRun]] = {}
+    for run in runs:
+        if run.evaluation is not None:
+            groups.setdefault(_describe(run), []).append(run)
     members = [group for group in groups.values() if len(group) > 1]
     names = [_name(group) for group in members]
     return [
-        {
-            "name": name if names.count(name) == 1 else ", ".join(row["name"] for row in group),
-            "runs": [row["name"] for row in group],
-            "seeds": [row["provenance"]["seed"] for row in group],
-            "scores": {m: _spread([row["scores"][m]["value"] for row in group]) for m in METRICS},
-        }
+        SeedGroup(
+            name if names.count(name) == 1 else ", ".join(run.name for run in group),
+            tuple(run.name for run in group),
+            tuple(run.summary.provenance.seed for run in group),
+            {metric: _spread(group, metric) for metric in METRICS},
+        )
         for name, group in zip(names, members, strict=True)
     ]
 
 
-def _describe(run: DetectionRun, row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _describe(run: ReportedRun) -> tuple[Any, ...]:
     """What trainings of one group have in common."""
-    config = sorted((key, str(v)) for key, v in run.config.items() if key not in MAY_DIFFER)
-    return (*config, row["data"]["sha256"], row["provenance"]["evaluated_iteration"])
+    config = sorted((key, str(v)) for key, v in run.run.config.items() if key not in MAY_DIFFER)
+    sha256 = run.evaluation.truth.sha256 if run.evaluation else None
+    return (*config, sha256, run.summary.provenance.evaluated_iteration)
 
 
-def _name(group: Sequence[Mapping[str, Any]]) -> str:
+def _name(group: Sequence[ReportedRun]) -> str:
     """``resnet_50`` for ``resnet_50_10`` and ``resnet_50_11``."""
-    names = [row["name"] for row in group]
+    names = [run.name for run in group]
     beginning = os.path.commonprefix(names)  # noqa: RUF071 - characters are wanted
     if any(name[len(beginning) :][:1].isdigit() for name in names):  # 1 of 10 and 11
         beginning = beginning.rstrip("0123456789")
     return beginning.rstrip("_-./ ") or ", ".join(names)
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
+def _spread(group: Sequence[ReportedRun], metric: str) -> Spread | None:
+    found = [run.summary.evaluation.scores[metric].value for run in group if run.summary.evaluation]
+    known = [value for value in found if value is not None]
+    if len(known) < len(group):
         return None
-    return {
-        "mean": statistics.fmean(known),
-        "low": min(known),
-        "high": max(known),
-        "std": statistics.stdev(known),
-    }
+    return Spread(statistics.fmean(known), min(known), max(known), statistics.stdev(known))

@@ -12,7 +12,7 @@ from pycocotools import mask
 from simulated_detector import detect, evaluate_with_pycocotools, make_truth
 
 from nasnet_det.report.detection.boxes import read_detections, read_truth
-from nasnet_det.report.detection.calibration import choose_threshold, summarize_calibration
+from nasnet_det.report.detection.calibration import choose_threshold, compute_calibration
 from nasnet_det.report.detection.errors import TYPES, find_errors, summarize_errors
 from nasnet_det.report.detection.evaluation import Evaluation
 from nasnet_det.report.detection.matches import Matches, match_boxes
@@ -64,7 +64,7 @@ def test_types_by_hand(found: list[Json], types: list[str], missed: int, tmp_pat
     errors = find_errors(truth, matches)
     assert sorted(list(TYPES)[i] for i in errors.type if i >= 0) == types
     assert errors.is_missed.sum() == missed
-    counts = {k: v["count"] for k, v in summarize_errors(truth, matches, errors)["types"].items()}
+    counts = {k: v.count for k, v in summarize_errors(truth, matches, errors).types.items()}
     assert counts == {t: types.count(t) if t != "missed" else missed for t in TYPES}
 
 
@@ -131,19 +131,19 @@ def test_costs_are_those_of_putting_each_type_right(tmp_path: Path) -> None:
     summary = summarize_errors(read_in, matches, find_errors(read_in, matches))
     base = evaluate_with_pycocotools(truth, results).stats[1]
     for name in TYPES:
-        assert summary["types"][name]["count"] > 0, name
-        wanted = evaluate_with_pycocotools(*put_right(name, truth, results)).stats[1] - base
-        assert summary["types"][name]["ap50"] == pytest.approx(wanted, abs=1e-9), name
-    num_wrong = sum(summary["types"][name]["count"] for name in TYPES if name != "missed")
-    assert summary["false_positives"]["count"] == num_wrong
-    assert sum(n for *_, n in summary["confusions"]) == summary["types"]["classification"]["count"]
+        assert summary.types[name].count > 0, name
+        wanted = 100 * (evaluate_with_pycocotools(*put_right(name, truth, results)).stats[1] - base)
+        assert summary.types[name].ap50 == pytest.approx(wanted, abs=1e-9), name
+    num_wrong = sum(summary.types[name].count for name in TYPES if name != "missed")
+    assert summary.false_positives.count == num_wrong
+    assert sum(n for *_, n in summary.confusions) == summary.types["classification"].count
 
 
 def test_calibration_counts_what_lies_in_each_bin(tmp_path: Path) -> None:
     truth = make_truth(40, crowds=0.1)
     results = detect(truth)
     _, matches = read(tmp_path, truth, results)
-    found = summarize_calibration(matches)
+    found = compute_calibration(matches)
     evaluation = evaluate_with_pycocotools(truth, results)
     pairs = [
         (score, match > 0)
@@ -155,15 +155,13 @@ def test_calibration_counts_what_lies_in_each_bin(tmp_path: Path) -> None:
         if not ignored
     ]
     error = 0.0
-    for row in found["bins"]:
-        mine = [
-            (s, r) for s, r in pairs if row["low"] <= s < row["high"] or (s == 1 == row["high"])
-        ]
-        assert row["count"] == len(mine)
+    for row in found.bins:
+        mine = [(s, r) for s, r in pairs if row.low <= s < row.high or (s == 1 == row.high)]
+        assert row.count == len(mine)
         if mine:
-            assert row["right"] == pytest.approx(np.mean([r for _, r in mine]))
-            error += len(mine) * abs(row["right"] - np.mean([s for s, _ in mine]))
-    assert found["error"] == pytest.approx(error / len(pairs))
+            assert row.right == pytest.approx(np.mean([r for _, r in mine]))
+            error += len(mine) * abs(row.right - np.mean([s for s, _ in mine]))
+    assert found.error == pytest.approx(error / len(pairs))
     num_objects = sum(not a["iscrowd"] for a in truth["annotations"])
 
     def f1(threshold: float) -> float:
