@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nasnet_det.weights import convert_file, write_weights
-from nasnet_det.weights.conversion import ORIGINS
+from nasnet_det.weights.classifier import ORIGINS
 
 
 class Parser(argparse.ArgumentParser):

@@ -29,7 +29,7 @@ from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.data.pictures import read_picture
 from nasnet_det.variants import resolve_variant
 from nasnet_det.weights import load_published
-from nasnet_det.weights.conversion import ConvertedWeights
+from nasnet_det.weights.classifier import ConvertedWeights
 from nasnet_det.weights.peers import PEERS, build_ours, build_peer, compare, run_ours
 
 

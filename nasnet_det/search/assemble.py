@@ -21,7 +21,8 @@ from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.data import DataSource
-from nasnet_det.search.executors import Executor, TrainChild, build_executor
+from nasnet_det.search.executors import Executor, build_executor
+from nasnet_det.search.job import TrainChild
 from nasnet_det.search.journal import Journal, open_storage, silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import build_pruner

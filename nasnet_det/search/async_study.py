@@ -18,7 +18,7 @@ from typing import Any
 
 from optuna.trial import TrialState, create_trial
 
-from nasnet_det.search.child import ChildJob, Curve
+from nasnet_det.search.job import ChildJob, Curve
 from nasnet_det.search.saved_state import load_state, save_state
 from nasnet_det.search.study import Search
 

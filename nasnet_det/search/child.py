@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +28,9 @@ from nasnet_det.network import NASNet
 from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
+from nasnet_det.search.job import ChildJob, ChildResult, Curve
 from nasnet_det.space import Choices, SearchSpace
 from nasnet_det.train_step import take_step
-
-if TYPE_CHECKING:  # a worker without a pruner needs no Optuna
-    from nasnet_det.search.pruning import Comparison
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _EVAL_BATCH = 500  # held-out images at once
@@ -79,58 +77,6 @@ class ChildRecipe:
             norm_eps=1e-5,
             drop_path_prob=self.drop_path_prob,
         )
-
-
-@dataclass(frozen=True)
-class ChildJob:
-    """What a worker is asked to train.
-
-    Attributes:
-        number: of the trial.
-        choices: the architecture.
-        seed: of everything that is random in the training.
-        time_limit_s: seconds after which the child has failed; 0 for no limit.
-        comparison: when it is pruned; None: never.
-    """
-
-    number: int
-    choices: Choices
-    seed: int
-    time_limit_s: float = 0.0
-    comparison: Comparison | None = None
-
-
-class Curve(NamedTuple):
-    """How a child went, epoch by epoch.
-
-    Attributes:
-        accuracies: on the held-out images, after each epoch that it was trained.
-        is_complete: it was trained to the end; otherwise it was pruned.
-        notes: what the pruner has to know about it later (Optuna's system attributes).
-    """
-
-    accuracies: tuple[float, ...]
-    is_complete: bool
-    notes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ChildResult:
-    """What came of it.
-
-    Attributes:
-        number: of the trial.
-        reward: accuracy on the held-out images, 0 to 1; None if the child failed.
-        failure: why it failed, one sentence; "" if it did not.
-        seconds: how long it took.
-        curve: how it went, where its job had a comparison and it did not fail.
-    """
-
-    number: int
-    reward: float | None
-    failure: str
-    seconds: float
-    curve: Curve | None = None
 
 
 class ChildFailure(Exception):

@@ -9,6 +9,9 @@ import torch
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 
+MAX_FAILED_STARTS = 10
+"""Workers that may end, one after another, before they have started (ours)."""
+
 
 class ExecutorError(InputError):
     """An executor that can't be had, or whose workers can't be started."""

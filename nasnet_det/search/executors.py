@@ -22,12 +22,8 @@ import torch
 from yacs.config import CfgNode
 
 from nasnet_det.genotype import nearest
-from nasnet_det.search.child import ChildJob, ChildResult
-from nasnet_det.search.devices import ExecutorError, find_devices
-
-TrainChild = Callable[[ChildJob, str], ChildResult]
-MAX_FAILED_STARTS = 10
-"""Worker processes that may end, one after another, before they have started (ours)."""
+from nasnet_det.search.devices import MAX_FAILED_STARTS, ExecutorError, find_devices
+from nasnet_det.search.job import ChildJob, ChildResult, TrainChild
 
 
 class Executor(Protocol):

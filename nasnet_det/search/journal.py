@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import nasnet_det
 from nasnet_det.errors import InputError
-from nasnet_det.search.child import Curve
+from nasnet_det.search.job import Curve
 
 _LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
 _ATTRIBUTE = "search"

@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
 from nasnet_det.genotype import nearest
-from nasnet_det.search.child import Curve
+from nasnet_det.search.job import Curve
 from nasnet_det.search.journal import silence_optuna
 from nasnet_det.search.trials import trial_to_curve
 

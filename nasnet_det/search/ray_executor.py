@@ -28,9 +28,9 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warn
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from nasnet_det.search.child import ChildJob, ChildResult, ChildTrainer
-from nasnet_det.search.devices import ExecutorError, count_cores
-from nasnet_det.search.executors import MAX_FAILED_STARTS, TrainChild
+from nasnet_det.search.child import ChildTrainer
+from nasnet_det.search.devices import MAX_FAILED_STARTS, ExecutorError, count_cores
+from nasnet_det.search.job import ChildJob, ChildResult, TrainChild
 
 logger = logging.getLogger(__name__)
 

@@ -30,10 +30,11 @@ from nasnet_det.search.assemble import (
     get_identity,
     open_storage_of,
 )
-from nasnet_det.search.child import ChildJob, ChildTrainer
+from nasnet_det.search.child import ChildTrainer
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import load_child_data
-from nasnet_det.search.executors import TrainChild, build_executor
+from nasnet_det.search.executors import build_executor
+from nasnet_det.search.job import ChildJob, TrainChild
 from nasnet_det.search.journal import Journal, silence_optuna
 from nasnet_det.search.progress import Progress, Speed
 from nasnet_det.search.size import ChildSize

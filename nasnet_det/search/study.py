@@ -34,8 +34,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nasnet_det.runs.seeds import derive_seed
-from nasnet_det.search.child import ChildJob, ChildResult, Curve
 from nasnet_det.search.executors import Executor
+from nasnet_det.search.job import ChildJob, ChildResult, Curve
 from nasnet_det.search.journal import Journal, StudyError
 from nasnet_det.search.progress import Progress, Speed
 from nasnet_det.search.pruning import Comparison, make_comparison

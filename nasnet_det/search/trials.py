@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nasnet_det.search.child import Curve
+from nasnet_det.search.job import Curve
 from nasnet_det.space import Choices, SearchSpace
 
 REWARDED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)

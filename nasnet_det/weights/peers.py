@@ -16,7 +16,7 @@ from torch import nn
 from nasnet_det.network import NASNet
 from nasnet_det.plan import CellRow, plan_cells
 from nasnet_det.variants import resolve_variant
-from nasnet_det.weights.conversion import ORIGINS, ConvertedWeights, export_weights
+from nasnet_det.weights.classifier import ORIGINS, ConvertedWeights, export_weights
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.naming import SCHEMES
 

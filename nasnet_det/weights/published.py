@@ -19,7 +19,8 @@ from iopath.common.file_io import PathHandler, file_lock
 
 import nasnet_det
 from nasnet_det.genotype import nearest
-from nasnet_det.weights.conversion import ConvertedWeights, convert_file
+from nasnet_det.weights.classifier import ConvertedWeights
+from nasnet_det.weights.conversion import convert_file
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.file import hash_file, read_description, read_weights, write_weights
 from nasnet_det.weights.matching import NUM_CLASSES

@@ -16,7 +16,7 @@ from nasnet_det.classification.config import get_classification_config
 from nasnet_det.classification.published import build_published
 from nasnet_det.config import ConfigError
 from nasnet_det.weights import convert_weights, write_weights
-from nasnet_det.weights.conversion import export_weights
+from nasnet_det.weights.classifier import export_weights
 
 CLASSES = [f"n0000000{i}" for i in range(5)]
 

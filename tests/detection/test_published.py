@@ -25,7 +25,7 @@ from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.network import NASNet
 from nasnet_det.weights import CheckpointError, write_weights
-from nasnet_det.weights.conversion import export_weights
+from nasnet_det.weights.classifier import export_weights
 from tools import train_net
 
 FULL_SIZE = ["MODEL.NASNET.CHANNELS", "0", "MODEL.NASNET.NUM_CELLS_PER_STAGE", "0"]

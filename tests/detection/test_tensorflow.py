@@ -24,7 +24,7 @@ from nasnet_det.detection.resize import SquareResize, build_test_resize
 from nasnet_det.detection.tensorflow import CropAndResize, suppress
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.weights import convert_weights, read_weights, write_weights
-from nasnet_det.weights.detection import UNUSED_COCO_IDS
+from nasnet_det.weights.detector import UNUSED_COCO_IDS
 
 CONFIG = "COCO-Detection/faster_rcnn_nasnet_a_large_C4_1200_tf.yaml"
 SMALL = {"num_cells": 2, "channels": 8, "stem_channels": 32, "skips_reduction": True}

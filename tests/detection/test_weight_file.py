@@ -21,7 +21,7 @@ from nasnet_det.detection import NASNetBackbone
 from nasnet_det.detection.checkpoint import Checkpointer, CheckpointError, WeightsError
 from nasnet_det.network import create_model
 from nasnet_det.weights import convert_weights, write_weights
-from nasnet_det.weights.conversion import export_weights
+from nasnet_det.weights.classifier import export_weights
 
 
 def _make_checkpointer(folder: Path) -> Checkpointer:

@@ -29,9 +29,9 @@ from planted_search import (
 )
 
 from nasnet_det.search.assemble import open_search
-from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import build_ppo, build_space, get_search_config
 from nasnet_det.search.controller_sampler import AsyncControllerSampler
+from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.samplers import SAMPLERS
 from nasnet_det.search.space_sampler import SpaceSampler
 from nasnet_det.search.study import Search

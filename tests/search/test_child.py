@@ -22,17 +22,9 @@ from nasnet_det.complexity import count_multiply_adds, count_parameters
 from nasnet_det.data.error import DataError
 from nasnet_det.network import NASNet
 from nasnet_det.search import child as child_module
-from nasnet_det.search.child import (
-    ChildJob,
-    ChildRecipe,
-    ChildResult,
-    ChildTrainer,
-    Curve,
-    build_child,
-    cosine,
-    train_child,
-)
+from nasnet_det.search.child import ChildRecipe, ChildTrainer, build_child, cosine, train_child
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
+from nasnet_det.search.job import ChildJob, ChildResult, Curve
 from nasnet_det.search.pruning import Comparison
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.space import Choices, SearchSpace

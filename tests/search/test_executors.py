@@ -16,10 +16,10 @@ import torch
 from planted_child import PlantedChild, read_log
 
 from nasnet_det.search import executors
-from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.devices import ExecutorError, find_devices
 from nasnet_det.search.executors import Executor, InProcess, LocalProcesses, build_executor
+from nasnet_det.search.job import ChildJob, ChildResult
 
 JOBS = [ChildJob(n, (n % 3, 1), seed=n + 1) for n in range(6)]
 
@@ -156,7 +156,7 @@ def test_workers_end_with_a_killed_search(tmp_path: Path, repository: Path) -> N
     code = (
         "from planted_child import PlantedChild\n"
         "from nasnet_det.search.executors import LocalProcesses\n"
-        "from nasnet_det.search.child import ChildJob\n"
+        "from nasnet_det.search.job import ChildJob\n"
         "if __name__ == '__main__':\n"
         f"    e = LocalProcesses(PlantedChild({str(tmp_path / 'log')!r}, 0.5), ['cpu', 'cpu'])\n"
         "    for r in e.run([ChildJob(n, (0,), n + 1) for n in range(1000)]):\n"

@@ -23,7 +23,7 @@ from planted_search import (
 )
 
 from nasnet_det.search.assemble import open_search
-from nasnet_det.search.child import ChildJob, ChildResult
+from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.journal import StudyError, open_storage
 
 if importlib.util.find_spec("psycopg") is None:

@@ -25,8 +25,8 @@ from planted_search import (
 
 from nasnet_det.search.assemble import open_search
 from nasnet_det.search.best import find_best
-from nasnet_det.search.child import Curve
 from nasnet_det.search.config import get_search_config
+from nasnet_det.search.job import Curve
 from nasnet_det.search.journal import Journal, open_storage
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import Comparison, build_pruner

@@ -29,10 +29,10 @@ from planted_search import (
 )
 
 from nasnet_det.search.assemble import open_search
-from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.devices import ExecutorError
 from nasnet_det.search.executors import build_executor
+from nasnet_det.search.job import ChildJob, ChildResult
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("no Ray (pip install 'nasnet-det[ray]')", allow_module_level=True)

@@ -15,8 +15,8 @@ from planted_search import OPTS, Killed, WriteKiller, search
 
 from nasnet_det.search.assemble import build_recipe, build_source, open_search
 from nasnet_det.search.best import find_best, find_best_trials
-from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
+from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.retraining import get_retraining_config, open_retraining
 

@@ -24,9 +24,9 @@ from planted_search import (
     search_with_killed_processes,
 )
 
-from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
+from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.samplers import SAMPLERS
 from nasnet_det.search.trials import params_to_choices
 

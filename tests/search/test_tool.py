@@ -17,9 +17,10 @@ from nasnet_det import create_model, load_genotype
 from nasnet_det.config import get_config_file, list_configs
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.search.assemble import build_plan, build_recipe, build_source
-from nasnet_det.search.child import ChildJob, ChildRecipe, ChildResult, ChildTrainer
+from nasnet_det.search.child import ChildRecipe, ChildTrainer
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import DataSource
+from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.progress import Progress, format_seconds
 from nasnet_det.search.retraining import get_retraining_config
 from nasnet_det.search.size import SizeLimits

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasnet_det.search.child import ChildJob, ChildResult, Curve
+from nasnet_det.search.job import ChildJob, ChildResult, Curve
 
 FAILING = 7  # children whose seed is a multiple of it fail
 EPOCHS = 4  # of a child that may be pruned

@@ -21,7 +21,7 @@ from nasnet_det.weights import (
     read_weights,
     write_weights,
 )
-from nasnet_det.weights.conversion import export_weights
+from nasnet_det.weights.classifier import export_weights
 
 SMALL: dict[str, Any] = {"channels": 8, "num_cells_per_stage": 2, "stem_multiplier": 1}
 NETWORKS = [

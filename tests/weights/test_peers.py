@@ -18,7 +18,7 @@ from weight_files import get_weights, make_random, write_keras_file
 
 from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.weights import ConvertedWeights, convert_weights, write_weights
-from nasnet_det.weights.conversion import ORIGINS, export_weights
+from nasnet_det.weights.classifier import ORIGINS, export_weights
 from nasnet_det.weights.peers import build_ours, build_peer, compare, run_ours
 from tools import verify_weights
 

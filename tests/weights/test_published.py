@@ -22,7 +22,7 @@ from nasnet_det.weights import (
     load_published,
 )
 from nasnet_det.weights import published as published_module
-from nasnet_det.weights.conversion import ORIGINS, export_weights
+from nasnet_det.weights.classifier import ORIGINS, export_weights
 from nasnet_det.weights.naming import SCHEMES
 from nasnet_det.weights.published import PUBLISHED
 

@@ -17,7 +17,7 @@ pytest.importorskip("timm")
 from timm.models.nasnet import NASNetALarge
 
 from nasnet_det.weights import convert_weights
-from nasnet_det.weights.conversion import export_weights
+from nasnet_det.weights.classifier import export_weights
 from nasnet_det.weights.peers import compare, run_ours, run_torch_peer
 
 

@@ -12,7 +12,7 @@ from tiny_pictures import write_class
 from weight_files import get_weights, make_random
 
 from nasnet_det.weights import convert_weights, write_weights
-from nasnet_det.weights.conversion import export_weights
+from nasnet_det.weights.classifier import export_weights
 from nasnet_det.weights.peers import build_ours, compare, run_ours
 from tools import verify_weights
 

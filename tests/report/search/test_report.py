@@ -49,8 +49,8 @@ from nasnet_det.runs.study_results import (
 )
 from nasnet_det.search.assemble import get_identity, open_search
 from nasnet_det.search.best import find_best_trials
-from nasnet_det.search.child import ChildJob, ChildResult
 from nasnet_det.search.config import get_search_config
+from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.results import collect_results
 from nasnet_det.search.retraining import open_retraining
 from nasnet_det.space import SearchSpace

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_variables
 
 from nasnet_det.weights import ConvertedWeights, WeightsError, convert_weights
-from nasnet_det.weights.detection import UNUSED_COCO_IDS
+from nasnet_det.weights.detector import UNUSED_COCO_IDS
 
 SMALL = {"num_cells": 2, "channels": 8, "stem_channels": 32, "skips_reduction": True}
 SPEC: dict[str, Any] = {"num_cells_per_stage": 2, "channels": 8, "stem_multiplier": 1}

@@ -23,10 +23,10 @@ import torch
 
 from nasnet_det.plan import override_spec, plan_cells
 from nasnet_det.variants import resolve_variant
-from nasnet_det.weights.conversion import (
+from nasnet_det.weights.classifier import (
     ConvertedWeights,
     check_finite,
-    convert_weights,
+    convert_classifier,
     to_tensor,
 )
 from nasnet_det.weights.error import WeightsError
@@ -55,12 +55,12 @@ HEAD_NAMES = {
 """Their tensors outside of the network's two halves -> ours."""
 
 
-def is_detection(names: Iterable[str]) -> bool:
+def is_detector(names: Iterable[str]) -> bool:
     """Whether these are the names of a detection checkpoint."""
     return any(name.startswith(FIRST) for name in names)
 
 
-def convert_detection(
+def convert_detector(
     tensors: Mapping[str, Any], *, variant: str = "", **spec_overrides: Any
 ) -> ConvertedWeights:
     """Convert all tensors of a detector.
@@ -79,7 +79,7 @@ def convert_detection(
             trunk[name.partition("/")[2]] = tensor
         else:
             heads[name] = to_tensor(tensor)
-    network = convert_weights(trunk, variant=variant, **spec_overrides)
+    network = convert_classifier(trunk, variant=variant, **spec_overrides)
     about = network.metadata
     spec, genotype = resolve_variant(about["variant"])
     plan = plan_cells(override_spec(spec, **spec_overrides), genotype)
