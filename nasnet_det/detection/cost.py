@@ -6,8 +6,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from detectron2.data import MetadataCatalog
 from torch import nn
 
 import nasnet_det
+from nasnet_det.complexity import count_calls
 from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import read_pixels
 from nasnet_det.detection.config import get_config
@@ -28,7 +28,6 @@ from nasnet_det.runs.detector_files import DetectorCost
 
 NUM_IMAGES, NUM_WARMUP = 10, 2
 NOISE_SIZE = (480, 640)  # of the image where there is none: COCO's most frequent
-COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
@@ -44,43 +43,6 @@ def find_parts(model: nn.Module) -> dict[str, list[nn.Module]]:
             for part, names in heads.items()
         },
     }
-
-
-@contextmanager
-def count_calls(parts: Mapping[str, Sequence[nn.Module]]) -> Iterator[dict[str, int]]:
-    """Count the multiply-adds of convolutions and linear layers while a model runs.
-
-    fvcore's counter traces one module; this one sees what a whole detector does with an image, on
-    as many regions as there are.
-
-    Args:
-        parts: name -> modules.
-
-    Yields:
-        name -> multiply-adds so far.
-    """
-    counts = dict.fromkeys(parts, 0)
-
-    def count(part: str, layer: Any, inputs: Any, output: torch.Tensor) -> None:
-        # Each weight is used once for each position that is made (transposed: that is read).
-        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        channels = places.shape[1] if places.dim() == 4 else places.shape[-1]
-        counts[part] += layer.weight.numel() * (places.numel() // channels)
-
-    handles = [
-        layer.register_forward_hook(
-            lambda layer, inputs, output, part=part: count(part, layer, inputs, output)
-        )
-        for part, modules in parts.items()
-        for module in modules
-        for layer in module.modules()
-        if isinstance(layer, COUNTED)
-    ]
-    try:
-        yield counts
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def measure_run(folder: Path) -> DetectorCost:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from nasnet_det.complexity import count_parameters
+from nasnet_det.complexity import count_multiply_adds, count_parameters
 from nasnet_det.space import Choices, SearchSpace
 
 
@@ -23,32 +23,11 @@ class ChildSize(NamedTuple):
 def measure_size(model: nn.Module, image_size: int) -> ChildSize:
     """Parameters and multiply-adds of a network.
 
-    The multiply-adds are those of :func:`nasnet_det.complexity.count_multiply_adds`, counted in
-    one forward pass instead of in a trace, which takes a tenth of the time: a search does this for
-    each child.
-
     Args:
-        model: its convolutions and linear layers are counted.
+        model: a classifier of images, on the CPU.
         image_size: height and width in pixels.
     """
-    macs = 0
-
-    def count(module: nn.Module, _: object, out: torch.Tensor) -> None:
-        nonlocal macs
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)
-        macs += out.numel() * weight[0].numel()
-
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, image_size, image_size))
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    macs = count_multiply_adds(model, torch.zeros(1, 3, image_size, image_size))
     return ChildSize(count_parameters(model).trainable, macs)
 
 

@@ -266,7 +266,7 @@ def test_judged_child_that_fails_has_no_curve(data: ChildData) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_size_is_that_of_the_trace(seed: int) -> None:
+def test_size_is_that_of_the_network(seed: int) -> None:
     space = SearchSpace()
     choices = space.sample(random.Random(seed))
     recipe = ChildRecipe(num_cells_per_stage=1, channels=8)
