@@ -65,7 +65,8 @@ def merge_config(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
         ConfigError: the file is missing or not YAML, or a key or a value can't be meant.
     """
     if config_file:
-        path = config_file if os.path.isfile(config_file) else get_config_file(config_file)
+        path = os.path.expanduser(config_file)
+        path = path if os.path.isfile(path) else get_config_file(config_file)
         for key, value in flatten(_read_with_base(path)):
             _set(cfg, key, value, f"{config_file}: ")
     if len(opts) % 2:
@@ -127,7 +128,7 @@ def _merge(top: dict[str, Any], bottom: dict[str, Any]) -> None:
 
 
 def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
-    """Set one key, which must exist, to a value of the default's type."""
+    """Set one key, which must exist, to a value of the default's type, ``~`` being the home."""
     node: Any = cfg
     *path, last = key.split(".")
     for part in path:
@@ -139,7 +140,8 @@ def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
         raise ConfigError(
             f"{place}{key}: wanted one of its keys ({', '.join(node[last])}), got {value!r}"
         )
-    node[last] = _convert(value, node[last], f"{place}{key}")
+    value = _convert(value, node[last], f"{place}{key}")
+    node[last] = os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _nearest_of_many(name: str, valid: Sequence[str]) -> str:

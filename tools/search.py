@@ -29,7 +29,13 @@ from typing import NoReturn
 try:
     import optuna
 
-    from nasnet_det.search.assemble import build_measure, build_recipe, build_source, open_search
+    from nasnet_det.search.assemble import (
+        build_measure,
+        build_recipe,
+        build_source,
+        open_search,
+        write_run_info,
+    )
     from nasnet_det.search.event_log import EventLog
 except ImportError as import_error:
     sys.exit(f"search.py: {import_error} (pip install 'nasnet-det[search]')")
@@ -37,7 +43,6 @@ except ImportError as import_error:
 from optuna.exceptions import StorageInternalError
 from yacs.config import CfgNode
 
-from nasnet_det.runs.files import write_content
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.search.best import find_best, find_best_trials, make_genotype
 from nasnet_det.search.config import build_space, get_search_config
@@ -130,7 +135,7 @@ def dry_run(cfg: CfgNode, number: int) -> None:
             print(f"  {kind:9} {', '.join(texts)}")
 
 
-def search(cfg: CfgNode, *, resume: bool) -> str:
+def search(cfg: CfgNode, *, resume: bool, command: Sequence[str]) -> str:
     """Run or resume; returns what to print at the end."""
     folder = Path(cfg.OUTPUT_DIR)
     path = folder / "genotype.json"
@@ -156,7 +161,7 @@ def search(cfg: CfgNode, *, resume: bool) -> str:
             events.write()
 
         opened.on_progress = show
-        write_content(folder / "config.yaml", cfg.dump())
+        write_run_info(cfg, command)
         stack.callback(line.end)
         opened.run()
         line.end()
@@ -187,7 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run is not None:
             dry_run(cfg, options.dry_run)
         else:
-            print(search(cfg, resume=options.resume))
+            words = sys.argv[1:] if arguments is None else arguments
+            print(search(cfg, resume=options.resume, command=["search.py", *words]))
     except (ValueError, OSError) as error:
         print(f"search.py: {error}", file=sys.stderr)
         return 1

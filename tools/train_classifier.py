@@ -140,11 +140,20 @@ def check_data(cfg: CfgNode, data: ClassificationData) -> None:
         logger.info("%d of %d %s images can be read", number - len(broken), number, split)
 
 
-def train(cfg: CfgNode, data: ClassificationData, device: torch.device, *, resume: bool) -> None:
+def train(
+    cfg: CfgNode,
+    data: ClassificationData,
+    device: torch.device,
+    *,
+    resume: bool,
+    command: Sequence[str],
+) -> None:
     """Train, or go on with a training."""
     trainer = Trainer(cfg, data, device=device)
     if resume and not trainer.resume():
         logger.info("There is no checkpoint in %s yet; beginning anew", cfg.OUTPUT_DIR)
+    if is_main_process():
+        write_run_info(cfg, command, device)
     result = trainer.train()
     if not is_main_process():
         return
@@ -240,9 +249,7 @@ def run(options: argparse.Namespace, command: Sequence[str]) -> None:
         if options.eval_only:
             evaluate_only(cfg, data, device, resume=options.resume)
         else:
-            if is_main_process():
-                write_run_info(cfg, command, device)
-            train(cfg, data, device, resume=options.resume)
+            train(cfg, data, device, resume=options.resume, command=command)
         wait_for_all()
 
 

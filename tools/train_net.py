@@ -17,6 +17,8 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NoReturn
 
 try:
@@ -26,7 +28,7 @@ except ImportError as error:
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table, setup_logger
@@ -42,12 +44,14 @@ from nasnet_det.detection.run import (
     check_names,
     check_output_dir,
     choose_seed,
+    set_up_process,
     use_available_device,
     write_run_info,
 )
 from nasnet_det.detection.step import NonFiniteLossError, get_precision
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.runs.files import FileError
+from nasnet_det.runs.lock import lock_folder
 
 # Detectron2's tools set up its own logger only.
 logger = logging.getLogger("nasnet_det")
@@ -112,8 +116,8 @@ def set_up_logger(folder: str = "", rank: int = 0) -> None:
     setup_logger(folder or None, distributed_rank=rank, name=logger.name)
 
 
-def prepare(options: argparse.Namespace) -> CfgNode:
-    """The final config, after every check that needs no model."""
+def prepare(options: argparse.Namespace, stack: ExitStack) -> CfgNode:
+    """The final config, after every check that needs no model; ``stack`` gets the folder's lock."""
     set_up_logger()
     cfg = detection.get_config(options.config_file, options.opts)
     if options.config_file and not os.path.isfile(options.config_file):
@@ -123,6 +127,8 @@ def prepare(options: argparse.Namespace) -> CfgNode:
     check_backbone(cfg)
     register_config_datasets(cfg)
     if options.machine_rank == 0:  # the others may see the folder after this one has started
+        holder = "evaluation" if options.eval_only else "detector's training"
+        stack.enter_context(lock_folder(Path(cfg.OUTPUT_DIR), holder))
         check_output_dir(cfg, resume=options.resume, eval_only=options.eval_only)
     set_up_logger(cfg.OUTPUT_DIR, options.machine_rank)
     options.num_gpus = choose_device(cfg, options.num_gpus)
@@ -147,19 +153,21 @@ def run(options: argparse.Namespace, cfg: CfgNode, command: Sequence[str]) -> No
         register_config_datasets(cfg)
         cfg.freeze()
         set_up_logger(cfg.OUTPUT_DIR, comm.get_rank())
-    default_setup(cfg, options)
-    if comm.is_main_process() and not options.eval_only:
-        write_run_info(cfg, command)
-    results = evaluate(cfg, options) if options.eval_only else train(cfg, options)
+    set_up_process(cfg, command, eval_only=options.eval_only)
+    results = evaluate(cfg, options) if options.eval_only else train(cfg, options, command)
     if comm.is_main_process():
         report(cfg, results, options)
         check_results(cfg.TEST.EXPECTED_RESULTS, results or {})
 
 
-def train(cfg: CfgNode, options: argparse.Namespace) -> dict[str, Any] | None:
+def train(
+    cfg: CfgNode, options: argparse.Namespace, command: Sequence[str]
+) -> dict[str, Any] | None:
     """Train, or go on with a training."""
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=options.resume)
+    if comm.is_main_process():
+        write_run_info(cfg, command)
     return trainer.train()
 
 
@@ -217,15 +225,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     command = ["train_net.py", *(sys.argv[1:] if arguments is None else arguments)]
     try:
-        cfg = prepare(options)
-        launch(
-            run,
-            options.num_gpus,
-            num_machines=options.num_machines,
-            machine_rank=options.machine_rank,
-            dist_url=options.dist_url,
-            args=(options, cfg, command),
-        )
+        with ExitStack() as stack:
+            cfg = prepare(options, stack)
+            launch(
+                run,
+                options.num_gpus,
+                num_machines=options.num_machines,
+                machine_rank=options.machine_rank,
+                dist_url=options.dist_url,
+                args=(options, cfg, command),
+            )
     except MISTAKES as error:
         print(f"train_net.py: {error}", file=sys.stderr)
         return 1

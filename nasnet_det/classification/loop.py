@@ -97,6 +97,7 @@ class Trainer:
         self.best: dict[str, float] = {}
         self.score: dict[str, float] = {}
         self.broken = BrokenPictures(cfg.DATA.BROKEN_IMAGES)
+        self._recount = 1.0  # how many iterations are as much as one was
 
     def resume(self) -> bool:
         """Go on from the folder's last checkpoint; False if there is none.
@@ -120,6 +121,9 @@ class Trainer:
         self.score = state["score"]
         for change in changes:
             logger.info("From now on %s", change.arrow)
+            if change.key == "SOLVER.BATCH_SIZE":
+                num_images = self.cfg.DATA.NUM_TRAIN or len(self.data.train)
+                self._count_anew(self.steps_per_epoch / (num_images // change.was))
         logger.info("Going on from iteration %d of %d", self.iteration, self.num_steps)
         if num_processes != get_world_size():
             logger.warning(
@@ -128,6 +132,14 @@ class Trainer:
                 *(num_processes, get_world_size()),
             )
         return True
+
+    def _count_anew(self, scale: float) -> None:
+        """Count what is done in steps of another batch, so that the epochs stay what they are."""
+        self._recount = scale
+        self.iteration = round(self.iteration * scale)
+        for found in (self.best, self.score):
+            if found:
+                found["iteration"] = round(found["iteration"] * scale)
 
     def train(self) -> Evaluation:
         """Train to the end.
@@ -150,7 +162,7 @@ class Trainer:
         )
         loader = build_train_loader(self.cfg, self.data, start=self.iteration, stop=self.num_steps)
         test_loader = build_test_loader(self.cfg, self.data.test)
-        metrics = Metrics(self.folder, self.iteration) if is_main_process() else None
+        metrics = self._open_metrics() if is_main_process() else None
         result: Evaluation | None = None
         try:
             clock = _Clock(self.iteration)
@@ -178,6 +190,9 @@ class Trainer:
         if broken := set().union(*gather(self.broken.names)):
             logger.info("%d images can't be read", len(broken))
         return result or self.evaluate(test_loader)  # it was killed after the last checkpoint
+
+    def _open_metrics(self) -> Metrics:
+        return Metrics(self.folder, self.iteration, scale=self._recount)
 
     def _is_due(self, period: int) -> bool:
         return period > 0 and self.iteration % period == 0

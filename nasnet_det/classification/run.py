@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import platform
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch.utils.tensorboard import SummaryWriter
 from yacs.config import CfgNode
 
-import nasnet_det
 from nasnet_det.classification.checkpoint import BEST, FINAL, LAST
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.config import ConfigError, flatten
@@ -24,10 +18,9 @@ from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNet
 from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.runs.checkpoint import CheckpointError
-from nasnet_det.runs.files import FileError, write_content, write_json
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes, select_keys
-
-logger = logging.getLogger(__name__)
+from nasnet_det.runs.metrics import METRICS, append_metrics, drop_metrics
+from nasnet_det.runs.record import record_start
 
 
 class OutputDirError(InputError):
@@ -63,7 +56,7 @@ def check_output_dir(folder: Path, *, resume: bool) -> None:
     Raises:
         OutputDirError: it would.
     """
-    names = [name for name in (LAST, BEST, FINAL, "metrics.json") if (folder / name).is_file()]
+    names = [name for name in (LAST, BEST, FINAL, METRICS) if (folder / name).is_file()]
     if names and not resume:
         raise OutputDirError(
             f"OUTPUT_DIR {folder} holds another run ({names[0]}); give --resume to go on with it, "
@@ -122,54 +115,31 @@ def check_same_network(state: Mapping[str, Any], model: NASNet, path: Path) -> N
 
 
 def write_run_info(cfg: CfgNode, command: Sequence[str], device: torch.device) -> None:
-    """Write ``config.yaml``, and append this start to the list in ``run.json``."""
-    folder = Path(cfg.OUTPUT_DIR)
-    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    start = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": list(command),
-        "seed": cfg.SEED,
-        "device": f"{device}{name}",
-        "processes": get_world_size(),
-        "versions": {
-            "nasnet_det": nasnet_det.__version__,
-            "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
-            "python": platform.python_version(),
-        },
-    }
-    path = folder / "run.json"
-    try:
-        starts = json.loads(path.read_text())
-    except FileNotFoundError:
-        starts = []
-    except (OSError, ValueError) as error:
-        logger.warning("%s can't be read and is started anew: %s", path, error)
-        starts = []
-    write_json(path, [*starts, start])
-    write_content(folder / "config.yaml", cfg.dump())
+    """Record that a training starts; see :func:`~nasnet_det.runs.record.record_start`."""
+    record_start(
+        cfg.OUTPUT_DIR,
+        cfg.dump(),
+        command=command,
+        seed=cfg.SEED,
+        device=device,
+        processes=get_world_size(),
+        packages=("torch", "torchvision"),
+    )
 
 
 class Metrics:
-    """``metrics.json``, one JSON object a line, and TensorBoard's events.
+    """``metrics.json``, and the same as TensorBoard's events.
 
     Args:
         folder: OUTPUT_DIR.
         start: iterations that are done; what was written about later ones is dropped, as these
             will be done again.
+        scale: iterations that were done are counted anew, so many times as many.
     """
 
-    def __init__(self, folder: Path, start: int) -> None:
-        self._path = folder / "metrics.json"
-        kept = []
-        if self._path.is_file():
-            for line in self._path.read_bytes().splitlines(keepends=True):
-                try:
-                    if json.loads(line)["iteration"] <= start:
-                        kept.append(line)
-                except (ValueError, KeyError, TypeError):  # torn by a kill
-                    continue
-        write_content(self._path, b"".join(kept))
+    def __init__(self, folder: Path, start: int, *, scale: float = 1.0) -> None:
+        self._path = folder / METRICS
+        drop_metrics(self._path, start + 1, scale=scale)
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
@@ -178,11 +148,7 @@ class Metrics:
         Raises:
             FileError: the disk is full.
         """
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"iteration": iteration, **values}) + "\n")
-        except OSError as error:
-            raise FileError(f"{self._path} can't be written ({error.strerror})") from error
+        append_metrics(self._path, iteration, values)
         for name, value in values.items():
             self._events.add_scalar(name, value, iteration)
 

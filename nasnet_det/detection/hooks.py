@@ -8,7 +8,6 @@ that lets a resume skip the iteration; what is on the disk beyond a checkpoint i
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 import random
@@ -26,7 +25,8 @@ from detectron2.utils.env import seed_all_rng
 from torch.utils.data import Sampler
 
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.runs.files import write_whole_file
+from nasnet_det.runs.files import FileError
+from nasnet_det.runs.metrics import drop_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class BestCheckpoint(hooks.EvalHook):
 
     def before_train(self) -> None:
         """Agree with ``model_best.pth``."""
-        if not comm.is_main_process():
+        if not (comm.is_main_process() and self.checkpointer.resumed_from):
             return
         known, self.best = self.best, self.checkpointer.read_best()
         if known and not self.best:
@@ -139,32 +139,21 @@ class MetricsWriter(hooks.PeriodicWriter):
         finished = self.trainer.iter + 1
         if finished == self.trainer.max_iter or any(finished % p == 0 for p in self._periods):
             self._written = self.trainer.iter
-            for writer in self._writers:
-                writer.write()
+            self._write()
 
     def after_train(self) -> None:
         """Write what is new and close."""
+        if self.trainer.iter != self._written:  # the printer divides by their difference
+            self._write()
         for writer in self._writers:
-            if self.trainer.iter != self._written:  # the printer divides by their difference
-                writer.write()
             writer.close()
 
-
-def drop_metrics(path: Path, first: int) -> None:
-    """Drop the lines of ``metrics.json`` from an iteration on, and a line torn by a kill."""
-    if not path.is_file():
-        return
-    kept = [
-        line for line in path.read_bytes().splitlines(keepends=True) if _iteration_of(line) < first
-    ]
-    write_whole_file(path, lambda file: file.writelines(kept))
-
-
-def _iteration_of(line: bytes) -> float:
-    try:
-        return float(json.loads(line)["iteration"]) if line.endswith(b"\n") else math.inf
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+    def _write(self) -> None:
+        try:
+            for writer in self._writers:
+                writer.write()
+        except OSError as error:
+            raise FileError(f"{self._file} can't be written ({error.strerror})") from error
 
 
 class Continuation(HookBase):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from nasnet_det.detection.datasets import get_categories
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import autocast, device_type, get_precision
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.runs.record import read_starts
 
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
@@ -120,11 +120,9 @@ def find_categories(cfg: CfgNode) -> list[dict[str, Any]]:
 
 def _of_run(folder: Path) -> list[dict[str, Any]]:
     try:
-        categories: list[dict[str, Any]] = json.loads((folder / "run.json").read_text())[-1][
-            "categories"
-        ]
+        categories: list[dict[str, Any]] = read_starts(folder)[-1]["categories"]
         return [{"id": item["id"], "name": str(item["name"])} for item in categories]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return []
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
 import random
-import subprocess
+import shlex
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import detectron2
 import torch
-import torchvision
 import yaml
 from detectron2.config import CfgNode
 from detectron2.modeling import (
@@ -29,14 +23,18 @@ from detectron2.modeling import (
     ROI_MASK_HEAD_REGISTRY,
 )
 from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
 
-import nasnet_det
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.detection.datasets import get_categories
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
-from nasnet_det.runs.files import write_json
+from nasnet_det.runs.files import FileError
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
+from nasnet_det.runs.record import CONFIG, read_starts, record_start
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -55,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 
 class OutputDirError(InputError):
-    """An OUTPUT_DIR that holds another run or can't be used."""
+    """An OUTPUT_DIR that holds another run."""
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -77,17 +75,9 @@ def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     """Keep a run from overwriting another one, or from going on with another model.
 
     Raises:
-        OutputDirError: it would, or the folder can't be written to; the sentence says what to do.
+        OutputDirError: it would; the sentence says what to do.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    if folder.exists() and not folder.is_dir():
-        raise OutputDirError(f"OUTPUT_DIR: wanted a folder, got the file {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputDirError(f"OUTPUT_DIR {folder} can't be made ({error.strerror})") from None
-    if not os.access(folder, os.W_OK):
-        raise OutputDirError(f"OUTPUT_DIR {folder} can't be written to")
     found = _find_run(folder)
     if not found:
         return
@@ -96,7 +86,7 @@ def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             f"OUTPUT_DIR {folder} holds another run ({found}); give --resume to go on with it, or "
             "another OUTPUT_DIR"
         )
-    changes = _find_changes(cfg, folder / "config.yaml")
+    changes = _find_changes(cfg, folder / CONFIG)
     differing = [change for change in changes if change.effect is Effect.IDENTITY]
     if differing:
         raise OutputDirError(
@@ -141,61 +131,41 @@ def choose_seed(cfg: CfgNode, *, resume: bool) -> None:
     """Set a ``SEED`` of -1 to a number: that of the run to resume, else a new one."""
     if cfg.SEED >= 0:
         return
-    starts = _read_starts(Path(cfg.OUTPUT_DIR, "run.json")) if resume else []
-    cfg.SEED = starts[-1]["seed"] if starts else random.SystemRandom().randrange(2**31)
+    seeds = _read_seeds(cfg.OUTPUT_DIR) if resume else []
+    cfg.SEED = seeds[-1] if seeds else random.SystemRandom().randrange(2**31)
+
+
+def _read_seeds(folder: str) -> list[int]:
+    try:
+        return [start["seed"] for start in read_starts(folder) if "seed" in start]
+    except FileError as error:
+        logger.warning("%s; the seed is a new one", error)
+        return []
+
+
+def set_up_process(cfg: CfgNode, command: Sequence[str], *, eval_only: bool) -> None:
+    """What Detectron2's ``default_setup`` does, but for writing ``config.yaml``.
+
+    That is the log of the libraries, random numbers and cuDNN.
+    """
+    rank = comm.get_rank()
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
+    log = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
+    log.info("Process %d of %d\n%s", rank + 1, comm.get_world_size(), collect_env_info())
+    log.info("Command: %s\nConfig:\n%s", shlex.join(command), cfg.dump())
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
 
 
 def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
-    """Append this start to the list in ``OUTPUT_DIR/run.json``.
-
-    Args:
-        cfg: the final config.
-        command: the command line.
-    """
-    start = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": list(command),
-        "seed": cfg.SEED,
-        "categories": get_categories(cfg.DATASETS.TRAIN[0]),
-        "device": _describe_device(cfg.MODEL.DEVICE),
-        "versions": {
-            "nasnet_det": nasnet_det.__version__,
-            "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
-            "detectron2": detectron2.__version__,
-            "python": platform.python_version(),
-        },
-        "git_commit": _find_commit(),
-    }
-    path = Path(cfg.OUTPUT_DIR, "run.json")
-    write_json(path, [*_read_starts(path), start])
-
-
-def _read_starts(path: Path) -> list[dict[str, Any]]:
-    try:
-        starts = json.loads(path.read_text())
-        return [start for start in starts if "seed" in start]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        logger.warning("%s can't be read and is started anew: %s", path, error)
-        return []
-
-
-def _describe_device(device: str) -> str:
-    if torch.device(device).type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return device
-
-
-def _find_commit() -> str | None:
-    """The commit of the checkout that this package lies in; None outside of one."""
-    folder = Path(nasnet_det.__file__).resolve().parents[1]
-    if not (folder / ".git").exists():
-        return None
-    command = ["git", "-C", os.fspath(folder), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    """Record that a training starts; see :func:`~nasnet_det.runs.record.record_start`."""
+    record_start(
+        cfg.OUTPUT_DIR,
+        cfg.dump(),
+        command=command,
+        seed=cfg.SEED,
+        device=cfg.MODEL.DEVICE,
+        processes=comm.get_world_size(),
+        packages=("torch", "torchvision", "detectron2"),
+        categories=get_categories(cfg.DATASETS.TRAIN[0]),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from nasnet_det.config import ConfigError, flatten
 from nasnet_det.genotype import nearest
 from nasnet_det.plan import plan_cells
 from nasnet_det.runs.keys import Effect, select_keys
+from nasnet_det.runs.record import record_start
 from nasnet_det.search.async_study import AsyncSearch
 from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.data import DataSource
+from nasnet_det.search.devices import find_devices
 from nasnet_det.search.executors import Executor, build_executor
 from nasnet_det.search.job import TrainChild
 from nasnet_det.search.journal import Journal, open_storage, silence_optuna
@@ -148,6 +150,22 @@ def open_storage_of(cfg: CfgNode) -> RDBStorage:
     folder = Path(cfg.OUTPUT_DIR)
     folder.mkdir(parents=True, exist_ok=True)
     return open_storage(cfg.SEARCH.STUDY.STORAGE or f"sqlite:///{folder / 'study.db'}")
+
+
+def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
+    """Record that a search starts; see :func:`~nasnet_det.runs.record.record_start`."""
+    node = cfg.SEARCH.EXECUTOR
+    is_ray = node.NAME == "ray"
+    devices = ["of Ray"] if is_ray else find_devices(node.DEVICE, node.NUM_WORKERS)
+    record_start(
+        cfg.OUTPUT_DIR,
+        cfg.dump(),
+        command=command,
+        seed=cfg.SEARCH.SEED,
+        device=devices[0],
+        processes={"ray": node.NUM_WORKERS, "in_process": 1}.get(node.NAME, len(devices)),
+        packages=("torch", "optuna"),
+    )
 
 
 @contextmanager

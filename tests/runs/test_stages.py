@@ -1,0 +1,150 @@
+"""What every stage does with its folder: its lock, its record, a full disk, a read-only folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("detectron2")
+
+from tiny_classification import quick
+from tiny_detection import write_tiny_config, write_tiny_dataset
+
+from nasnet_det.runs.lock import lock_folder
+from nasnet_det.runs.record import CONFIG, STARTS, read_starts
+
+
+def _search(folder: Path) -> list[str]:
+    images = folder / "images.npz"
+    if not images.exists():
+        pixels = np.random.default_rng(0).integers(0, 256, (90, 8, 8, 3), dtype=np.uint8)
+        np.savez(images, x_train=pixels, y_train=np.arange(90) % 3)
+    pairs = {
+        "NUM_TRIALS": 2, "SAMPLER.MINIBATCH": 1, "SPACE.NUM_BLOCKS": 1, "CHILD.EPOCHS": 1,
+        "SPACE.OPERATIONS": "['identity','conv_1x1']", "CHILD.NUM_CELLS_PER_STAGE": 1,
+        "CHILD.CHANNELS": 4, "CHILD.BATCH_SIZE": 16, "DATA.NUM_HELD_OUT": 30,
+        "DATA.IMAGE_SIZE": 8, "DATA.UPSAMPLED_SIZE": 10, "DATA.PATH": images,
+    }  # fmt: skip
+    words = [str(word) for key, value in pairs.items() for word in (f"SEARCH.{key}", value)]
+    return [*words, "OUTPUT_DIR", str(folder / "run")]
+
+
+def _classifier(folder: Path) -> list[str]:
+    return quick(folder, "run", "SOLVER.EPOCHS", "1", "DATA.NUM_WORKERS", "0")
+
+
+def _detector(folder: Path) -> list[str]:
+    files = write_tiny_dataset(folder / "data")
+    pairs = [*files, "OUTPUT_DIR", str(folder / "run"), "SOLVER.MAX_ITER", "2"]
+    return ["--config-file", write_tiny_config(folder), *pairs]
+
+
+def _pipeline(folder: Path) -> list[str]:
+    files = [f"detector.{w}" if w.startswith("D") else w for w in write_tiny_dataset(folder)]
+    off = ["SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", ""]
+    detector = ["DETECTOR.CONFIG", write_tiny_config(folder)]
+    return ["--config-file", "pipelines/demo.yaml", *off, *detector, *files,
+            "OUTPUT_DIR", str(folder / "run")]  # fmt: skip
+
+
+STAGES = {
+    "search": ("search", _search),
+    "classifier": ("train_classifier", _classifier),
+    "detector": ("train_net", _detector),
+}
+Words = Callable[[Path], list[str]]
+
+
+def _load_tool(repository: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, repository / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("tool", "flags", "words"),
+    [
+        ("search", [], _search),
+        ("train_classifier", [], _classifier),
+        ("train_classifier", ["--eval-only"], _classifier),
+        ("train_net", [], _detector),
+        ("train_net", ["--eval-only"], _detector),
+        ("pipeline", [], _pipeline),
+    ],
+)
+def test_second_start_in_a_folder_in_use_is_one_sentence(
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tool: str,
+    flags: list[str],
+    words: Words,
+) -> None:
+    name = "pipeline" if tool == "pipeline" else "run"
+    arguments = [*flags, *words(tmp_path)]
+    with lock_folder(tmp_path / "run", "the first", name=name):
+        before = sorted((tmp_path / "run").iterdir())
+        assert _load_tool(repository, tool).main(arguments) == 1
+        assert sorted((tmp_path / "run").iterdir()) == before
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1] == (
+        f"{tool}.py: OUTPUT_DIR {tmp_path / 'run'} is in use (the first, process {os.getpid()}); "
+        "wait for its end, or give another OUTPUT_DIR"
+    )
+    assert [line for line in error if line.startswith(f"{tool}.py")] == error[-1:]
+
+
+def _run(repository: Path, tool: str, arguments: list[str], **options: Any) -> tuple[int, str]:
+    """Status and the sentence on standard error."""
+    done = subprocess.run(
+        [sys.executable, str(repository / f"tools/{tool}.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        **options,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith(f"{tool}.py: ")]
+    return done.returncode, "\n".join(told)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_folder_is_held_while_it_trains_and_only_a_training_records_itself(
+    repository: Path, tmp_path: Path, stage: str
+) -> None:
+    tool, words = STAGES[stage]
+    folder = tmp_path / "run"
+    assert _run(repository, tool, words(tmp_path)) == (0, "")
+    config = (folder / CONFIG).read_bytes()
+    (start,) = read_starts(folder)
+    assert start["command"][0] == f"{tool}.py"
+    assert start["seed"] == (0 if stage != "detector" else 1)
+    assert {"time", "device", "processes", "versions", "git_commit"} <= start.keys()
+    assert {"nasnet_det", "python", "torch"} <= start["versions"].keys()
+    holder = (folder / "run.lock").read_text()
+    assert holder.split(",")[0] in ("search", "classifier's training", "detector's training")
+
+    # A start that fails, and an evaluation, leave both files as they are.
+    record = (folder / STARTS).read_bytes()
+    wrong = {"search": "SEARCH.SEED", "classifier": "SEED", "detector": "MODEL.NASNET.CHANNELS"}
+    status, told = _run(repository, tool, ["--resume", *words(tmp_path), wrong[stage], "12"])
+    assert (status, told.count("\n")) == (1, 0)
+    if stage != "search":
+        weights = ["MODEL.WEIGHTS", str(folder / "model_final.pth"), "TEST.EVAL_PERIOD", "7"]
+        assert _run(repository, tool, ["--eval-only", *words(tmp_path), *weights]) == (0, "")
+    assert (folder / CONFIG).read_bytes() == config
+    assert (folder / STARTS).read_bytes() == record
