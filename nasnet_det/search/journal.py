@@ -46,7 +46,7 @@ def open_storage(url: str) -> RDBStorage:
         url: of SQLAlchemy, such as ``sqlite:///search.db`` or ``postgresql+psycopg://user@host/name``.
 
     Raises:
-        StudyError: it can't be reached, the driver is missing, or it would be gone with the process.
+        StudyError: it can't be reached, its driver is missing, or it would not outlive the search.
     """
     if _is_in_memory(url):
         raise StudyError(
