@@ -20,6 +20,7 @@ from nasnet_det.network_config import (
     get_spec_overrides,
     resolve_network,
 )
+from nasnet_det.plan import POOL_PADDINGS
 
 OPTIMIZERS = ("SGD", "AdamW", "RMSpropTF")
 SCHEDULES = ("cosine", "exponential")
@@ -33,6 +34,7 @@ NAMES = {
     "SOLVER.PRECISION": PRECISIONS,
     "AUGMENT.CROP": CROPS,
     "DATA.BROKEN_IMAGES": POLICIES,
+    "MODEL.NASNET.POOL_PADDING": POOL_PADDINGS,
 }
 AT_LEAST_ONE = (
     *("SOLVER.EPOCHS", "SOLVER.BATCH_SIZE", "SOLVER.NUM_PARTS", "SOLVER.LOG_PERIOD"),
@@ -72,13 +74,18 @@ def _add_model_config(cfg: CfgNode) -> None:
     cfg.MODEL = CfgNode()
     # auto (a GPU where there is one), cpu, cuda or cuda:<i>.
     cfg.MODEL.DEVICE = "auto"
-    # What --eval-only evaluates: model_best.pth, model_final.pth or checkpoint.pth, or published
-    # weights (nasnet://nasnet_a_large.timm, or a file of nasnet-det convert-weights).
+    # What --eval-only evaluates, and where a training starts: model_best.pth, model_final.pth or
+    # checkpoint.pth, or published weights (nasnet://nasnet_a_large.timm, or a file of nasnet-det
+    # convert-weights); a training also takes the file of export-backbone. Its last layer is made
+    # anew where the classes are others.
     cfg.MODEL.WEIGHTS = ""
     # VARIANT, GENOTYPE, the sizes, DROP_PATH_*, ACTIVATION_CHECKPOINTING and CHANNELS_LAST, which
     # detectors have too.
     node = cfg.MODEL.NASNET = CfgNode()
     add_network_config(node, variant="nasnet_a_cifar_6_768", drop_path_prob=0.4, channels_last=True)
+    # What strided pools make of the padding at the border: tf as in the paper's networks, timm or
+    # keras as in those libraries. Published weights that are evaluated bring their own.
+    node.POOL_PADDING = "tf"
     # BN, SyncBN or GN in every cell.
     node.NORM = "BN"
     # How much of the running statistics each step replaces: 1 - TensorFlow's decay.
@@ -241,6 +248,7 @@ def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
             dropout=node.DROPOUT,
             norm=node.NORM,
             norm_momentum=node.NORM_MOMENTUM,
+            pool_padding=node.POOL_PADDING,
             **get_spec_overrides(node),
         )
         return NASNet(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,6 +21,7 @@ from nasnet_det.classification.distributed import (
     get_world_size,
     wrap_model,
 )
+from nasnet_det.classification.initial_weights import load_initial_weights
 from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.optimizers import build_ema, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor
@@ -76,6 +77,12 @@ class Learner:
             self._runner = torch.compile(self._runner)
         if get_rank():  # the main process goes on as it would alone
             torch.manual_seed(derive_seed(cfg.SEED, get_rank()))
+
+    def start_from_weights(self, classes: Sequence[str]) -> None:
+        """Take the weights of ``MODEL.WEIGHTS``; see :func:`load_initial_weights`."""
+        load_initial_weights(self.model, self.cfg, classes)
+        if self.ema is not None:
+            self.ema.module.load_state_dict(self.model.state_dict())
 
     @property
     def evaluated_model(self) -> nn.Module:

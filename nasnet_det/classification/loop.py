@@ -151,7 +151,10 @@ class Trainer:
             NonFiniteLossError: the training has diverged.
             DataError: images can't be read, one after another.
             FileError: the disk is full.
+            ConfigError: the weights to start from are of another network.
         """
+        if self.cfg.MODEL.WEIGHTS and self.iteration == 0:
+            self.learner.start_from_weights(self.data.classes)
         logger.info(
             "Training %s parameters on %d images for %d epochs of %d iterations, on %s",
             f"{sum(p.numel() for p in self.learner.model.parameters()):,}",
