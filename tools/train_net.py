@@ -32,12 +32,13 @@ from detectron2.engine import default_argument_parser, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.logger import create_small_table, setup_logger
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from nasnet_det.data.error import DataError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import check_datasets, register_config_datasets
+from nasnet_det.detection.processes import LostProcessError
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
     OutputDirError,
@@ -49,6 +50,7 @@ from nasnet_det.detection.run import (
     write_run_info,
 )
 from nasnet_det.detection.step import NonFiniteLossError, get_precision
+from nasnet_det.detection.stopping import TrainingStopped, pass_signals_on
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.runs.files import FileError
 from nasnet_det.runs.lock import lock_folder
@@ -65,6 +67,7 @@ MISTAKES = (
     detection.ConfigError,
     DataError,
     FileError,
+    LostProcessError,
     NonFiniteLossError,
     OutputDirError,
     ResultsError,
@@ -168,7 +171,12 @@ def train(
     trainer.resume_or_load(resume=options.resume)
     if comm.is_main_process():
         write_run_info(cfg, command)
-    return trainer.train()
+    try:
+        return trainer.train()
+    except TrainingStopped as stop:
+        if comm.is_main_process():
+            print(f"train_net.py: {stop}", file=sys.stderr)
+        sys.exit(stop.status)  # a KeyboardInterrupt is no failure to whoever started a process
 
 
 def evaluate(cfg: CfgNode, options: argparse.Namespace) -> dict[str, Any]:
@@ -221,12 +229,18 @@ def find_sentence(traceback: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, 1 after a mistake, 2 after one in the arguments, 130 after Ctrl-C."""
+    """Run the command.
+
+    Returns:
+        0; 1 after a mistake; 2 after one in the arguments; 130 after Ctrl-C, 143 after SIGTERM.
+    """
     options = parse_arguments(arguments)
     command = ["train_net.py", *(sys.argv[1:] if arguments is None else arguments)]
     try:
         with ExitStack() as stack:
             cfg = prepare(options, stack)
+            if options.num_gpus * options.num_machines > 1:
+                stack.enter_context(pass_signals_on())
             launch(
                 run,
                 options.num_gpus,
@@ -243,6 +257,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not sentence:
             raise
         print(f"train_net.py: {sentence}", file=sys.stderr)
+        return 1
+    except ProcessExitedException as error:
+        if error.signal_name is None:  # it has said why
+            return error.exit_code
+        print(
+            f"train_net.py: process {error.error_index} was ended by {error.signal_name}; --resume "
+            "goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(

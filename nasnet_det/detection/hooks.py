@@ -7,22 +7,15 @@ that lets a resume skip the iteration; what is on the disk beyond a checkpoint i
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from detectron2.data.common import AspectRatioGroupedDataset
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
-from detectron2.utils.env import seed_all_rng
-from torch.utils.data import Sampler
 
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.runs.files import FileError
@@ -154,94 +147,3 @@ class MetricsWriter(hooks.PeriodicWriter):
                 writer.write()
         except OSError as error:
             raise FileError(f"{self._file} can't be written ({error.strerror})") from error
-
-
-class Continuation(HookBase):
-    """Go on with the random numbers and the images where the checkpoint was.
-
-    With ``DATALOADER.NUM_WORKERS 0`` and ``ASPECT_RATIO_GROUPING False``, a resumed run computes
-    exactly what an uninterrupted one does. Otherwise the images go on to within those that workers
-    had loaded ahead or that waited for a partner of their shape, and workers draw their random
-    numbers anew.
-
-    Args:
-        images_per_iteration: ``SOLVER.IMS_PER_BATCH``.
-    """
-
-    def __init__(self, images_per_iteration: int) -> None:
-        self._images_per_iteration = images_per_iteration
-        self.num_images = 0
-        self._random: dict[str, Any] = {}
-
-    def before_train(self) -> None:
-        """Move on in the stream of images and set the random state."""
-        if not self.num_images:
-            return
-        skip_images(self.trainer.data_loader, self.num_images // comm.get_world_size())
-        set_random_state(self._random)
-        # The loader draws a seed for its workers when it starts: from this state, without using it.
-        _ = self.trainer._trainer._data_loader_iter
-        set_random_state(self._random)
-
-    def after_step(self) -> None:
-        """Count the images."""
-        self.num_images += self._images_per_iteration
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position and the random state of this process, the first."""
-        return {"num_images": self.num_images, "random": get_random_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the position and the random state of a checkpoint."""
-        self.num_images, self._random = state["num_images"], state["random"]
-
-
-class _RestOfSampler(Sampler[int]):
-    """An endless sampler without its first indices."""
-
-    def __init__(self, sampler: Sampler[int], num_skipped: int) -> None:
-        self.sampler, self.num_skipped = sampler, num_skipped
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.islice(iter(self.sampler), self.num_skipped, None)
-
-
-def skip_images(data_loader: Any, num_images: int) -> None:
-    """Leave out the first images of a Detectron2 loader's stream; it must not have started.
-
-    An iterable data set has no sampler and starts from its beginning.
-    """
-    inner = data_loader.dataset
-    if isinstance(data_loader, AspectRatioGroupedDataset):
-        inner = inner.dataset
-    if hasattr(inner, "sampler"):
-        inner.sampler = _RestOfSampler(inner.sampler, num_images)
-
-
-def get_random_state() -> dict[str, Any]:
-    """The states of Python's, numpy's and torch's generators, as plain values and tensors."""
-    numpy_state: Any = np.random.get_state()
-    name, keys, *rest = numpy_state
-    state = {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Set what :func:`get_random_state` of the first process returned.
-
-    The other processes get numbers of their own that follow from it.
-    """
-    random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
-    if rank := comm.get_rank():
-        seed_all_rng(random.getrandbits(31) + rank)

@@ -1,6 +1,6 @@
 """One iteration of a training, in any precision, on a GPU or a CPU.
 
-A loss that is not a finite number stops all processes before it reaches the weights.
+Proposals or a loss that are not finite numbers stop all processes before they reach the weights.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,13 +19,22 @@ from detectron2.utils import comm
 from torch import nn
 
 from nasnet_det.config import ConfigError
+from nasnet_det.detection.processes import find_largest
 from nasnet_det.errors import InputError
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class NonFiniteLossError(InputError):
-    """A loss became infinite or NaN; the message says when, which, on what, and from where."""
+    """A loss became infinite or NaN; the message says when, which, on what, and from where.
+
+    Attributes:
+        ranks: of the processes where it did.
+        batch: of this process.
+    """
+
+    ranks: tuple[int, ...] = ()
+    batch: Sequence[dict[str, Any]] = ()
 
 
 def get_precision(cfg: CfgNode) -> torch.dtype | None:
@@ -74,12 +84,17 @@ class CheckedStep(AMPTrainer):
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         try:
-            with autocast(self.precision, self.device_type):
+            with (
+                autocast(self.precision, self.device_type),
+                agree_on_proposals(self.model, self._device()),
+            ):
                 loss_dict = self.model(data)
                 total = sum(loss_dict.values())
+        except _OtherProcessError:
+            loss_dict, total = {}, torch.tensor(0.0)
         except FloatingPointError as error:  # Detectron2's proposals are not finite
-            loss_dict = {f"proposals ({error})": torch.tensor(math.nan)}
             total = torch.tensor(math.nan)
+            loss_dict = {f"proposals ({error})": total}
         self._check_finite(loss_dict, total, data)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(total).backward()
@@ -93,21 +108,21 @@ class CheckedStep(AMPTrainer):
         self, loss_dict: dict[str, torch.Tensor], total: torch.Tensor, data: Sequence[dict]
     ) -> None:
         """Raise on all processes if a loss of any is not finite."""
-        bad = (~torch.isfinite(total.detach())).float().to(self._device())
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-        if not bad.item():
+        is_bad = not math.isfinite(total.item())
+        if not find_largest(is_bad, self._device()):
             return
         values = {name: float(loss.detach()) for name, loss in loss_dict.items()}
         files = [str(image.get("file_name", "?")) for image in data]
-        reports = comm.all_gather((values, files))
-        wrong = [report for report in reports if not math.isfinite(sum(report[0].values()))]
-        values, files = (wrong or reports)[0]
+        reports = comm.all_gather((is_bad, values, files))
+        ranks = tuple(rank for rank, (bad, _, _) in enumerate(reports) if bad)
+        _, values, files = reports[ranks[0]]
         losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        raise NonFiniteLossError(
+        error = NonFiniteLossError(
             f"the loss is not a finite number at iteration {self.iter}, learning rate "
             f"{self.optimizer.param_groups[0]['lr']:.4g}: {losses}; images: {', '.join(files)}"
         )
+        error.ranks, error.batch = ranks, data
+        raise error
 
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
@@ -118,6 +133,45 @@ class CheckedStep(AMPTrainer):
         if not state_dict["grad_scaler"]:
             state_dict["grad_scaler"] = self.grad_scaler.state_dict()
         super().load_state_dict(state_dict)
+
+
+class _OtherProcessError(Exception):
+    """Another process has proposals that are not finite numbers."""
+
+
+@contextmanager
+def agree_on_proposals(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Let proposals that are not finite on one process raise on all of them, at the same place.
+
+    Detectron2's RPN raises on the process that has them. The others would go on to what is
+    exchanged after it, such as the statistics of a SyncBN in the head, and wait there for ever.
+
+    Args:
+        model: in training, with the RPN as ``proposal_generator`` or without one.
+        device: where the processes can send from.
+    """
+    detector = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    generator = getattr(detector, "proposal_generator", None)
+    if comm.get_world_size() == 1 or not hasattr(generator, "predict_proposals"):
+        yield
+        return
+    predict = generator.predict_proposals
+
+    def predict_together(*args: Any, **kwargs: Any) -> Any:
+        proposals, error = None, None
+        try:
+            proposals = predict(*args, **kwargs)
+        except FloatingPointError as caught:
+            error = caught
+        if find_largest(error is not None, device):
+            raise error or _OtherProcessError
+        return proposals
+
+    generator.predict_proposals = predict_together
+    try:
+        yield
+    finally:
+        del generator.predict_proposals
 
 
 def autocast(precision: torch.dtype | None, device_type: str) -> contextlib.AbstractContextManager:

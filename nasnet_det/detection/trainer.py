@@ -1,7 +1,13 @@
 """Detectron2's trainer with the holes closed that a long training falls into.
 
-The parts: ``step.py`` for one iteration, ``hooks.py`` for what happens around it, and
-``checkpoint.py`` for the files from which a run goes on.
+The parts: ``step.py`` for one iteration, ``hooks.py`` for what happens around it, ``loader.py`` for
+its pictures, ``checkpoint.py`` for the files from which a run goes on, and ``stopping.py`` for
+signals.
+
+An iteration depends on the weights, on ``SEED``, on the process and on its own number, and on
+nothing else. So a training that was killed and resumed gives, on one kind of CPU and with as many
+threads and processes, the weights of one that was not, bit for bit. The number of data workers does
+not matter.
 """
 
 from __future__ import annotations
@@ -16,11 +22,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import COCOEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -33,17 +35,21 @@ from detectron2.utils.events import (
 )
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
-from torch.utils.data import DataLoader
 
 import nasnet_det
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
+from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import find_coco
 from nasnet_det.detection.evaluator import CocoEvaluator
-from nasnet_det.detection.hooks import BestCheckpoint, Continuation, MetricsWriter
+from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
+from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
+from nasnet_det.detection.loader import build_train_loader, leave_signals, start_from
 from nasnet_det.detection.mapper import PictureMapper, ReadableBatches
+from nasnet_det.detection.processes import LostProcessError, is_lost_connection
 from nasnet_det.detection.resize import build_test_resize
+from nasnet_det.detection.seeds import Purpose, seed_step
 from nasnet_det.detection.step import (
     CheckedStep,
     NonFiniteLossError,
@@ -51,8 +57,12 @@ from nasnet_det.detection.step import (
     device_type,
     get_precision,
 )
+from nasnet_det.detection.stopping import StopOnSignal
 from nasnet_det.runs.detector_files import DatasetResults, DetectorResults, write_results
 from nasnet_det.runs.files import FileError
+from nasnet_det.runs.seeds import derive_seed
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
@@ -67,13 +77,18 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's would build its own step and checkpointer
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = choose_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
+        seed_step(cfg.SEED, Purpose.WEIGHTS, 0)
         precision = get_precision(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         device = {"device_ids": None} if device_type(cfg) == "cpu" else {}
-        model = create_ddp_model(model, broadcast_buffers=False, **device)
+        # A feature that no head uses has parameters without a gradient, on which DDP would fail.
+        # Looking for them also keeps its buckets, so a resumed run adds in the same order.
+        model = create_ddp_model(
+            model, broadcast_buffers=False, find_unused_parameters=True, **device
+        )
         self._trainer = CheckedStep(
             model, data_loader, optimizer, precision=precision, device_type=device_type(cfg)
         )
@@ -138,25 +153,27 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Hooks in the order that ``hooks.py`` explains; the checkpoint is last."""
         cfg = self.cfg
+        period = cfg.SOLVER.CHECKPOINT_PERIOD
+        stop = StopOnSignal(self.checkpointer, period)
         every_process = [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             self._build_precise_bn(),
+            StatisticsAverage(),
             BestCheckpoint(
                 cfg.TEST.EVAL_PERIOD,
                 self._evaluate,
                 checkpointer=self.checkpointer,
                 metric=cfg.TEST.BEST_METRIC,
             ),
-            Continuation(cfg.SOLVER.IMS_PER_BATCH),
         ]
         if not comm.is_main_process():
-            return every_process
-        period = cfg.SOLVER.CHECKPOINT_PERIOD
+            return [*every_process, stop]
         return [
             *every_process,
             MetricsWriter(Path(cfg.OUTPUT_DIR, "metrics.json"), period, cfg.TEST.EVAL_PERIOD),
             hooks.PeriodicCheckpointer(self.checkpointer, period),
+            stop,
         ]
 
     def _build_precise_bn(self) -> hooks.HookBase | None:
@@ -165,11 +182,13 @@ class Trainer(DefaultTrainer):
             return None
         cfg.defrost()
         cfg.DATALOADER.NUM_WORKERS = 0  # as in Detectron2, to save memory
-        return hooks.PreciseBN(
+        cfg.SEED = derive_seed(cfg.SEED, Purpose.STATISTICS)
+        return PreciseStatistics(
             cfg.TEST.EVAL_PERIOD,
             self.model,
             self.build_train_loader(cfg),
             cfg.TEST.PRECISE_BN.NUM_ITER,
+            seed=cfg.SEED,
         )
 
     def build_writers(self) -> list[EventWriter]:
@@ -191,8 +210,14 @@ class Trainer(DefaultTrainer):
             CheckpointError: none is whole, or the weights can't be loaded or don't fit.
         """
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if self.checkpointer.resumed_from:
-            self.start_iter = self.iter + 1  # a checkpoint has the last iteration that is done
+        if not self.checkpointer.resumed_from:
+            return
+        self.start_iter = self.iter + 1  # a checkpoint has the last iteration that is done
+        if not start_from(self.data_loader, self.start_iter):
+            logger.warning(
+                "The training's pictures start from the beginning again: its loader is not one of "
+                "nasnet_det.detection.loader.build_train_loader"
+            )
 
     def train(self) -> dict[str, Any] | None:
         """Train to ``SOLVER.MAX_ITER``.
@@ -203,25 +228,53 @@ class Trainer(DefaultTrainer):
         Raises:
             NonFiniteLossError: a loss became infinite or NaN.
             FileError: a checkpoint can't be written.
+            LostProcessError: another process has ended.
+            TrainingStopped: a signal came, and the last iteration is saved.
         """
         loop_logger = logging.getLogger("detectron2.engine.train_loop")
         loop_logger.addFilter(_shorten_traceback)
         try:
             TrainerBase.train(self, self.start_iter, self.max_iter)
+        except RuntimeError as error:
+            if is_lost_connection(error):
+                raise LostProcessError from error
+            raise
         finally:
             loop_logger.removeFilter(_shorten_traceback)
+            self._trainer._data_loader_iter_obj = None  # its workers end
         return getattr(self, "_last_eval_results", None)
 
     def run_step(self) -> None:
         """One iteration; see :class:`CheckedStep`."""
+        seed_step(self.cfg.SEED, Purpose.STEP, self.iter)
         try:
             super().run_step()
         except NonFiniteLossError as error:
+            kept = self._keep_batch(error)
             good = self.checkpointer.last_finite_checkpoint() or "none"
             raise NonFiniteLossError(
-                f"{error}; last checkpoint with finite weights: {good}; lower SOLVER.BASE_LR, "
-                "raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS"
+                f"{error}; last checkpoint with finite weights: {good}; {kept}lower "
+                "SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS"
             ) from None
+
+    def _keep_batch(self, error: NonFiniteLossError) -> str:
+        """Write the batch where it failed, and say where."""
+        folder, rank = self.cfg.OUTPUT_DIR, comm.get_rank()
+        if rank in error.ranks:
+            try:
+                os.makedirs(folder, exist_ok=True)
+                save_failed_batch(
+                    name_failed_batch(folder, rank),
+                    error.batch,
+                    model=self.checkpointer.model,
+                    precision=self._trainer.precision,
+                    seed=self.cfg.SEED,
+                    rank=rank,
+                    iteration=self.iter,
+                )
+            except (FileError, OSError) as fault:
+                logger.warning("The batch is not kept: %s", fault)
+        return f"the batch is in {name_failed_batch(folder, min(error.ranks, default=0))}; "
 
     def after_train(self) -> None:
         """Evaluate and close the files."""
@@ -240,15 +293,17 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
-        """As Detectron2's, with pictures as every stage reads them."""
-        return build_detection_train_loader(cfg, mapper=PictureMapper(cfg, is_train=True))
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """See :func:`nasnet_det.detection.loader.build_train_loader`, which takes a mapper too."""
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> ReadableBatches:
         """As Detectron2's, with ``INPUT.SQUARE_TEST`` and without images that can't be read."""
         mapper = PictureMapper(cfg, is_train=False, augmentations=[build_test_resize(cfg)])
-        return ReadableBatches(build_detection_test_loader(cfg, dataset_name, mapper=mapper))
+        loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+        loader.worker_init_fn = leave_signals
+        return ReadableBatches(loader)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
@@ -292,6 +347,17 @@ class Trainer(DefaultTrainer):
         return results
 
 
+def choose_seed(cfg: CfgNode) -> CfgNode:
+    """The config, with a number for a ``SEED`` of -1, the same for all processes."""
+    if cfg.SEED >= 0:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SEED = comm.shared_random_seed()
+    cfg.freeze()
+    return cfg
+
+
 def _record_results(name: str, results: Mapping[str, Any]) -> DatasetResults:
     """With the SHA-256 of the data set's JSON, by which a report knows it again."""
     metadata = MetadataCatalog.get(name)
@@ -314,7 +380,9 @@ def _nan_to_none(value: Any) -> Any:
 def _shorten_traceback(record: logging.LogRecord) -> bool:
     """Log what is the user's to solve in one line instead of Detectron2's traceback."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, NonFiniteLossError | FileError):
+    if error is not None and is_lost_connection(error):
+        error = LostProcessError()
+    if isinstance(error, NonFiniteLossError | FileError | LostProcessError):
         record.msg, record.args = "Training stopped: %s", (str(error),)
         record.exc_info = record.exc_text = None
     return True

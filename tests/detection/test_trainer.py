@@ -17,6 +17,7 @@ from torch import nn
 pytest.importorskip("detectron2")
 
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_train_loader
 from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -25,7 +26,7 @@ from tiny_detection import write_tiny_config, write_tiny_dataset
 from nasnet_det.config import ConfigError
 from nasnet_det.detection import get_config
 from nasnet_det.detection.datasets import register_config_datasets
-from nasnet_det.detection.hooks import drop_metrics, skip_images
+from nasnet_det.detection.hooks import drop_metrics
 from nasnet_det.detection.step import CheckedStep, NonFiniteLossError
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.runs.files import FileError
@@ -169,24 +170,29 @@ def test_drop_metrics_keeps_earlier_lines_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
-@pytest.mark.parametrize("grouping", [True, False])
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_images_go_on_where_the_checkpoint_was(
-    grouping: bool, num_workers: int, tmp_path: Path
+def test_checkpoint_with_the_state_of_a_hook_that_is_gone_is_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cfg = _config(
-        tmp_path, DATALOADER__ASPECT_RATIO_GROUPING=grouping, DATALOADER__NUM_WORKERS=num_workers
-    )
+    cfg = _config(tmp_path)
+    _train_until(cfg, 2)
+    path = Path(cfg.OUTPUT_DIR, "model_0000001.pth")
+    state = torch.load(path, weights_only=True)
+    random = {"python": (3, (1, 2), None), "numpy": ("MT19937", [1]), "torch": torch.ones(3)}
+    state["trainer"]["hooks"]["Continuation"] = {"num_images": 4, "random": random}
+    torch.save(state, path)
+    assert _train(cfg, resume=True).start_iter == 2
+    assert "hook 'Continuation'" in caplog.text
 
-    def first_images(skipped: int, count: int) -> list[str]:
-        seed_all_rng(1)
-        loader = Trainer.build_train_loader(cfg)
-        if skipped:
-            skip_images(loader, skipped)
-        batches = iter(loader)
-        return [image["file_name"] for _ in range(count) for image in next(batches)]
 
-    assert first_images(8, 2) == first_images(0, 6)[8:]
+def test_loader_of_another_kind_starts_from_the_beginning_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = _config(tmp_path)
+    _train_until(cfg, 2)
+    monkeypatch.setattr(Trainer, "build_train_loader", staticmethod(build_detection_train_loader))
+    with caplog.at_level(logging.WARNING, logger="nasnet_det"):
+        assert _train(cfg, resume=True).start_iter == 2
+    assert "pictures start from the beginning again" in caplog.text
 
 
 # ---- The best model
