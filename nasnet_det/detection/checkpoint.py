@@ -24,6 +24,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from fvcore.common.checkpoint import _IncompatibleKeys
 
+from nasnet_det.detection.resume import check_same_run
 from nasnet_det.detection.weight_matching import (
     check_detector,
     check_matches,
@@ -241,6 +242,8 @@ class Checkpointer(DetectionCheckpointer):
         if METADATA_KEY in checkpoint or not checkpoint.get("matching_heuristics"):
             checkpoint.pop("matching_heuristics", None)
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
+        if self.resumed_from and "config" in checkpoint and "config" in self.extra:
+            check_same_run(checkpoint["config"], self.extra["config"], self.resumed_from)
         described = checkpoint.get(METADATA_KEY) or {}
         check_pools(file, described, self.model)
         check_detector(file, described, self.model)

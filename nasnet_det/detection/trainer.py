@@ -49,6 +49,7 @@ from nasnet_det.detection.loader import build_train_loader, leave_signals, start
 from nasnet_det.detection.mapper import PictureMapper, ReadableBatches
 from nasnet_det.detection.processes import LostProcessError, is_lost_connection
 from nasnet_det.detection.resize import build_test_resize
+from nasnet_det.detection.resume import obey_config
 from nasnet_det.detection.seeds import Purpose, seed_step
 from nasnet_det.detection.step import (
     CheckedStep,
@@ -209,7 +210,8 @@ class Trainer(DefaultTrainer):
         Raises:
             CheckpointError: none is whole, or the weights can't be loaded or don't fit.
         """
-        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        with obey_config(self._trainer.optimizer, self.scheduler):
+            self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if not self.checkpointer.resumed_from:
             return
         self.start_iter = self.iter + 1  # a checkpoint has the last iteration that is done

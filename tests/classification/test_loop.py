@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -362,3 +363,74 @@ def test_float16_on_a_cpu_is_refused(tmp_path: Path) -> None:
     cfg = make_config(tmp_path, "SOLVER.PRECISION", "float16")
     with pytest.raises(ConfigError, match="SOLVER.PRECISION: float16 needs a GPU"):
         Trainer(cfg, load_data(cfg), device=CPU)
+
+
+# ---- Going on with other values
+
+
+def _resume(whole: Trainer, tmp_path: Path, *opts: str) -> Trainer:
+    """A copy of the finished training goes on with other values."""
+    shutil.copytree(whole.folder, tmp_path / "out")
+    cfg = make_config(tmp_path, *MIXED, *opts)
+    trainer = Trainer(cfg, load_data(cfg), device=CPU)
+    assert trainer.resume()
+    return trainer
+
+
+def test_finished_training_goes_on_for_longer_with_what_has_changed(
+    whole: Trainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="nasnet_det"):
+        opts = ("SOLVER.EPOCHS", "4", "SOLVER.WEIGHT_DECAY", "0.5", "SOLVER.LR", "0.01")
+        trainer = _resume(whole, tmp_path, *opts, "SOLVER.MOMENTUM", "0.5")
+    assert "From now on SOLVER.EPOCHS 3 -> 4" in caplog.text
+    assert "From now on SOLVER.LR 0.05 -> 0.01" in caplog.text
+    groups = trainer.learner.optimizer.param_groups
+    assert max(group["weight_decay"] for group in groups) == 0.5
+    assert {group["momentum"] for group in groups} == {0.5}
+    rates = []
+    trainer.on_step = lambda t: rates.append(t.learner.optimizer.param_groups[0]["lr"])
+    trainer.train()
+    assert trainer.iteration == 16
+    assert rates == [trainer.learner.get_lr(step) for step in range(12, 16)]
+    assert max(rates) < 0.01
+    before, after = (read_metrics(t.folder) for t in (whole, trainer))
+    assert after[: len(before)] == before
+    assert after[-1]["iteration"] == 16
+    assert load_checkpoint(trainer.folder / "model_final.pth")["iteration"] == 16
+
+
+def test_another_batch_keeps_the_epochs(whole: Trainer, tmp_path: Path) -> None:
+    trainer = _resume(whole, tmp_path, "SOLVER.BATCH_SIZE", "32", "SOLVER.EPOCHS", "4")
+    assert (trainer.iteration, trainer.steps_per_epoch) == (6, 2)
+    assert trainer.best["iteration"] * 2 == whole.best["iteration"]
+    trainer.train()
+    assert trainer.iteration == 8
+    tests = [line for line in read_metrics(trainer.folder) if "test/top1" in line]
+    assert [line["iteration"] for line in tests] == [2, 4, 6, 8]
+    assert [line["epoch"] for line in tests] == [1, 2, 3, 4]
+
+
+def test_another_optimizer_is_refused(whole: Trainer, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="SOLVER.OPTIMIZER was 'SGD', is 'AdamW'; give its"):
+        _resume(whole, tmp_path, "SOLVER.OPTIMIZER", "AdamW")
+
+
+def test_fewer_epochs_than_are_done_change_nothing(whole: Trainer, tmp_path: Path) -> None:
+    trainer = _resume(whole, tmp_path, "SOLVER.EPOCHS", "1")
+    trainer.train()
+    one, other = (load_checkpoint(t.folder / "model_final.pth") for t in (whole, trainer))
+    assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
+
+
+def test_best_model_and_metrics_without_a_checkpoint_do_not_count(
+    whole: Trainer, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "out")
+    (tmp_path / "out" / "checkpoint.pth").unlink()
+    cfg = make_config(tmp_path, *MIXED, "SOLVER.EPOCHS", "1")
+    trainer = Trainer(cfg, load_data(cfg), device=CPU)
+    assert not trainer.resume()
+    trainer.train()
+    assert load_checkpoint(tmp_path / "out" / "model_best.pth")["iteration"] == 4
+    assert [line["iteration"] for line in read_metrics(trainer.folder)] == [1, 2, 3, 4, 4]

@@ -14,7 +14,6 @@ Only the first must be there. What else is missing or broken becomes a note, one
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,9 @@ from nasnet_det.runs.detector_files import (
     read_cost,
     read_results,
 )
+from nasnet_det.runs.files import FileError
+from nasnet_det.runs.metrics import METRICS, read_metrics
+from nasnet_det.runs.record import read_starts
 
 Record = TypeVar("Record")
 
@@ -132,12 +134,9 @@ def read_run(folder: Path) -> DetectionRun:
 
 def _read_starts(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        found = [start for start in starts if isinstance(start.get("versions"), dict)]
-    except FileNotFoundError:
-        found = []
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return [], [f"run.json can't be read ({error})."]
+        found = [s for s in read_starts(folder) if isinstance(s.get("versions"), dict)]
+    except FileError as error:
+        return [], [f"{error}."]
     missing = "There is no run.json: its seed, command and versions are unknown."
     return found, [] if found else [missing]
 
@@ -145,16 +144,10 @@ def _read_starts(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _read_metrics(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The lines that are whole; where an iteration was done again, its last line."""
     try:
-        text = (folder / "metrics.json").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        lines = read_metrics(folder / METRICS)
+    except FileError:
         return [], ["There is no metrics.json, so there are no training curves."]
-    found: dict[int, dict[str, Any]] = {}
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-            found[int(entry["iteration"])] = entry
-        except (ValueError, TypeError, KeyError):  # torn by a kill
-            continue
+    found = {int(line["iteration"]): line for line in lines}
     return [found[iteration] for iteration in sorted(found)], []
 
 
