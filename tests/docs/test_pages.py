@@ -104,6 +104,15 @@ def test_configs_exist(page: Path):
     assert [n for n in named if re.sub(r"^(\.\./)?configs/", "", n) not in known | own] == []
 
 
+def test_modules_of_the_architecture_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text().partition("## Beside the package")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`([\w/]+)`", cell)]
+    assert len(names) > 20
+    package = ROOT / "nasnet_det"
+    assert [n for n in names if not (package / f"{n}.py").exists() | (package / n).is_dir()] == []
+
+
 def test_measured_decimals_come_from_files():
     """In prose a decimal has its file behind it; sizes are tests, the rest are conditions."""
     text = (ROOT / "docs" / "measurements.md").read_text()
