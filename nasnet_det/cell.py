@@ -9,12 +9,8 @@ from torch import nn
 
 from nasnet_det.drop_path import DropPath, DropPathProgress
 from nasnet_det.genotype import FIRST_BLOCK, H_PREV, Block, CellSpec, H
-from nasnet_det.operations import (
-    FactorizedReduction,
-    NormLayer,
-    build_operation,
-    build_relu_conv_norm,
-)
+from nasnet_det.normalization import NormLayer
+from nasnet_det.operations import FactorizedReduction, build_operation, build_relu_conv_norm
 
 
 class Cell(nn.Module):
@@ -32,7 +28,7 @@ class Cell(nn.Module):
         channels: channels of every state inside the cell.
         stride: stride of the operations that read the two inputs, 1 or 2.
         h_prev_stride: how many times larger than ``h`` the input ``h_prev`` is, 1 or 2.
-        norm_layer: see :func:`~nasnet_det.operations.get_norm_layer`.
+        norm_layer: see :func:`~nasnet_det.normalization.get_norm_layer`.
         drop_path_prob: final drop probability (see :mod:`nasnet_det.drop_path`).
         depth_ratio: (cell index + 1) / number of cells.
         drop_path_progress: shared by the network; needed where ``drop_path_prob`` is not 0.

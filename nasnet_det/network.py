@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPathProgress
 from nasnet_det.genotype import Genotype, nearest
-from nasnet_det.operations import Conv2dSame, NormLayer, get_norm_layer
+from nasnet_det.normalization import NormLayer, get_norm_layer
+from nasnet_det.operations import Conv2dSame
 from nasnet_det.plan import (
     CellRow,
     NetworkSpec,
@@ -174,7 +175,7 @@ class AuxiliaryHead(nn.Module):
         in_channels: channels of the feature.
         map_size: height and width of the feature at the network's input size.
         num_classes: number of classes.
-        norm_layer: see :func:`~nasnet_det.operations.get_norm_layer`.
+        norm_layer: see :func:`~nasnet_det.normalization.get_norm_layer`.
     """
 
     def __init__(

@@ -20,37 +20,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from nasnet_det.genotype import nearest
-from nasnet_det.plan import NORMS, POOL_PADDINGS
-
-NormLayer = Callable[[int], nn.Module]
-"""Makes a normalization layer for a number of channels."""
-
-
-def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> NormLayer:
-    """A factory of normalization layers.
-
-    Args:
-        norm: one of :data:`~nasnet_det.plan.NORMS`. GN uses the largest number of groups up to 32
-            that divides the channels, since NASNet's widths (11, 22, 44, ...) are rarely multiples
-            of 32.
-        eps: added to the variance; 1e-3 in the ImageNet networks, 1e-5 in the CIFAR ones.
-        momentum: weight of the new batch in the running statistics (1 - TensorFlow's decay).
-    """
-    if norm == "BN":
-        return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
-    if norm == "SyncBN":
-        return partial(nn.SyncBatchNorm, eps=eps, momentum=momentum)
-    if norm == "FrozenBN":
-        return partial(FrozenBatchNorm2d, eps=eps)
-    if norm == "GN":
-        return lambda channels: nn.GroupNorm(
-            max(g for g in range(1, 33) if channels % g == 0), channels, eps=eps
-        )
-    raise ValueError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
-
+from nasnet_det.normalization import NormLayer
+from nasnet_det.plan import POOL_PADDINGS
 
 # torch.export needs a padding of its own where that depends on the size; older ones can't say so.
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
@@ -317,7 +290,7 @@ def build_operation(
         in_channels: channels of the state that it reads.
         channels: channels that it returns.
         stride: 1 or 2.
-        norm_layer: see :func:`get_norm_layer`.
+        norm_layer: see :func:`~nasnet_det.normalization.get_norm_layer`.
         pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
     """
     if name not in OPERATIONS:

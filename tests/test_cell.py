@@ -13,7 +13,7 @@ from torch import nn
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPathProgress
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec
-from nasnet_det.operations import get_norm_layer
+from nasnet_det.normalization import get_norm_layer
 
 EPS = 1e-3
 BATCH_NORM = get_norm_layer("BN", eps=EPS)

@@ -13,7 +13,7 @@ import torch
 
 from nasnet_det.genotype import GENOTYPES, Genotype
 from nasnet_det.network import AuxiliaryHead, NASNetOutput, NASNetTrunk, create_model
-from nasnet_det.operations import get_norm_layer
+from nasnet_det.normalization import get_norm_layer
 from nasnet_det.plan import (
     NORMS,
     NetworkSpec,

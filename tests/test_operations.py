@@ -10,18 +10,16 @@ import pytest
 import reference_ops
 import torch
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from nasnet_det.genotype import OPERATION_NAMES
+from nasnet_det.normalization import get_norm_layer
 from nasnet_det.operations import (
     OPERATIONS,
     Conv2dSame,
     FactorizedReduction,
     Pool2dSame,
     build_operation,
-    get_norm_layer,
 )
-from nasnet_det.plan import NORMS
 
 SIZES = list(itertools.product(range(1, 10), (1, 2, 5, 8))) + [(1, 9), (4, 7), (9, 9), (14, 11)]
 BATCH_NORM = get_norm_layer("BN")
@@ -229,30 +227,3 @@ def test_table_builds_exactly_the_operations_of_the_space() -> None:
 def test_unknown_operation_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown operation 'avg_pool', did you mean 'avg_pool_3"):
         build_operation("avg_pool", 8, 8, 1, BATCH_NORM)
-
-
-@pytest.mark.parametrize(
-    ("norm", "kind"),
-    [
-        ("BN", nn.BatchNorm2d),
-        ("SyncBN", nn.SyncBatchNorm),
-        ("FrozenBN", FrozenBatchNorm2d),
-        ("GN", nn.GroupNorm),
-    ],
-)
-def test_norm_is_of_its_kind_with_the_given_epsilon(norm: str, kind: type[nn.Module]) -> None:
-    layer = get_norm_layer(norm, eps=0.25, momentum=0.3)(8)
-    assert type(layer) is kind
-    assert layer.eps == 0.25
-    assert getattr(layer, "momentum", 0.3) == 0.3
-    assert norm in NORMS
-
-
-@pytest.mark.parametrize(("channels", "groups"), [(11, 11), (22, 22), (44, 22), (168, 28), (37, 1)])
-def test_group_norm_takes_the_most_groups_up_to_32_that_divide(channels: int, groups: int) -> None:
-    assert get_norm_layer("GN")(channels).num_groups == groups
-
-
-def test_unknown_norm_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"unknown norm 'SyncBn', did you mean 'SyncBN'\?"):
-        get_norm_layer("SyncBn")

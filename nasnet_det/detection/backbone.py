@@ -12,13 +12,14 @@ Each compares its config with the card of ``MODEL.WEIGHTS`` first (``backbone_ca
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from detectron2.utils.events import get_event_storage, has_event_storage
@@ -30,7 +31,10 @@ from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
+from nasnet_det.normalization import freeze_norms
 from nasnet_det.plan import CellRow, NetworkSpec, plan_cells
+
+logger = logging.getLogger(__name__)
 
 
 class NASNetBackbone(Backbone):
@@ -47,8 +51,9 @@ class NASNetBackbone(Backbone):
         variant: a name from :func:`nasnet_det.list_models`, or ``<genotype>_<N>@<P>``.
         genotype: replaces the variant's cells: a genotype, a published name or a JSON file.
         out_features: names of the features, ``c<k>`` with stride ``2**k``.
-        freeze_at: 0 freezes nothing, 1 the stem, k >= 2 everything up to the feature ``c<k>``.
-            Frozen batch normalizations become FrozenBatchNorm2d, as in Detectron2's ResNet.
+        freeze_at: 0 freezes nothing, 1 the stem, k >= 2 everything up to the feature ``c<k>``, at
+            most the trunk's last. Frozen batch normalizations become FrozenBatchNorm2d, as in
+            Detectron2's ResNet; frozen cells drop no paths.
         align_features: see above. False gives TensorFlow's positions.
         channels_last: keep weights and maps in channels-last order in memory, which is faster on
             CPUs and in half precision on GPUs.
@@ -114,19 +119,40 @@ class NASNetBackbone(Backbone):
         }
 
     def freeze(self, freeze_at: int) -> None:
-        """Stop training the first stages; see the class."""
-        frozen: list[nn.Module] = []
-        if freeze_at >= 1 and self.trunk.stem is not None:
-            frozen.append(self.trunk.stem)
-        if freeze_at >= 2:
-            frozen += [
-                self.trunk.cells[row.name]
-                for row in self.trunk.plan
-                if row.out_stride <= 2**freeze_at
-            ]
+        """Stop training the first stages; see the class.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        last = self.trunk.plan[-1].out_stride.bit_length() - 1
+        if not 0 <= freeze_at <= last:
+            raise ValueError(
+                f"freeze_at (MODEL.BACKBONE.FREEZE_AT): wanted 0 for nothing, 1 for the stem or up "
+                f"to {last} for all up to c{last}, where the trunk ends, got {freeze_at}"
+            )
+        frozen: list[Any] = [self.trunk.stem] if freeze_at >= 1 else []
+        for row in self.trunk.plan if freeze_at >= 2 else ():
+            if row.out_stride <= 2**freeze_at:
+                cell: Any = self.trunk.cells[row.name]
+                cell.drop_path.final_prob = 0.0
+                frozen.append(cell)
         for module in frozen:
-            module.requires_grad_(False)
-            FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+            freeze_norms(module.requires_grad_(False))
+        self.may_be_noise = bool(frozen)
+
+    def _follow_training(self) -> None:
+        """Do what belongs to a training's step, before it."""
+        advance_drop_path(self.trunk, self.drop_path_iters)
+        if not (self.training and self.may_be_noise):
+            return
+        self.may_be_noise = False
+        norm: Any = self.trunk.stem.norm if self.trunk.stem is not None else None
+        if bool((norm.weight == 1).all() and (norm.bias == 0).all()):
+            logger.warning(
+                "the frozen part of the backbone is noise: its stem has the weights that it was "
+                "made with; load weights (MODEL.WEIGHTS), or freeze nothing "
+                "(MODEL.BACKBONE.FREEZE_AT 0)"
+            )
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and strides of :meth:`forward`'s maps."""
@@ -144,7 +170,7 @@ class NASNetBackbone(Backbone):
         Returns:
             ``c<k>`` -> (B, channels, ceil(H / 2**k), ceil(W / 2**k)).
         """
-        advance_drop_path(self.trunk, self.drop_path_iters)
+        self._follow_training()
         features = self.trunk(self._prepare(image))
         return {name: self._crop(features[name], image, row) for name, row in self.rows.items()}
 
@@ -195,7 +221,7 @@ class NASNetC4Backbone(NASNetBackbone):
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, 3, H, W) -> ``c4``: (B, pair channels, ceil(H / 16), ceil(W / 16))."""
-        advance_drop_path(self.trunk, self.drop_path_iters)
+        self._follow_training()
         *_, (row, h_prev, h) = self.trunk.run_image(self._prepare(image))
         return {"c4": self._crop(torch.cat([h_prev, h], dim=1), image, row)}
 

@@ -13,7 +13,8 @@ from torch import nn
 
 pytest.importorskip("detectron2")
 
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d as TheirFrozenBatchNorm2d
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.utils.events import EventStorage
@@ -21,6 +22,7 @@ from detectron2.utils.events import EventStorage
 from nasnet_det.detection import ConfigError, NASNetBackbone, NASNetC4Backbone, get_config
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
+from nasnet_det.normalization import FrozenBatchNorm2d
 from nasnet_det.operations import Pool2dSame
 
 FPN = ("MODEL.BACKBONE.NAME", "build_nasnet_fpn_backbone", "MODEL.BACKBONE.FREEZE_AT", "0")
@@ -195,6 +197,54 @@ def test_freezing_stops_at_the_named_feature(freeze_at: int, trained: str | None
         assert all(p.requires_grad is not frozen for p in module.parameters()), name
         kinds = {type(m) for m in module.modules() if "Norm" in type(m).__name__}
         assert kinds == {FrozenBatchNorm2d if frozen else nn.BatchNorm2d}, name
+
+
+@pytest.mark.parametrize("freeze_at", [-1, 6, 50])
+def test_freezing_more_than_there_is_is_refused(freeze_at: int) -> None:
+    with pytest.raises(ValueError, match=rf"FREEZE_AT\): wanted 0 .* to 5 .*, got {freeze_at}"):
+        _small(freeze_at=freeze_at)
+    with pytest.raises(ConfigError, match=f"FREEZE_AT.*got {freeze_at}"):
+        _build(*FPN, *SMALL, "MODEL.BACKBONE.FREEZE_AT", str(freeze_at))
+
+
+def test_freezing_ends_where_the_trunk_ends() -> None:
+    _small(freeze_at=4, out_features=("c4",))
+    with pytest.raises(ValueError, match=r"up to 4 for all up to c4, where the trunk ends, got 5"):
+        _small(freeze_at=5, out_features=("c4",))
+
+
+def test_frozen_norms_are_those_of_detectron2() -> None:
+    ours = _small(freeze_at=1).trunk.stem.norm
+    theirs = TheirFrozenBatchNorm2d(len(ours.weight), ours.eps)
+    assert theirs.load_state_dict(ours.state_dict()).missing_keys == []
+    for needs_gradient in (False, True):
+        x = torch.randn(1, len(ours.weight), 4, 4).requires_grad_(needs_gradient)
+        assert torch.equal(ours(x), theirs(x))
+
+
+def test_no_path_is_dropped_in_frozen_cells() -> None:
+    backbone = _small(freeze_at=3, drop_path_prob=0.9).train()
+    images = torch.randn(4, 3, 64, 64)
+    first, second = backbone(images), backbone(images)
+    assert all(torch.equal(first[name], second[name]) for name in ("c2", "c3"))
+    assert not torch.equal(first["c5"], second["c5"]), "the others drop"
+
+
+def test_frozen_noise_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    backbone, image = _small(freeze_at=2), torch.zeros(2, 3, 64, 64)
+    backbone.eval()(image)
+    assert not caplog.records, "an evaluation is no training"
+    for _ in range(2):
+        backbone.train()(image)
+    (record,) = caplog.records
+    assert (record.levelname, "FREEZE_AT 0" in record.message) == ("WARNING", True)
+    other = _small(freeze_at=2)
+    weights = other.state_dict()
+    weights["trunk.stem.norm.bias"] += 1
+    other.load_state_dict(weights)
+    other.train()(image)
+    _small().train()(image)
+    assert len(caplog.records) == 1
 
 
 def test_frozen_part_stays_as_it_is_in_training() -> None:

@@ -15,7 +15,6 @@ pytest.importorskip("detectron2")
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_backbone, build_model
 from detectron2.utils.file_io import PathManager
 from tiny_detection import write_tiny_config, write_tiny_dataset
@@ -100,7 +99,7 @@ def test_freezing_and_levels_are_those_of_r50(freeze_at: int, weights: str, tmp_
             ours.output_shape()[f"c{level}"].stride == theirs.output_shape()[f"res{level}"].stride
         )
     is_frozen = [
-        isinstance(stem, FrozenBatchNorm2d)
+        type(stem).__name__ == "FrozenBatchNorm2d"
         for stem in (ours.trunk.stem.norm, theirs.stem.conv1.norm)
     ]
     assert is_frozen == [freeze_at >= 1] * 2

@@ -1,0 +1,116 @@
+"""Normalization layers: their kinds, groups, and batch normalization that is frozen."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from nasnet_det.normalization import FrozenBatchNorm2d, count_groups, freeze_norms, get_norm_layer
+from nasnet_det.plan import NORMS
+
+NAMES = ["weight", "bias", "running_mean", "running_var"]
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [
+        ("BN", nn.BatchNorm2d),
+        ("SyncBN", nn.SyncBatchNorm),
+        ("FrozenBN", FrozenBatchNorm2d),
+        ("GN", nn.GroupNorm),
+    ],
+)
+def test_norm_is_of_its_kind_with_the_given_epsilon(norm: str, kind: type[nn.Module]) -> None:
+    layer = get_norm_layer(norm, eps=0.25, momentum=0.3)(8)
+    assert type(layer) is kind
+    assert layer.eps == 0.25
+    assert getattr(layer, "momentum", 0.3) == 0.3
+    assert norm in NORMS
+
+
+def test_unknown_norm_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"unknown norm 'SyncBn', did you mean 'SyncBN'\?"):
+        get_norm_layer("SyncBn")
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(11, 1), (22, 2), (44, 11), (168, 28), (37, 1), (3, 1), (256, 32)]
+)
+def test_groups_of_nasnet_s_widths(channels: int, groups: int) -> None:
+    assert count_groups(channels) == groups
+    assert get_norm_layer("GN")(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("channels", range(1, 200))
+def test_every_width_has_several_channels_in_a_group(channels: int) -> None:
+    groups = count_groups(channels)
+    assert channels % groups == 0
+    assert channels // groups >= min(channels, 4)
+    assert groups <= 32
+    more = [g for g in range(groups + 1, 33) if channels % g == 0 and channels // g >= 4]
+    assert not more
+
+
+def test_group_norm_leaves_something_of_a_map_of_one_pixel() -> None:
+    assert get_norm_layer("GN")(11)(torch.randn(2, 11, 1, 1)).abs().max() > 0.1
+
+
+def _make_batch_norm(channels: int = 6) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, eps=0.01)
+    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        tensor.uniform_(0.5, 2)
+    return norm.eval()
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_frozen_norm_computes_what_the_evaluated_one_does(needs_gradient: bool) -> None:
+    norm = _make_batch_norm()
+    frozen = freeze_norms(copy.deepcopy(norm)).train()
+    assert [*frozen.state_dict()] == NAMES
+    assert not [*frozen.parameters()]
+    x, y = (torch.randn(2, 6, 5, 4).requires_grad_(needs_gradient) for _ in range(2))
+    y.data.copy_(x.data)
+    out, wanted = frozen(x), norm(y)
+    torch.testing.assert_close(out, wanted)
+    if needs_gradient:
+        out.square().sum().backward()
+        wanted.square().sum().backward()
+        torch.testing.assert_close(x.grad, y.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_frozen_norm_keeps_the_precision(dtype: torch.dtype, needs_gradient: bool) -> None:
+    frozen = freeze_norms(_make_batch_norm())
+    if dtype is torch.float64:
+        frozen.double()
+    out = frozen(torch.randn(2, 6, 3, 3, dtype=dtype).requires_grad_(needs_gradient))
+    assert out.dtype is dtype
+
+
+def test_weights_fit_torchvision_s_both_ways_and_those_of_a_norm_that_trains() -> None:
+    norm = _make_batch_norm()
+    ours, theirs = FrozenBatchNorm2d(6, 0.01), torchvision.ops.FrozenBatchNorm2d(6, 0.01)
+    ours.load_state_dict(norm.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    assert torch.equal(theirs.running_var, norm.running_var)
+    x = torch.randn(1, 6, 2, 2).requires_grad_()
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_all_norms_of_a_module_are_frozen_and_nothing_else() -> None:
+    inner = nn.Sequential(nn.Conv2d(3, 6, 1), _make_batch_norm(), nn.ReLU())
+    module = nn.ModuleDict({"a": inner, "b": nn.SyncBatchNorm(4), "c": nn.GroupNorm(2, 4)})
+    before = module.state_dict()
+    assert freeze_norms(module) is module
+    kinds = [type(m) for m in module.modules() if "Norm" in type(m).__name__]
+    assert kinds == [FrozenBatchNorm2d, FrozenBatchNorm2d, nn.GroupNorm]
+    after = module.state_dict()
+    assert after.keys() == {n for n in before if not n.endswith("num_batches_tracked")}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
+    assert inner[1].eps == 0.01
+    assert not module.training or inner[1].training is False
