@@ -9,5 +9,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["nasnet_det", "nasnet_det.*"]), "nasnet_det.configs"],
     package_dir={"nasnet_det.configs": "configs"},
-    package_data={"nasnet_det.configs": ["**/*.yaml", "**/*.json", "**/*.py"]},
+    package_data={
+        "nasnet_det.configs": ["**/*.yaml", "**/*.json", "**/*.py"],
+        "nasnet_det.report": ["templates/*"],
+    },
 )

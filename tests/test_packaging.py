@@ -29,6 +29,8 @@ def test_wheel_carries_all_configs_and_they_are_found(repository: Path, tmp_path
     assert {f"nasnet_det/configs/{name}" for name in list_configs()} <= names
     assert "nasnet_det/configs/common/models/faster_rcnn_nasnet_fpn.py" in names
     assert "nasnet_det/detection/backbone.py" in names
+    templates = (repository / "nasnet_det/report/templates").iterdir()
+    assert {f"nasnet_det/report/templates/{path.name}" for path in templates} <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"nasnet_det"}
 
     code = (

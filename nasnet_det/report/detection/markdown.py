@@ -2,120 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-from nasnet_det.report.detection.text import (
-    OVER_SEEDS,
-    UNKNOWN,
-    judge,
-    write_count,
-    write_difference,
-    write_score,
-    write_spread,
-    write_value,
-)
-from nasnet_det.runs.detector_files import DetectorCost
+from nasnet_det.report.detection.intervals import LEVEL
+from nasnet_det.report.detection.page import OVER_SEEDS
+from nasnet_det.report.detection.summary import DetectionReport
+from nasnet_det.report.detection.tables import make_tables
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+COSTS = ("run", "parameters", "multiply-adds of an image", "ms an image", "measured on")
 MAX_DIFFERENCES = 30
 
 
-def write_markdown(report: Mapping[str, Any]) -> str:
-    """The Markdown of ``report.json``'s content."""
-    runs = report["runs"]
-    percent = round(100 * report["interval_level"])
-    lines = ["# Detection report", ""]
-    header = ["run", *SHOWN]
-    rows = [
-        [run["name"], *(write_score((run["scores"] or {}).get(name, UNKNOWN)) for name in SHOWN)]
-        for run in runs
-    ]
-    lines += [*_table(header, rows), ""]
-    if report["draws"]:
-        lines += [
-            f"COCO's scores in percent, with {percent}% intervals of a bootstrap over images "
-            f"({report['draws']:,} draws).",
-            "",
-        ]
-    for run in runs:
-        if run["data"]:
-            data = run["data"]
-            lines.append(
-                f"- {run['name']}: {data['detections']:,} detections on {data['images']:,} images "
-                f"with {data['objects']:,} objects of {data['categories']} categories "
-                f"({data['name']}, SHA-256 {data['sha256'][:12]})"
-            )
-        lines += [f"- {run['name']}: {note}" for note in run["notes"]]
-    lines.append("")
-    lines += _write_seeds(report["seeds"])
-    lines += _write_comparisons(report["comparisons"])
-    lines += _write_costs(runs)
-    if differences := report["config_differences"]:
-        shown = list(differences.items())[:MAX_DIFFERENCES]
-        lines += ["## Where the configs differ", ""]
-        lines += _table(
-            ["key", *(run["name"] for run in runs)],
-            [[key, *map(write_value, values)] for key, values in shown],
+def write_markdown(report: DetectionReport) -> str:
+    """The Markdown of a report."""
+    return "\n".join(_write_lines(report)).rstrip() + "\n"
+
+
+def _write_lines(report: DetectionReport) -> Iterator[str]:
+    tables = make_tables(report)
+    yield from ("# Detection report", "")
+    yield from (*tables["scores"].select("run", *SHOWN).write_markdown(), "")
+    if report.draws:
+        yield (
+            f"COCO's scores in percent, with {LEVEL:.0%} intervals of a bootstrap over images "
+            f"({report.draws:,} draws)."
         )
-        if len(differences) > len(shown):
-            lines += ["", f"... and {len(differences) - len(shown)} more, in report.json."]
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+        yield ""
+    yield from (*_list_runs(report), "")
+    if tables["seeds"].rows:
+        shown = tables["seeds"].select("runs", "trainings", *SHOWN)
+        yield from ("## Over seeds", "", *shown.write_markdown(), "", OVER_SEEDS, "")
+    if report.comparisons:
+        yield from ("## Differences on the same images", "")
+        for row in report.comparisons:
+            if row.reason:
+                yield f"- {row.run} and {row.minus} are not compared: {row.reason}"
+        if tables["differences"].rows:
+            yield from tables["differences"].select("runs", "AP is", *SHOWN).write_markdown()
+        yield ""
+    if tables["cost"].rows:
+        yield from ("## Cost", "", *tables["cost"].select(*COSTS).write_markdown(), "")
+    differences = tables["config_differences"]
+    if differences.rows:
+        shown = replace(differences, rows=differences.rows[:MAX_DIFFERENCES])
+        yield from ("## Where the configs differ", "", *shown.write_markdown())
+        if len(differences.rows) > MAX_DIFFERENCES:
+            number = len(differences.rows) - MAX_DIFFERENCES
+            yield from ("", f"... and {number} more, in report.json.")
 
 
-def _write_seeds(groups: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not groups:
-        return []
-    rows = [
-        [
-            group["name"],
-            str(len(group["runs"])),
-            *(write_spread(group["scores"][name]) for name in SHOWN),
-        ]
-        for group in groups
-    ]
-    header = ["runs", "trainings", *SHOWN]
-    return ["## Over seeds", "", *_table(header, rows), "", OVER_SEEDS, ""]
-
-
-def _write_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not comparisons:
-        return []
-    lines = ["## Differences on the same images", ""]
-    for row in comparisons:
-        if row["reason"]:
-            lines.append(f"- {row['run']} and {row['minus']} are not compared: {row['reason']}")
-    rows = [
-        [
-            f"{row['run']} minus {row['minus']}",
-            judge(row["scores"]["AP"]),
-            *(write_difference(row["scores"][name]) for name in SHOWN),
-        ]
-        for row in comparisons
-        if not row["reason"]
-    ]
-    return [*lines, *(_table(["runs", "AP is", *SHOWN], rows) if rows else []), ""]
-
-
-def _write_costs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [
-        [
-            run["name"],
-            write_count(run["cost"]["parameters"]["all"]),
-            write_count(DetectorCost(**run["cost"]).total_multiply_adds),
-            f"{run['cost']['ms_per_image']['median']:.0f}",
-            run["cost"]["device"],
-        ]
-        for run in runs
-        if run["cost"]
-    ]
-    if not rows:
-        return []
-    header = ["run", "parameters", "multiply-adds of an image", "ms an image", "measured on"]
-    return ["## Cost", "", *_table(header, rows), ""]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines]
+def _list_runs(report: DetectionReport) -> Iterator[str]:
+    for run in report.runs:
+        if run.evaluation:
+            data = run.evaluation.data
+            yield (
+                f"- {run.name}: {data.detections:,} detections on {data.images:,} images "
+                f"with {data.objects:,} objects of {data.categories} categories "
+                f"({data.name}, SHA-256 {data.sha256[:12]})"
+            )
+        yield from (f"- {run.name}: {note}" for note in run.notes)

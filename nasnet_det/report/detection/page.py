@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from nasnet_det.report import html_page as page
-from nasnet_det.report.detection.page_run import (
-    list_costs,
-    list_provenance,
-    list_training,
-    show_networks,
-    show_photos,
+import nasnet_det
+from nasnet_det.report.detection.intervals import LEVEL
+from nasnet_det.report.detection.pictures import CHOICES, Choice
+from nasnet_det.report.detection.scores import PRECISIONS, RECALLS
+from nasnet_det.report.detection.summary import DetectionReport
+from nasnet_det.report.detection.tables import make_tables, tabulate_categories
+from nasnet_det.report.html import render_page
+
+OVER_SEEDS = (
+    "Trainings whose configs differ in nothing but the seed and the device: the mean of their "
+    "scores, and in brackets the lowest and the highest. Their versions are under Provenance."
 )
-from nasnet_det.report.detection.page_scores import (
-    list_calibration,
-    list_categories,
-    list_differences,
-    list_errors,
-    list_scores,
-    list_seeds,
-    show_curves,
-)
-from nasnet_det.report.detection.pictures import Choice
-
-TITLE = "Detection report"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawings:
     """What a page shows beside numbers.
 
@@ -38,27 +29,23 @@ class Drawings:
         networks: names of runs -> SVGs of the cells and the plan.
     """
 
-    figures: dict[str, bytes] = field(default_factory=dict)
-    photos: dict[str, list[tuple[Choice, bytes]]] = field(default_factory=dict)
-    networks: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    figures: Mapping[str, bytes]
+    photos: Mapping[str, tuple[tuple[Choice, bytes], ...]]
+    networks: Mapping[str, tuple[bytes, bytes]]
 
 
-def make_detection_page(report: Mapping[str, Any], drawings: Drawings) -> str:
-    """The page of ``report.json``'s content."""
-    runs = report["runs"]
-    parts = [
-        *(page.warning(f"{run['name']}: {note}") for run in runs for note in run["notes"]),
-        *list_scores(report),
-        *list_seeds(report["seeds"]),
-        *list_differences(report["comparisons"]),
-        *list_categories(report),
-        *show_curves(drawings.figures),
-        *list_errors(runs, drawings.figures),
-        *list_calibration(runs, drawings.figures),
-        *list_training(runs, drawings.figures),
-        *list_costs(runs, drawings.figures),
-        *show_photos(drawings.photos),
-        *show_networks(drawings.networks),
-        *list_provenance(report),
-    ]
-    return page.make_page(TITLE, parts)
+def make_detection_page(report: DetectionReport, drawings: Drawings) -> str:
+    """The page of a report."""
+    return render_page(
+        "detection",
+        title="Detection report",
+        report=report,
+        drawings=drawings,
+        tables=make_tables(report),
+        categories=tabulate_categories(report),
+        metric_groups=(tuple(PRECISIONS), tuple(RECALLS)),
+        choices=CHOICES,
+        level=LEVEL,
+        over_seeds=OVER_SEEDS,
+        version=nasnet_det.__version__,
+    )

@@ -46,17 +46,20 @@ def write_detection_report(
         progress(f"scoring {name}")
         reported.append(examine_run(name, run, num_draws=num_draws, with_photos=with_photos))
     progress("drawing")
-    report = summarize(reported).to_dict()
+    report = summarize(reported)
     drawings = Drawings(
-        photos={run.name: list(run.photos) for run in reported},
-        networks=draw_networks([(run.name, run.network) for run in reported if run.network]),
+        {
+            name: render_figure(figure, "svg", title=name.replace("_", " "))
+            for name, figure in draw_figures(reported).items()
+        },
+        {run.name: run.photos for run in reported},
+        draw_networks([(run.name, run.network) for run in reported if run.network]),
     )
-    figures = draw_figures(reported)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        drawings.figures[name] = render_figure(figure, "svg", title=name.replace("_", " "))
-        write_content(folder / f"{name}.svg", drawings.figures[name])
-    write_json(folder / "report.json", report)
+    for name, svg in drawings.figures.items():
+        write_content(folder / f"{name}.svg", svg)
+    content = report.to_dict()
+    write_json(folder / "report.json", content)
     write_content(folder / "report.md", write_markdown(report))
     write_content(folder / "report.html", make_detection_page(report, drawings))
-    return report
+    return content

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nasnet_det.drawing.cells import draw_cells
 from nasnet_det.drawing.figure_file import render_figure
-from nasnet_det.report import html_page as page
+from nasnet_det.report.html import render_page
 from nasnet_det.report.search.compare import (
     Group,
     compare,
@@ -25,10 +25,10 @@ from nasnet_det.report.search.figures import (
     draw_top_means,
 )
 from nasnet_det.report.search.numbers import TOP_KS, summarize
+from nasnet_det.report.tables import DASH, Table, make_table, number, tabulate, text
 from nasnet_det.runs.files import write_content, write_json
 from nasnet_det.runs.study_results import Study
 
-TITLE = "Architecture search"
 MAX_RETRAINED = 10  # shown on the page; report.json has all
 
 
@@ -103,180 +103,102 @@ def make_search_page(
         svgs: the figures by name.
     """
     studies = report["studies"]
-    warning = [page.warning(report["warning"])] if report["warning"] else []
-    parts = [*_list_studies(studies), *warning]
-    parts += [*_compare_groups(report["comparison"], svgs["top_means"])]
-    parts += [
-        page.heading("Rewards"),
-        page.picture(
-            svgs["rewards"],
-            "The reward of every child, the best so far and the moving mean of each search.",
-            "Every child in the order in which it was proposed. The moving mean says whether a "
-            "sampler learns; the best so far also grows by chance. A pruned child has the accuracy "
-            "at which its training was ended.",
-        ),
-        page.heading("Accuracy against multiply-adds"),
-        page.picture(
-            svgs["accuracy_macs"],
-            "Accuracy over multiply-adds of all children, with the Pareto front of each sampler.",
-            "Each point is a child. On the line of a sampler are those that none of its other "
-            "children beats in both.",
-        ),
-        *_list_retrained(studies),
-        page.heading("Best cells"),
-    ]
-    for study, name in zip(studies, names, strict=True):
-        best = study["chosen"]
-        accuracy = best["retrained"]
-        longer = "" if accuracy is None else f" ({_percent(accuracy)} when retrained)"
-        parts.append(
-            page.picture(
-                svgs[f"cells_{name}"],
-                f"The normal and the reduction cell of child {best['child']} of {study['title']}.",
-                f"{study['title']}: child {best['child']}, {_percent(best['reward'])} of held-out "
-                f"images{longer}, {page.format_value(best['macs'])} multiply-adds, "
-                f"{page.format_value(best['params'])} parameters.",
+    return render_page(
+        "search",
+        title="Architecture search",
+        warning_text=report["warning"],
+        named_studies=list(zip(names, studies, strict=True)),
+        num_children=report["comparison"]["num_children"],
+        svgs=svgs,
+        tables={
+            "studies": tabulate(studies, STUDY_COLUMNS, is_sortable=False),
+            "groups": _tabulate_groups(report["comparison"]["groups"]),
+            **_tabulate_provenance(studies, report["config_differences"]),
+            "failures": make_table(
+                ["search", "reason", "children", "for example"],
+                (
+                    [study["title"], *failure.values()]
+                    for study in studies
+                    for failure in study["failures"]
+                ),
+                is_sortable=False,
+            ),
+        },
+        retrained=[
+            (
+                study,
+                tabulate(
+                    study["retrained"]["children"][:MAX_RETRAINED],
+                    RETRAINED_COLUMNS,
+                    is_sortable=False,
+                ),
             )
-        )
-    parts.append(page.heading("What was proposed over time"))
-    for study, name in zip(studies, names, strict=True):
-        parts.append(
-            page.picture(
-                svgs[f"operations_{name}"],
-                f"The share of each operation among the children of {study['title']} over time.",
-                f"{study['title']}: the share of each operation. A sampler that chooses uniformly "
-                "stays in the grey band in about 95 of 100 windows.",
-            )
-        )
-    parts += [*_list_failures(studies), *_list_provenance(report)]
-    return page.make_page(TITLE, parts)
+            for study in studies
+            if study["retrained"]["children"] or study["retrained"]["failures"]
+        ],
+        percent=_percent,
+        show_number=lambda value: number(value).text,
+    )
 
 
 def _percent(value: float | None) -> str:
-    return page.format_value(None if value is None else f"{100 * value:.2f}%")
+    return DASH if value is None else f"{100 * value:.2f}%"
 
 
-def _list_studies(studies: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table at the top of the page."""
-    columns: dict[str, Callable[[Mapping[str, Any]], object]] = {
-        "search": lambda s: s["title"],
-        "folder": lambda s: s["folder"],
-        "asked": lambda s: s["children"]["asked"],
-        "finished": lambda s: s["children"]["finished"],
-        "complete": lambda s: s["children"]["complete"],
-        "failed": lambda s: s["children"]["failed"],
-        "pruned": lambda s: s["children"]["pruned"],
-        "under way": lambda s: s["children"]["under_way"],
-        "duplicates": lambda s: s["children"]["duplicates"],
-        "best": lambda s: _percent(s["best"]["reward"]),
-        "mean of best 5": lambda s: _percent(s["top_means"]["top_5"]),
-        "mean of best 25": lambda s: _percent(s["top_means"]["top_25"]),
-        "hours of training": lambda s: f"{s['seconds']['sum'] / 3600:.2f}",
-    }
-    return [
-        page.paragraph(
-            "The reward of a child is the accuracy of a short training on images that were held "
-            "out, not that of a full training."
-        ),
-        page.table(list(columns), [[get(study) for get in columns.values()] for study in studies]),
-    ]
+STUDY_COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "search": lambda s: s["title"],
+    "folder": lambda s: s["folder"],
+    "asked": lambda s: s["children"]["asked"],
+    "finished": lambda s: s["children"]["finished"],
+    "complete": lambda s: s["children"]["complete"],
+    "failed": lambda s: s["children"]["failed"],
+    "pruned": lambda s: s["children"]["pruned"],
+    "under way": lambda s: s["children"]["under_way"],
+    "duplicates": lambda s: s["children"]["duplicates"],
+    "best": lambda s: _percent(s["best"]["reward"]),
+    "mean of best 5": lambda s: _percent(s["top_means"]["top_5"]),
+    "mean of best 25": lambda s: _percent(s["top_means"]["top_25"]),
+    "hours of training": lambda s: f"{s['seconds']['sum'] / 3600:.2f}",
+}
+RETRAINED_COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "child": lambda c: c["child"],
+    "in the search": lambda c: _percent(c["reward"]),
+    "retrained": lambda c: _percent(c["retrained"]),
+    "multiply-adds": lambda c: c["macs"],
+    "parameters": lambda c: c["params"],
+}
 
 
-def _compare_groups(comparison: Mapping[str, Any], svg: bytes) -> list[str]:
-    number = comparison["num_children"]
-    rows = [
+def _tabulate_groups(groups: Mapping[str, Any]) -> Table:
+    """Seeds of a sampler at the number of children that all have."""
+    rows = (
         [title, len(group["seeds"])]
         + [_span(group["at_equal_number"][f"top_{k}"], len(group["seeds"])) for k in TOP_KS]
-        for title, group in comparison["groups"].items()
-    ]
-    header = ["sampler", "seeds", *("best" if k == 1 else f"mean of best {k}" for k in TOP_KS)]
-    return [
-        page.heading("The best over the number of children"),
-        page.picture(
-            svg,
-            "The best reward and the mean of the best 5 and 25 over the number of children.",
-            "Means over the seeds of a sampler; the band goes from the lowest to the highest seed. "
-            "Equal architectures count once.",
-        ),
-        page.paragraph(f"After {number:,} children each (lowest to highest seed in brackets):"),
-        page.table(header, rows),
-    ]
+        for title, group in groups.items()
+    )
+    columns = ["best" if k == 1 else f"mean of best {k}" for k in TOP_KS]
+    return make_table(["sampler", "seeds", *columns], rows, is_sortable=False)
 
 
 def _span(top: Mapping[str, float | None], num_seeds: int) -> str:
-    text = _percent(top["mean"])
+    words = _percent(top["mean"])
     if num_seeds == 1 or top["mean"] is None:
-        return text
-    return f"{text} ({_percent(top['lowest'])} to {_percent(top['highest'])})"
+        return words
+    return f"{words} ({_percent(top['lowest'])} to {_percent(top['highest'])})"
 
 
-def _list_retrained(studies: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The best after the retraining, for the searches that have one."""
-    parts = []
-    for study in studies:
-        retrained = study["retrained"]
-        number, failed = len(retrained["children"]), len(retrained["failures"])
-        if not number + failed:
-            continue
-        changes = ", ".join(f"{key} {value}" for key, value in retrained["config"].items())
-        rows = [
-            [child["child"], *(_percent(child[key]) for key in ("reward", "retrained"))]
-            + [child[key] for key in ("macs", "params")]
-            for child in retrained["children"][:MAX_RETRAINED]
-        ]
-        header = ["child", "in the search", "retrained", "multiply-adds", "parameters"]
-        parts += [
-            page.paragraph(
-                f"{study['title']}: {number + failed} of the best were retrained with "
-                f"{changes or 'the same config'}; {failed} failed. The best after that:"
-            ),
-            page.table(header, rows),
-        ]
-    return [page.heading("Retrained"), *parts] if parts else []
-
-
-def _list_failures(studies: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [
-        [study["title"], failure["kind"], failure["count"], failure["example"]]
-        for study in studies
-        for failure in study["failures"]
-    ]
-    if not rows:
-        return [page.heading("Failures"), page.paragraph("No child failed.")]
-    return [
-        page.heading("Failures"),
-        page.table(["search", "reason", "children", "for example"], rows),
-    ]
-
-
-def _list_provenance(report: Mapping[str, Any]) -> list[str]:
-    """Versions, and the config: what differs for each study, then what is common."""
-    studies, differences = report["studies"], report["config_differences"]
+def _tabulate_provenance(
+    studies: Sequence[Mapping[str, Any]], differences: Mapping[str, Sequence[Any]]
+) -> dict[str, Table]:
+    """Versions, and the config: what differs for each study, and what is common."""
     titles = [study["title"] for study in studies]
     packages = sorted({package for study in studies for package in study["versions"]})
-    parts = [
-        page.heading("Provenance"),
-        page.table(
-            ["version of", *titles],
-            [[p, *(study["versions"].get(p) for study in studies)] for p in packages],
-        ),
-    ]
-    if differences:
-        parts += [
-            page.paragraph("Where the configs differ:"),
-            page.table(
-                ["key", *titles],
-                [[key, *map(_write_value, values)] for key, values in differences.items()],
-            ),
-        ]
-    common = [
-        [key, _write_value(value)]
-        for key, value in studies[0]["config"].items()
-        if key not in differences
-    ]
-    intro = "What they have in common:" if len(studies) > 1 else "The config:"
-    return [*parts, page.paragraph(intro), page.table(["key", "value"], common)]
-
-
-def _write_value(value: object) -> str:
-    return page.format_value(None if value is None else str(value))
+    versions = ([p, *(study["versions"].get(p) for study in studies)] for p in packages)
+    different = ([key, *map(text, values)] for key, values in differences.items())
+    config = studies[0]["config"].items()
+    common = ([key, text(value)] for key, value in config if key not in differences)
+    return {
+        "versions": make_table(["version of", *titles], versions, is_sortable=False),
+        "config_differences": make_table(["key", *titles], different, is_sortable=False),
+        "config": make_table(["key", "value"], common, is_sortable=False),
+    }

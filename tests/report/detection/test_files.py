@@ -30,6 +30,7 @@ COST = {
 }  # fmt: skip
 
 
+GOLDEN = Path(__file__).parents[2] / "golden"
 MAIN = runpy.run_path(str(Path(__file__).parents[3] / "tools" / "report.py"))["main"]
 
 
@@ -162,6 +163,20 @@ def test_every_score_is_that_of_pycocotools_on_the_raw_files(
         low, high = row["scores"][metric]["interval"]
         assert low < high
     assert row["scores"]["AP"]["interval"][1] < 0, "so large a difference is no noise"
+
+
+def test_markdown_and_page_say_what_they_said_before(made: tuple[list[Path], Path]) -> None:
+    _, out = made
+    markdown = (out / "report.md").read_text()
+    # The data set's last digits may depend on the machine.
+    without_digest = re.sub("SHA-256 [0-9a-f]{12}", "SHA-256 ...", markdown)
+    assert without_digest == (GOLDEN / "detection_report.md").read_text()
+    rows = Page((out / "report.html").read_text()).rows
+    for line in markdown.splitlines():
+        if line.startswith(("| good |", "| bad ")):
+            first, *cells = line.strip("| ").split(" | ")
+            shown = {cell for row in rows if row[0] == first for cell in row[1:]}
+            assert set(cells) <= shown | {"abacus"}
 
 
 # ---- What runs may lack
