@@ -2,5 +2,6 @@
 
 Reading order: ``run_folder.py`` (what a training and an evaluation left behind), ``boxes.py`` (true
 and found boxes as arrays), ``matches.py`` (which belong together), ``scores.py`` (AP and AR),
-``intervals.py``, ``errors.py``, ``calibration.py``, then figures, pictures and pages.
+``intervals.py``, ``errors.py``, ``calibration.py``, ``reported_run.py`` (all of one run together),
+``summary.py`` (what ``report.json`` says), ``tables.py``, then figures, the page and Markdown.
 """
