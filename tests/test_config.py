@@ -119,3 +119,15 @@ def test_config_of_the_package_is_found_by_name() -> None:
         get_config_file("COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1.yaml")
     with pytest.raises(ConfigError, match="and none is like it"):
         get_config_file("?")
+
+
+def test_home_folder_is_meant_in_every_path_of_files_and_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("DATA: {PATH: ~/images}\nSIZE: '~3'\n")
+    cfg = CfgNode({"DATA": {"PATH": ""}, "OUTPUT_DIR": "", "SIZE": ""})
+    merge_config(cfg, "~/mine.yaml", ["OUTPUT_DIR", "~/out"])
+    assert f"{tmp_path}/images" == cfg.DATA.PATH
+    assert f"{tmp_path}/out" == cfg.OUTPUT_DIR
+    assert cfg.SIZE == "~3"

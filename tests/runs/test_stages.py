@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +22,8 @@ pytest.importorskip("detectron2")
 from tiny_classification import quick
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
+from nasnet_det.runs import lock
+from nasnet_det.runs.files import PARTIAL
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.runs.record import CONFIG, STARTS, read_starts
 
@@ -148,3 +153,54 @@ def test_folder_is_held_while_it_trains_and_only_a_training_records_itself(
         assert _run(repository, tool, ["--eval-only", *words(tmp_path), *weights]) == (0, "")
     assert (folder / CONFIG).read_bytes() == config
     assert (folder / STARTS).read_bytes() == record
+
+
+MORE = {  # of what is trained: the file that holds it, and the pair that asks for more
+    "search": ("study.db", ["SEARCH.NUM_TRIALS", "4"]),
+    "classifier": ("checkpoint.pth", ["SOLVER.EPOCHS", "2"]),
+    "detector": ("model_final.pth", ["SOLVER.MAX_ITER", "4"]),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_full_disk_is_one_sentence_and_what_was_there_is_whole(
+    repository: Path, tmp_path: Path, stage: str
+) -> None:
+    """A finished run is asked for more on a disk that has no room for it, then on one that has."""
+    (tool, words), (name, more) = STAGES[stage], MORE[stage]
+    path = tmp_path / "run" / name
+    assert _run(repository, tool, words(tmp_path)) == (0, "")
+    before, limit = path.read_bytes(), path.stat().st_size // 2
+
+    def fill_the_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    arguments = ["--resume", *words(tmp_path), *more]
+    status, told = _run(repository, tool, arguments, preexec_fn=fill_the_disk)
+    assert (status, told.count("\n")) == (1, 0)
+    assert re.search("can't be written|the storage failed", told), told
+    assert stage == "search" or path.read_bytes() == before
+    assert not list((tmp_path / "run").glob(f"*{PARTIAL}"))
+    assert _run(repository, tool, arguments) == (0, "")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_read_only_folder_is_one_sentence(
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+) -> None:
+    tool, words = STAGES[stage]
+    arguments = words(tmp_path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(lock, "open", fail, raising=False)
+    assert _load_tool(repository, tool).main(arguments) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{tool}.py: OUTPUT_DIR {tmp_path / 'run'} can't be written to (Read-only file system)"
+    )
+    assert not list((tmp_path / "run").iterdir())
