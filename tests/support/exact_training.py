@@ -190,3 +190,10 @@ def count_tensors(state: Any) -> int:
     if isinstance(state, list | tuple):
         return sum(map(count_tensors, state))
     return isinstance(state, torch.Tensor)
+
+
+def check_equal(wanted: dict[str, Any], got: dict[str, Any]) -> None:
+    """Let two states of :func:`read_state` have the same bits."""
+    assert count_tensors(wanted) > 300
+    differences = find_differences(wanted, got)
+    assert not differences, f"{len(differences)} of {count_tensors(wanted)}: {differences[:5]}"
