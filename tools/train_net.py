@@ -37,7 +37,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from nasnet_det.data.error import DataError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.detection.datasets import check_datasets, register_config_datasets
+from nasnet_det.detection.datasets import check_datasets, list_classes, register_config_datasets
 from nasnet_det.detection.processes import LostProcessError
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
@@ -182,7 +182,13 @@ def train(
 def evaluate(cfg: CfgNode, options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate ``MODEL.WEIGHTS``, or with ``--resume`` the last checkpoint."""
     model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, save_to_disk=False)
+    checkpointer = Checkpointer(
+        model,
+        cfg.OUTPUT_DIR,
+        save_to_disk=False,
+        is_trained=True,
+        extra={"classes": list_classes(cfg.DATASETS.TEST)},
+    )
     data = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=options.resume)
     weights = checkpointer.resumed_from or cfg.MODEL.WEIGHTS
     if not weights:

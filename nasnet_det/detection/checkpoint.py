@@ -26,6 +26,7 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 
 from nasnet_det.detection.resume import check_same_run
 from nasnet_det.detection.weight_matching import (
+    check_classes,
     check_detector,
     check_matches,
     check_pools,
@@ -63,15 +64,23 @@ class Checkpointer(DetectionCheckpointer):
 
     Args:
         *args, **kwargs: as in Detectron2.
-        extra: goes into every file.
+        extra: goes into every file; its ``classes`` are the names of the labels.
+        is_trained: what is loaded is this detector, trained: every tensor has to be there, and the
+            classes have to be those of ``extra``.
 
     Attributes:
         resumed_from: the checkpoint that :meth:`resume_or_load` resumed from; else "".
     """
 
-    def __init__(self, *args: Any, extra: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        extra: Mapping[str, Any] | None = None,
+        is_trained: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.extra = dict(extra or {})
+        self.extra, self.is_trained = dict(extra or {}), is_trained
         self.resumed_from = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -244,11 +253,19 @@ class Checkpointer(DetectionCheckpointer):
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
         if self.resumed_from and "config" in checkpoint and "config" in self.extra:
             check_same_run(checkpoint["config"], self.extra["config"], self.resumed_from)
+        if self.resumed_from or self.is_trained:
+            check_classes(file, checkpoint.get("classes"), self.extra.get("classes"))
         described = checkpoint.get(METADATA_KEY) or {}
         check_pools(file, described, self.model)
         check_detector(file, described, self.model)
         incompatible = super()._load_model(checkpoint)
-        check_matches(file, incompatible, list(self.model.state_dict()), exact=self.resumed_from)
+        check_matches(
+            file,
+            incompatible,
+            list(self.model.state_dict()),
+            exact=self.resumed_from,
+            complete=self.is_trained,
+        )
         return incompatible
 
     def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,11 @@ def get_categories(name: str) -> list[dict[str, Any]]:
     ids = metadata.get("thing_dataset_id_to_contiguous_id") or {i + 1: i for i in range(len(names))}
     labels = {label: key for key, label in ids.items()}
     return [{"id": labels[label], "name": name} for label, name in enumerate(names)]
+
+
+def list_classes(names: Sequence[str]) -> list[str]:
+    """Class names of the first of some sets, in the order of the labels; [] if unknown."""
+    return [category["name"] for name in names[:1] for category in get_categories(name)]
 
 
 def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:

@@ -37,7 +37,8 @@ class Predictor:
 
     Raises:
         ConfigError: no weights are named, or the model can't be built.
-        CheckpointError: the weights can't be loaded or don't fit.
+        CheckpointError: the weights can't be loaded, don't fit, lack a tensor or are of other
+            classes than the data sets of the config.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -45,8 +46,12 @@ class Predictor:
             raise ConfigError("MODEL.WEIGHTS: wanted a trained detector's checkpoint, got none")
         self.cfg = cfg.clone()
         self.model = Trainer.build_model(cfg).eval()
-        Checkpointer(self.model, save_to_disk=False).load(cfg.MODEL.WEIGHTS)
         self.categories = find_categories(cfg)
+        known = [category["name"] for category in _of_datasets(cfg)]
+        classes = known if len(known) == len(self.categories) else []
+        Checkpointer(
+            self.model, save_to_disk=False, is_trained=True, extra={"classes": classes}
+        ).load(cfg.MODEL.WEIGHTS)
         self.resize = build_test_resize(cfg)
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.detection.datasets import find_coco
+from nasnet_det.detection.datasets import find_coco, list_classes
 from nasnet_det.detection.evaluator import CocoEvaluator
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
@@ -101,6 +101,7 @@ class Trainer(DefaultTrainer):
                 "config": cfg.dump(),
                 "version": nasnet_det.__version__,
                 CHECKPOINT_KEY: describe_backbone(cfg),
+                "classes": list_classes(cfg.DATASETS.TRAIN),
             },
             trainer=weakref.proxy(self),
         )

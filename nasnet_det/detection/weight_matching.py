@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fvcore.common.checkpoint import _IncompatibleKeys
@@ -22,6 +23,7 @@ BACKBONE_PREFIXES = (
 )
 HEAD_PREFIXES = ("roi_heads.res5.", "roi_heads.res5.trunk.")
 FPN_PARTS = ("backbone.fpn_", "backbone.top_block.")
+COUNTER = "num_batches_tracked"  # of a batch normalization, which nothing depends on
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,12 @@ def match_prefix(state: Mapping[str, Any], model_keys: Mapping[str, Any]) -> dic
 
 
 def check_matches(
-    file: str, incompatible: _IncompatibleKeys, model_keys: list[str], *, exact: str = ""
+    file: str,
+    incompatible: _IncompatibleKeys,
+    model_keys: list[str],
+    *,
+    exact: str = "",
+    complete: bool = False,
 ) -> None:
     """Log how well a file fitted; raise :class:`WeightsError` if it hardly did.
 
@@ -52,6 +59,7 @@ def check_matches(
         incompatible: what Detectron2 found.
         model_keys: all keys of the model.
         exact: if true, everything must fit.
+        complete: every tensor of the model must be there.
     """
     shapes = [key for key, _, _ in incompatible.incorrect_shapes]
     unfit = set(incompatible.missing_keys) | set(shapes)
@@ -67,12 +75,46 @@ def check_matches(
     )
     if exact and (unfit or unexpected):
         raise WeightsError(f"{counts}; it is a checkpoint of another model")
+    absent = [key for key in model_keys if key in unfit and not key.endswith(COUNTER)]
+    if complete and absent:
+        raise WeightsError(
+            f"{counts}; a prediction, a measurement or an evaluation wants every tensor, so give "
+            "the checkpoint of a trained detector of this config"
+        )
     if 2 * num_matched < len(trunk):
         raise WeightsError(
             f"{counts}; training would start from noise, so give MODEL.WEIGHTS of this backbone, "
             "the MODEL.BACKBONE and MODEL.NASNET of these weights, or MODEL.WEIGHTS ''"
         )
     logger.info("%s", counts)
+    if random := [key for key in trunk if key in unfit]:
+        logger.warning(
+            "%s: %d tensors of the trunk are not in it and start anew%s",
+            *(file, len(random), _first(random)),
+        )
+    if heads := {".".join(key.split(".")[:2]): None for key in absent if key not in set(trunk)}:
+        logger.warning("%s: not in it, so made anew: %s", file, ", ".join(heads))
+
+
+def check_classes(file: str, saved: Sequence[str] | None, wanted: Sequence[str] | None) -> None:
+    """See that the labels of a trained detector mean what those of the data mean.
+
+    Args:
+        file: its name.
+        saved: class names in the file, in the order of the labels; None or empty: unknown.
+        wanted: those of the data.
+
+    Raises:
+        WeightsError: they are others, or in another order.
+    """
+    if not saved or not wanted or list(saved) == list(wanted):
+        return
+    pairs = enumerate(itertools.zip_longest(saved, wanted, fillvalue="none"))
+    label, (was, now) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    raise WeightsError(
+        f"{file}: its classes are not those of the data: label {label} is {was!r} in the file and "
+        f"{now!r} in the data; give the categories of its training, in their order"
+    )
 
 
 def check_pools(file: str, described: Mapping[str, Any], model: nn.Module) -> None:
@@ -103,11 +145,7 @@ def _trunk_keys(model_keys: list[str]) -> list[str]:
     keys = [key for key in model_keys if key.startswith("backbone.bottom_up.")] or [
         key for key in model_keys if key.startswith("backbone.")
     ]
-    return [
-        key
-        for key in keys
-        if not key.startswith(FPN_PARTS) and not key.endswith("num_batches_tracked")
-    ]
+    return [key for key in keys if not key.startswith(FPN_PARTS) and not key.endswith(COUNTER)]
 
 
 def _first(keys: list[str]) -> str:

@@ -18,6 +18,7 @@ from detectron2.modeling import build_model
 
 from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.detection import get_config
+from nasnet_det.detection.checkpoint import WeightsError
 from nasnet_det.detection.predictor import Predictor, draw_boxes
 
 CLASSES = ["cell", "dust", "plate"]
@@ -130,6 +131,15 @@ def test_mistake_is_one_sentence(
     assert done.returncode == status
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_backbone_alone_predicts_nothing(run: Path, tmp_path: Path) -> None:
+    state = torch.load(run / "model.pth", weights_only=True)["model"]
+    trunk = {key: value for key, value in state.items() if key.startswith("backbone.bottom_up")}
+    torch.save({"model": trunk}, tmp_path / "backbone.pth")
+    opts = ["MODEL.WEIGHTS", str(tmp_path / "backbone.pth")]
+    with pytest.raises(WeightsError, match="wants every tensor"):
+        Predictor(get_config(str(run / "config.yaml"), opts))
 
 
 def test_predictor_gives_the_model_s_own_channel_order(run: Path) -> None:

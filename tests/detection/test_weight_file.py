@@ -127,6 +127,53 @@ def test_weights_with_another_number_of_classes_load(
     assert "0 missing, 0 unexpected, 2 of another shape (head.weight, head.bias)" in caplog.text
 
 
+def test_training_from_a_part_of_the_weights_warns_of_what_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = make_toy_detector().state_dict()
+    del state["head.weight"], state["backbone.bottom_up.trunk.1.bias"]
+    torch.save({"model": state}, tmp_path / "w.pth")
+    with caplog.at_level(logging.WARNING, logger="nasnet_det"):
+        _make_checkpointer(tmp_path).resume_or_load(str(tmp_path / "w.pth"), resume=False)
+    assert "1 tensors of the trunk are not in it and start anew (backbone.bottom_up" in caplog.text
+    assert "w.pth: not in it, so made anew: head.weight" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["backbone only", "other classes"])
+def test_trained_detector_without_every_tensor_is_refused(fault: str, tmp_path: Path) -> None:
+    source = make_toy_detector()
+    if fault == "other classes":
+        source.head = nn.Linear(4, 9)
+    state = {
+        k: v
+        for k, v in source.state_dict().items()
+        if fault != "backbone only" or "fpn" in k or "trunk" in k
+    }
+    torch.save({"model": state}, tmp_path / "w.pth")
+    trained = Checkpointer(make_toy_detector(), save_to_disk=False, is_trained=True)
+    with pytest.raises(WeightsError, match="wants every tensor, so give the checkpoint of a trai"):
+        trained.load(str(tmp_path / "w.pth"))
+
+
+def test_classes_lie_in_the_file_and_are_compared(tmp_path: Path) -> None:
+    def make(*classes: str, **options: Any) -> Checkpointer:
+        extra = {"classes": list(classes)}
+        return Checkpointer(make_toy_detector(), str(tmp_path), extra=extra, **options)
+
+    make("cat", "dog").save("model_0000001", iteration=1, trainer={})
+    path = str(tmp_path / "model_0000001.pth")
+    told = "label 0 is 'cat' in the file and 'dog' in the data"
+    with pytest.raises(WeightsError, match=told):
+        make("dog", "cat").resume_or_load("", resume=True)
+    with pytest.raises(WeightsError, match=told):
+        make("dog", "cat", is_trained=True).load(path)
+    with pytest.raises(WeightsError, match="label 1 is 'dog' in the file and 'none' in the data"):
+        make("cat", is_trained=True).load(path)
+    make("cat", "dog", is_trained=True).load(path)
+    make(is_trained=True).load(path)
+    make("dog", "cat").resume_or_load(path, resume=False)  # new classes for old weights
+
+
 def test_safetensors_load(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     source = make_toy_detector()
