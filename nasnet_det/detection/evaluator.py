@@ -18,6 +18,8 @@ from nasnet_det.detection.records import find_trained
 
 MAX_DETECTIONS = [1, 10, 100]  # of COCO's AR1, AR10, and everything else
 
+logger = logging.getLogger(__name__)
+
 
 class CocoEvaluator(COCOEvaluator):
     """Detectron2's evaluator without a second reading of the JSON.
@@ -29,23 +31,45 @@ class CocoEvaluator(COCOEvaluator):
         coco: what its JSON holds, with shapes where there are masks.
         output_dir: gets ``coco_instances_results.json``.
         needs_masks: whether masks are evaluated.
+        max_detections: on an image that count, the best first: COCO's 100 or more.
     """
 
     def __init__(
-        self, dataset_name: str, coco: CocoFile, *, output_dir: str, needs_masks: bool
+        self,
+        dataset_name: str,
+        coco: CocoFile,
+        *,
+        output_dir: str,
+        needs_masks: bool,
+        max_detections: int = MAX_DETECTIONS[-1],
     ) -> None:
         # What the base class sets, which would read the file itself.
         self._logger = logging.getLogger(__name__)
         self._distributed = True
         self._output_dir = output_dir
         self._use_fast_impl = coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
-        self._max_dets_per_image = MAX_DETECTIONS
+        self._max_dets_per_image = [*MAX_DETECTIONS[:-1], max_detections]
         self._tasks = None
         self._cpu_device = torch.device("cpu")
         self._metadata = MetadataCatalog.get(dataset_name)
         self._kpt_oks_sigmas = ()
         self._coco_api = build_coco_api(coco, needs_masks=needs_masks)
         self._do_evaluation = coco.has_annotations and len(coco.objects) > 0
+
+
+def count_detections(detections_per_image: int) -> int:
+    """How many detections on an image count; more than COCO's 100 are told.
+
+    Args:
+        detections_per_image: ``TEST.DETECTIONS_PER_IMAGE``.
+    """
+    if detections_per_image <= MAX_DETECTIONS[-1]:
+        return MAX_DETECTIONS[-1]
+    logger.info(
+        "TEST.DETECTIONS_PER_IMAGE %d: as many count in the evaluation, where COCO's own counts %d",
+        *(detections_per_image, MAX_DETECTIONS[-1]),
+    )
+    return detections_per_image
 
 
 def build_coco_api(coco: CocoFile, *, needs_masks: bool) -> COCO:

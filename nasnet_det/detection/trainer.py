@@ -42,7 +42,7 @@ from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import find_coco, list_classes
-from nasnet_det.detection.evaluator import CocoEvaluator
+from nasnet_det.detection.evaluator import CocoEvaluator, count_detections
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
 from nasnet_det.detection.loader import build_train_loader, leave_signals, start_from
@@ -315,9 +315,21 @@ class Trainer(DefaultTrainer):
         if len(cfg.DATASETS.TEST) > 1:
             folder = os.path.join(folder, dataset_name.replace("/", "_"))
         coco = find_coco(dataset_name, with_shapes=cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
+        limit = count_detections(cfg.TEST.DETECTIONS_PER_IMAGE)
         if coco is None or cfg.MODEL.KEYPOINT_ON:
-            return COCOEvaluator(dataset_name, output_dir=folder, allow_cached_coco=False)
-        return CocoEvaluator(dataset_name, coco, output_dir=folder, needs_masks=cfg.MODEL.MASK_ON)
+            return COCOEvaluator(
+                dataset_name,
+                output_dir=folder,
+                max_dets_per_image=limit,
+                allow_cached_coco=False,
+            )
+        return CocoEvaluator(
+            dataset_name,
+            coco,
+            output_dir=folder,
+            needs_masks=cfg.MODEL.MASK_ON,
+            max_detections=limit,
+        )
 
     @classmethod
     def test(
