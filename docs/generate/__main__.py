@@ -22,6 +22,7 @@ from detectron2.config import get_cfg
 from yacs.config import CfgNode
 
 from nasnet_det.classification import config as classification
+from nasnet_det.detection import config_values
 from nasnet_det.detection.config import add_nasnet_config
 from nasnet_det.pipeline.chain import add_pipeline_config
 from nasnet_det.search.config import add_search_config
@@ -42,7 +43,7 @@ def list_blocks() -> dict[str, Reference]:
         "config.classification": partial(
             _reference, classification.add_classification_config, _classifier_values()
         ),
-        "config.detection": partial(_reference, add_nasnet_config, {}, get_cfg),
+        "config.detection": partial(_reference, add_nasnet_config, _detector_values(), get_cfg),
         "config.pipeline": partial(_reference, add_pipeline_config, {}),
     }
 
@@ -63,6 +64,14 @@ def _classifier_values() -> dict[str, str]:
         **dict.fromkeys(classification.AT_LEAST_ONE, "1 or more"),
         **dict.fromkeys(classification.BELOW_ONE, "0 to below 1"),
         **dict.fromkeys(classification.SHARES, "above 0, to 1"),
+    }
+
+
+def _detector_values() -> dict[str, str]:
+    """The allowed values of a detector's keys, in words."""
+    return {
+        **{key: ", ".join(n or '""' for n in names) for key, names in config_values.NAMES.items()},
+        **{key: wanted for keys, _, wanted in config_values.RANGES for key in keys},
     }
 
 

@@ -12,42 +12,18 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.modeling import (
-    ANCHOR_GENERATOR_REGISTRY,
-    BACKBONE_REGISTRY,
-    META_ARCH_REGISTRY,
-    PROPOSAL_GENERATOR_REGISTRY,
-    ROI_BOX_HEAD_REGISTRY,
-    ROI_HEADS_REGISTRY,
-    ROI_KEYPOINT_HEAD_REGISTRY,
-    ROI_MASK_HEAD_REGISTRY,
-)
-from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from nasnet_det.config import ConfigError, flatten
+from nasnet_det.config import flatten
+from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.datasets import get_categories
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
 from nasnet_det.runs.files import FileError
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
 from nasnet_det.runs.record import CONFIG, read_starts, record_start
-
-REGISTRIES = {
-    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
-    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
-    "MODEL.ANCHOR_GENERATOR.NAME": ANCHOR_GENERATOR_REGISTRY,
-    "MODEL.PROPOSAL_GENERATOR.NAME": PROPOSAL_GENERATOR_REGISTRY,
-    "MODEL.RPN.HEAD_NAME": RPN_HEAD_REGISTRY,
-    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
-    "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
-    "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
-    "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY,
-}
-NO_NAMES = ("", "PrecomputedProposals")  # values that are none of a registry's
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +33,8 @@ class OutputDirError(InputError):
 
 
 def check_names(cfg: CfgNode) -> None:
-    """Check the names of the model's parts, which Detectron2 only finds missing as a KeyError.
-
-    Raises:
-        ConfigError: a name is not registered; the nearest is given.
-    """
-    for key, registry in REGISTRIES.items():
-        node: Any = cfg
-        for part in key.split("."):
-            node = node[part]
-        names = [name for name, _ in registry]
-        if node not in names and node not in NO_NAMES:
-            raise ConfigError(f"{key}: unknown name {node!r}, {nearest(node, names)}")
+    """See :func:`check_values`."""
+    check_values(cfg)
 
 
 def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:

@@ -18,6 +18,7 @@ import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.datasets import find_coco, list_classes
 from nasnet_det.detection.evaluator import CocoEvaluator, count_detections
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
@@ -59,6 +61,7 @@ from nasnet_det.detection.step import (
     get_precision,
 )
 from nasnet_det.detection.stopping import StopOnSignal
+from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import DatasetResults, DetectorResults, write_results
 from nasnet_det.runs.files import FileError
 from nasnet_det.runs.seeds import derive_seed
@@ -78,6 +81,7 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's would build its own step and checkpointer
+        check_values(cfg)
         cfg = choose_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
         seed_step(cfg.SEED, Purpose.WEIGHTS, 0)
         precision = get_precision(cfg)
@@ -113,16 +117,15 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """As Detectron2's; what can't be built is the config's fault."""
+        check_values(cfg)
         try:
             return super().build_model(cfg)
         except ConfigError:
             raise
         except (ValueError, AssertionError) as error:  # Detectron2 asserts what a config may say
-            if not str(error):
-                raise
-            raise ConfigError(
-                f"the model can't be built: {' '.join(str(error).split())}"
-            ) from error
+            # Many say nothing: then the condition itself.
+            reason = str(error) or extract_tb(error.__traceback__)[-1].line or "no reason given"
+            raise ConfigError(f"the model can't be built: {' '.join(reason.split())}") from error
         except KeyError as error:
             keys = [f"MODEL.{name}.IN_FEATURES" for name in ("RPN", "ROI_HEADS", "RETINANET")]
             nodes = (cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET)
@@ -259,6 +262,14 @@ class Trainer(DefaultTrainer):
                 f"{error}; last checkpoint with finite weights: {good}; {kept}lower "
                 "SOLVER.BASE_LR, raise SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS"
             ) from None
+        except ValueError as error:  # torch's batch normalization
+            if not str(error).startswith("Expected more than 1 value per channel"):
+                raise
+            raise ConfigError(
+                "SOLVER.IMS_PER_BATCH: wanted more pictures for each process, larger ones "
+                "(INPUT.MIN_SIZE_TRAIN), or MODEL.NASNET.NORM GN or FrozenBN, since the one value "
+                f"of a channel has no variance, got {self.cfg.SOLVER.IMS_PER_BATCH}"
+            ) from error
 
     def _keep_batch(self, error: NonFiniteLossError) -> str:
         """Write the batch where it failed, and say where."""
@@ -397,7 +408,7 @@ def _shorten_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if error is not None and is_lost_connection(error):
         error = LostProcessError()
-    if isinstance(error, NonFiniteLossError | FileError | LostProcessError):
+    if isinstance(error, InputError | LostProcessError):
         record.msg, record.args = "Training stopped: %s", (str(error),)
         record.exc_info = record.exc_text = None
     return True

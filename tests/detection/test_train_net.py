@@ -242,8 +242,8 @@ def test_config_cut_off_by_a_kill_does_not_stop_a_resume(tmp_path: Path) -> None
         (["SOLVER.BASE_RL", "0.1"], "unknown config key 'SOLVER.BASE_RL' (value '0.1'), did you"),
         (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER: wanted a whole number"),
         (["SOLVER.MAX_ITER"], "wanted KEY VALUE pairs, got no value after 'SOLVER.MAX_ITER'"),
-        (["SOLVER.AMP.PRECISION", "half"], "SOLVER.AMP.PRECISION: wanted one of"),
-        (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH: wanted a multiple of the number of"),
+        (["SOLVER.AMP.PRECISION", "half"], "SOLVER.AMP.PRECISION: unknown name 'half'"),
+        (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH: wanted at least 1, got 0"),
         (
             ["MODEL.BACKBONE.NAME", "build_nasnet_fpn"],
             "MODEL.BACKBONE.NAME: unknown name 'build_nasnet_fpn', did you mean 'build_nasnet_",
@@ -267,7 +267,6 @@ def test_mistake_before_the_start_is_one_sentence(
     [
         ("VARIANT", "nasnet_a_mobil", "unknown network variant 'nasnet_a_mobil', did you mean"),
         ("VARIANT", "nasnet_a_4@1000", "channels do not divide in 'nasnet_a_4@1000'"),
-        ("NORM", "LN", "unknown norm 'LN', did you mean"),
     ],
 )
 def test_impossible_network_is_one_sentence(

@@ -1,0 +1,158 @@
+"""Values of a detector's config that must fit each other, or have several parts.
+
+Detectron2 asserts some of them without a word, and finds others in the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from detectron2.config import CfgNode
+
+from nasnet_det.config import ConfigError
+
+# Samplers of Detectron2 -> a key that newer versions have for them.
+SAMPLER_KEYS = {
+    "RandomSubsetTrainingSampler": "DATALOADER.RANDOM_SUBSET_RATIO",
+    "WeightedTrainingSampler": "DATASETS.TRAIN_REPEAT_FACTOR",
+    "WeightedCategoryTrainingSampler": "DATASETS.TRAIN_REPEAT_FACTOR",
+}
+
+
+def check_input(cfg: CfgNode) -> None:
+    """See that ``INPUT``, the pixels' statistics and the sampler can be used.
+
+    Raises:
+        ConfigError: one can't.
+    """
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    if not sizes or not are_numbers(sizes) or min(sizes) < 0:
+        refuse("INPUT.MIN_SIZE_TRAIN", "numbers of pixels", sizes)
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and (
+        len(sizes) != 2 or list(sizes) != sorted(sizes)
+    ):
+        wanted = "the smallest and the largest, since MIN_SIZE_TRAIN_SAMPLING is range"
+        refuse("INPUT.MIN_SIZE_TRAIN", wanted, sizes)
+    if cfg.INPUT.CROP.ENABLED:
+        _check_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
+    mean, deviation = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    if not mean or not are_numbers(mean):
+        refuse("MODEL.PIXEL_MEAN", "a number for each channel", mean)
+    if len(deviation) != len(mean) or not are_numbers(deviation) or 0 in deviation:
+        wanted = f"{len(mean)} numbers other than 0, as many as MODEL.PIXEL_MEAN has"
+        refuse("MODEL.PIXEL_STD", wanted, deviation)
+    sampler = cfg.DATALOADER.SAMPLER_TRAIN
+    node, _, key = SAMPLER_KEYS.get(sampler, "").partition(".")
+    if node and key not in cfg[node]:
+        wanted = f"another sampler, since this Detectron2 has no key {node}.{key}"
+        refuse("DATALOADER.SAMPLER_TRAIN", wanted, sampler)
+
+
+def _check_crop(kind: str, size: Sequence[float]) -> None:
+    is_share = kind.startswith("relative")
+    wanted = "two shares in (0, 1]" if is_share else "two whole numbers of pixels"
+    wanted += f", since INPUT.CROP.TYPE is {kind}"
+    if len(size) != 2 or not are_numbers(size) or min(size) <= 0:
+        refuse("INPUT.CROP.SIZE", wanted, size)
+    if max(size) > 1 if is_share else any(isinstance(side, float) for side in size):
+        refuse("INPUT.CROP.SIZE", wanted, size)
+    if kind == "absolute_range" and size[0] > size[1]:
+        refuse("INPUT.CROP.SIZE", f"the smallest and the largest side for {kind}", size)
+
+
+def check_solver(cfg: CfgNode) -> None:
+    """See that the schedule is one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        if not are_numbers(solver.STEPS):
+            refuse("SOLVER.STEPS", "iterations", solver.STEPS)
+        # Detectron2 leaves out later ones, with a warning.
+        steps = [step for step in solver.STEPS if step <= solver.MAX_ITER]
+        if not all(0 < step < solver.MAX_ITER for step in steps) or any(
+            first >= second for first, second in pairwise(steps)
+        ):
+            wanted = f"rising iterations between 0 and SOLVER.MAX_ITER, {solver.MAX_ITER}"
+            refuse("SOLVER.STEPS", wanted, solver.STEPS)
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR":
+        if not solver.BASE_LR > 0:
+            refuse("SOLVER.BASE_LR", "more than 0 for WarmupCosineLR", solver.BASE_LR)
+        if solver.BASE_LR_END > solver.BASE_LR:
+            wanted = f"at most SOLVER.BASE_LR, {solver.BASE_LR}"
+            refuse("SOLVER.BASE_LR_END", wanted, solver.BASE_LR_END)
+    if solver.NESTEROV and solver.get("OPTIMIZER", "SGD") == "SGD" and not solver.MOMENTUM > 0:
+        refuse("SOLVER.MOMENTUM", "more than 0, since SOLVER.NESTEROV is True", solver.MOMENTUM)
+
+
+def check_model(cfg: CfgNode) -> None:
+    """See that the parts of the model fit, where Detectron2 does not say what doesn't.
+
+    Raises:
+        ConfigError: some don't.
+    """
+    model = cfg.MODEL
+    for name in ("RPN", "ROI_HEADS", "RETINANET"):
+        _check_matching(f"MODEL.{name}", model[name].IOU_THRESHOLDS, model[name].IOU_LABELS)
+    for name in ("RPN", "ROI_BOX_HEAD", "RETINANET"):
+        weights = model[name].BBOX_REG_WEIGHTS
+        if len(weights) not in (4, 5) or not are_numbers(weights):  # 5: of rotated boxes
+            refuse(f"MODEL.{name}.BBOX_REG_WEIGHTS", "4 numbers", weights)
+    heads = model.ROI_HEADS.NAME if "RCNN" in model.META_ARCHITECTURE else ""
+    if heads in ("Res5ROIHeads", "NASNetROIHeads", "TFNASNetROIHeads"):
+        if model.KEYPOINT_ON:
+            refuse("MODEL.KEYPOINT_ON", f"False, since {heads} find no keypoints", True)
+        if len(model.ROI_HEADS.IN_FEATURES) != 1:
+            features = model.ROI_HEADS.IN_FEATURES
+            refuse("MODEL.ROI_HEADS.IN_FEATURES", f"one feature for {heads}", features)
+    box = model.ROI_BOX_HEAD
+    if heads and box.NAME == "FastRCNNConvFCHead" and box.NUM_CONV + box.NUM_FC == 0:
+        wanted = "at least 1, or MODEL.ROI_BOX_HEAD.NUM_CONV, for FastRCNNConvFCHead"
+        refuse("MODEL.ROI_BOX_HEAD.NUM_FC", wanted, box.NUM_FC)
+    if heads == "CascadeROIHeads":
+        _check_cascade(model)
+
+
+def _check_matching(node: str, thresholds: Sequence[float], labels: Sequence[int]) -> None:
+    """What Detectron2's ``Matcher`` asserts without a word."""
+    if not (
+        thresholds
+        and are_numbers(thresholds)
+        and thresholds[0] > 0
+        and list(thresholds) == sorted(thresholds)
+    ):
+        refuse(f"{node}.IOU_THRESHOLDS", "rising numbers above 0", thresholds)
+    if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
+        wanted = f"{len(thresholds) + 1} of -1, 0 and 1, one more than IOU_THRESHOLDS"
+        refuse(f"{node}.IOU_LABELS", wanted, labels)
+
+
+def _check_cascade(model: CfgNode) -> None:
+    if not model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+        wanted = "True for CascadeROIHeads"
+        refuse("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", wanted, False)
+    ious, weights = model.ROI_BOX_CASCADE_HEAD.IOUS, model.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS
+    if len(ious) != len(weights):
+        wanted = f"{len(weights)} numbers, as many as BBOX_REG_WEIGHTS has"
+        refuse("MODEL.ROI_BOX_CASCADE_HEAD.IOUS", wanted, ious)
+    if ious[0] != model.ROI_HEADS.IOU_THRESHOLDS[0]:
+        wanted = f"the first of MODEL.ROI_HEADS.IOU_THRESHOLDS, {model.ROI_HEADS.IOU_THRESHOLDS[0]}"
+        refuse("MODEL.ROI_BOX_CASCADE_HEAD.IOUS", wanted, ious)
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all are numbers; True and False are none."""
+    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in values)
+
+
+def refuse(key: str, wanted: str, got: Any) -> NoReturn:
+    """Raise the sentence about a value.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError(f"{key}: wanted {wanted}, got {got!r}")
