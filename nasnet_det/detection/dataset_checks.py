@@ -88,6 +88,9 @@ def check_dataset(
         )
     if cfg.MODEL.MASK_ON and len(objects):
         _check_masks(where, objects, cfg.INPUT.MASK_FORMAT, is_train=is_train)
+    if cfg.MODEL.KEYPOINT_ON and is_train:
+        wanted = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+        _check_keypoints(where, objects, metadata.as_dict(), wanted)
     image_root = metadata.get("image_root")
     if image_root and "://" not in str(image_root):  # listing a remote store is the user's bill
         _check_image_files(where, coco.file_names, str(image_root))
@@ -126,6 +129,30 @@ def _check_masks(where: str, objects: Objects, mask_format: str, *, is_train: bo
     if is_train and mask_format == "polygon" and any(isinstance(mask, dict) for mask in masks):
         raise DataError(
             f"{where}: INPUT.MASK_FORMAT: wanted bitmask, since some masks are RLEs, got polygon"
+        )
+
+
+def _check_keypoints(
+    where: str, objects: Objects, metadata: dict[str, Any], num_keypoints: int
+) -> None:
+    """See that there are keypoints to train on, as many as the head has, with their names."""
+    numbers = {len(points) // 3 for points in objects.keypoints if points is not None}
+    if not numbers:
+        raise DataError(
+            f"{where}: annotations.keypoints: wanted keypoints, since MODEL.KEYPOINT_ON is True, "
+            f"but none of {len(objects)} objects has any"
+        )
+    if numbers != {num_keypoints}:
+        raise DataError(
+            f"{where}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS: wanted the number of every object's "
+            f"keypoints, {', '.join(map(str, sorted(numbers)))}, got {num_keypoints}"
+        )
+    missing = [key for key in ("keypoint_names", "keypoint_flip_map") if key not in metadata]
+    if missing:
+        raise DataError(
+            f"{where}: MODEL.KEYPOINT_ON: wanted {' and '.join(missing)} in the metadata of the "
+            "data set, by which a mirrored picture's keypoints are exchanged, got none; register "
+            "the set by a name and give them with MetadataCatalog.get(name).set(...)"
         )
 
 

@@ -469,6 +469,27 @@ def test_check_wants_masks_where_they_are_trained(tmp_path: Path) -> None:
         check_datasets(cfg)
 
 
+@pytest.mark.parametrize(
+    ("keypoints", "told"),
+    [
+        (0, r"annotations\.keypoints: wanted keypoints, since MODEL\.KEYPOINT_ON is True, but"),
+        (2, r"NUM_KEYPOINTS: wanted the number of every object's keypoints, 2, got 17"),
+        (17, r"MODEL\.KEYPOINT_ON: wanted keypoint_names and keypoint_flip_map in the metadata"),
+    ],
+)
+def test_check_wants_keypoints_where_they_are_trained(
+    keypoints: int, told: str, tmp_path: Path
+) -> None:
+    data = make_coco()
+    for annotation in data["annotations"] if keypoints else []:
+        annotation["keypoints"] = [5, 6, 2] * keypoints
+    cfg = make_config(write_files(tmp_path, data))
+    cfg.MODEL.KEYPOINT_ON = True
+    register_config_datasets(cfg)
+    with pytest.raises(DataError, match=told):
+        check_datasets(cfg)
+
+
 def test_check_allows_what_coco_itself_has(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
