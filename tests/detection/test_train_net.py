@@ -22,10 +22,11 @@ pytest.importorskip("detectron2")
 from detectron2.utils.env import seed_all_rng
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
-from nasnet_det.detection import get_config
+from nasnet_det.detection import adopt_pools, get_config
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.genotype import GENOTYPES
+from nasnet_det.runs.files import PARTIAL
 from tools import train_net
 
 START_LINE = re.compile(r"Starting training from iteration (\d+)")
@@ -96,12 +97,12 @@ def _kill_and_check(tmp_path: Path, repository: Path, num_kills: int) -> None:
             _wait_until(process, lambda path=output: bool(START_LINE.search(path.read_text())))
             time.sleep(moments.uniform(0.0, 1.5))
             if i % 2 == 0:
-                _wait_until(process, lambda: any(run.glob("*.partial")))
+                _wait_until(process, lambda: any(run.glob(f"*{PARTIAL}")))
         finally:
             process.kill()
             process.wait()
         starts.append(int(START_LINE.search(output.read_text())[1]))
-        num_partial += any(run.glob("*.partial"))
+        num_partial += any(run.glob(f"*{PARTIAL}"))
         expected_starts.append(_check_resumes_whole(tmp_path, arguments))
     assert starts == expected_starts[:-1], "every start went on from the last whole checkpoint"
     assert expected_starts == sorted(expected_starts), "progress never decreased"
@@ -119,7 +120,7 @@ def _kill_and_check(tmp_path: Path, repository: Path, num_kills: int) -> None:
     history = json.loads((run / "run.json").read_text())
     assert len(history) == num_kills + 1
     assert {entry["seed"] for entry in history} == {1}
-    assert not list(run.glob("*.partial"))
+    assert not list(run.glob(f"*{PARTIAL}"))
 
 
 def _check_resumes_whole(tmp_path: Path, arguments: list[str]) -> int:
@@ -130,10 +131,11 @@ def _check_resumes_whole(tmp_path: Path, arguments: list[str]) -> int:
     """
     run = tmp_path / "run"
     cfg = get_config(arguments[1], arguments[2:])
+    adopt_pools(cfg, resume=True)
     register_config_datasets(cfg)
     seed_all_rng(cfg.SEED)
     trainer = Trainer(cfg)
-    leftovers = {path.name: path.read_bytes() for path in run.glob("*.partial")}
+    leftovers = {path.name: path.read_bytes() for path in run.glob(f"*{PARTIAL}")}
     trainer.resume_or_load(resume=True)
     for name, content in leftovers.items():  # so that the command itself meets them too
         (run / name).write_bytes(content)
