@@ -2,7 +2,7 @@
 
     python benchmarks/bccd_against_resnet18.py --data datasets/bccd
 
-Both are trained by tools/train_net.py on the same images with the same heads and schedule
+Both are trained by nasnet-det train on the same images with the same heads and schedule
 (configs/quick_schedules/*_bccd.yaml) and evaluated on BCCD's val images. It writes
 benchmarks/results/bccd_against_resnet18.md and .json. Times are of this machine; what carries over
 is their ratio.
@@ -64,12 +64,12 @@ def train(config: str, data: Path, output: Path, opts: list[str]) -> dict[str, A
         )
     ]  # fmt: skip
     command = [
-        sys.executable, str(ROOT / "tools" / "train_net.py"),
+        sys.executable, "-m", "nasnet_det", "train",
         "--config-file", f"quick_schedules/faster_rcnn_{config}_FPN_bccd.yaml",
         *files, "OUTPUT_DIR", str(output), *opts,
     ]  # fmt: skip
     start = time.perf_counter()
-    subprocess.run(command, check=True)
+    subprocess.run(command, cwd=ROOT, check=True)
     minutes = (time.perf_counter() - start) / 60
     (result,) = json.loads((output / "results.json").read_text())["datasets"].values()
     scores = {metric: result["results"]["bbox"][metric] for metric in METRICS}

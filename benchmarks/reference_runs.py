@@ -3,12 +3,12 @@
     python benchmarks/reference_runs.py --bccd datasets/bccd --coco datasets/coco_small \
         --found output/search/genotype.json --seeds 3
 
-Every network is trained from nothing by tools/train_net.py with the recipe of
+Every network is trained from nothing by nasnet-det train with the recipe of
 quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml: the same images, iterations, optimizer,
 learning rate and heads (the C4 detector has the cells themselves as its head, and fewer regions,
 which cost more). A training is one folder in --output; started again, finished ones are left alone
 and a killed one is resumed. With --parallel, what a training says is in its log.txt only. Then
-tools/report.py writes docs/reference_runs/<data set>, without the data sets' images; ResNet-18 is
+nasnet-det report writes docs/reference_runs/<data set>, without the data sets' images; ResNet-18 is
 what the others are compared with.
 
 The folders are written into the reports as they are given here: give them relative to where this
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMAND = [sys.executable, "-m", "nasnet_det"]
 NASNET = "quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml"
 RESNET = "quick_schedules/faster_rcnn_R_18_FPN_bccd.yaml"
 # Name -> config, and what it changes.
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if status:
             return status
         out = options.reports / name
-        command = [sys.executable, str(ROOT / "tools" / "report.py"), *map(str, runs)]
+        command = [*COMMAND, "report", *map(str, runs)]
         status = subprocess.run(
             [*command, "--out", str(out), "--no-photos"], check=False
         ).returncode
@@ -160,8 +161,7 @@ def train(config: str, settings: dict[str, Any], *, quiet: bool) -> int:
     """Train, or go on with it; the exit status."""
     print(f"reference_runs.py: training {settings['OUTPUT_DIR']}", flush=True)
     pairs = [word for key, value in settings.items() for word in (key, str(value))]
-    tool = str(ROOT / "tools" / "train_net.py")
-    command = [sys.executable, tool, "--resume", "--config-file", config, *pairs]
+    command = [*COMMAND, "train", "--resume", "--config-file", config, *pairs]
     stdout = subprocess.DEVNULL if quiet else None
     return abs(subprocess.run(command, stdout=stdout, check=False).returncode)
 

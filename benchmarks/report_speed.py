@@ -4,7 +4,7 @@
     python benchmarks/report_speed.py --images 500 --detections 100
 
 Objects and detections are random, as many and as large as in COCO's val2017 (80 categories, 7
-objects an image); two runs are compared. tools/report.py writes the whole report of one run and of
+objects an image); two runs are compared. nasnet-det report writes the report of one run and of
 both, without images; then pycocotools evaluates the same detections, with the same twelve numbers,
 or this fails. It writes benchmarks/results/report_speed.json. Times are of this machine; what
 carries over is their ratio.
@@ -123,7 +123,7 @@ def write_runs(folder: Path, num_images: int, num_detections: int) -> None:
 def time_report(folder: Path, *names: str) -> float:
     """Seconds of the whole command."""
     command = [
-        sys.executable, str(ROOT / "tools" / "report.py"), *(str(folder / name) for name in names),
+        sys.executable, "-m", "nasnet_det", "report", *(str(folder / name) for name in names),
         "--out", str(folder / "out"), "--no-cost",
     ]  # fmt: skip
     start = time.perf_counter()

@@ -3,7 +3,7 @@
     python benchmarks/transfer_bccd.py --data datasets/bccd --parallel 2 --backbones \
         found=output/found.safetensors nasnet_a=output/nasnet_a.safetensors
 
-The backbones are files of tools/export_backbone.py; their cards say which network to build. Each
+The backbones are files of nasnet-det export-backbone; their cards say which network to build. Each
 is trained on BCCD (quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml) from its weights and
 from scratch, with three seeds, and evaluated on val after every 100 of 400 iterations. The learning
 rate is constant after a short warm-up, so one training gives all of these points. About five
@@ -119,13 +119,13 @@ def prepare(options: argparse.Namespace, backbones: dict[str, Path]) -> dict[str
     """What the config of each backbone's trainings adds, the weights included.
 
     Raises:
-        ValueError: a file is no backbone of tools/export_backbone.py.
+        ValueError: a file is no backbone of nasnet-det export-backbone.
     """
     settings = {}
     for name, path in backbones.items():
         card = read_card(path)
         if card is None:
-            raise ValueError(f"{path}: wanted a file of tools/export_backbone.py")
+            raise ValueError(f"{path}: wanted a file of nasnet-det export-backbone")
         genotype = options.output / f"{name}.json"  # the classifier's may have moved or changed
         card.genotype.save(genotype)
         settings[name] = {
@@ -181,7 +181,7 @@ def train(
     }
     if run.start == "scratch":
         values["MODEL.WEIGHTS"] = ""
-    command = [sys.executable, ROOT / "tools" / "train_net.py", "--resume", "--config-file", CONFIG]
+    command = [sys.executable, "-m", "nasnet_det", "train", "--resume", "--config-file", CONFIG]
     pairs = [word for key, value in values.items() for word in (key, str(value))]
     start = time.perf_counter()
     with (folder / "output.txt").open("a") as log:

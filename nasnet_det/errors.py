@@ -49,8 +49,21 @@ def _restore(kind: type[InputError], args: tuple[Any, ...], state: dict[str, Any
     return error
 
 
-class MissingPackageError(InputError):
-    """A package that is not installed; ``advice`` is the command that installs it."""
+class MissingPackageError(InputError, ModuleNotFoundError):
+    """A package that is not installed.
+
+    Args:
+        package: its name.
+        command: what installs it.
+    """
+
+    def __init__(self, package: str, command: str) -> None:
+        super().__init__(
+            f"the package {package} is not installed: run {command}",
+            where=package,
+            advice=command,
+        )
+        self.name = package
 
 
 @contextmanager
@@ -65,11 +78,11 @@ def requires(extra: str) -> Iterator[None]:
     """
     try:
         yield
+    except MissingPackageError:
+        raise
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         if package == "nasnet_det":  # a fault of ours
             raise
-        advice = f"pip install 'nasnet-det[{extra}]'" if extra else f"pip install {package}"
-        raise MissingPackageError(
-            f"the package {package} is not installed: run {advice}", where=package, advice=advice
-        ) from error
+        what = f"'nasnet-det[{extra}]'" if extra else package
+        raise MissingPackageError(package, f"pip install {what}") from error

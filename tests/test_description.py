@@ -1,18 +1,16 @@
-"""The text of ``describe`` and the command ``tools/describe.py``."""
+"""The text of ``describe`` and the command ``nasnet-det describe``."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from command import run_command
 from random_genotypes import sample_genotype
 
+from nasnet_det.cli.describe import parse_words
+from nasnet_det.cli.main import main
 from nasnet_det.description import describe, describe_cell, describe_genotype, describe_plan
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec
 from nasnet_det.network import NASNetTrunk
@@ -87,83 +85,67 @@ def test_impossible_input_size_is_explained() -> None:
             describe("nasnet_a_mobile", input_size=size)
 
 
-@pytest.fixture(scope="module")
-def tool(repository: Path) -> ModuleType:
-    """The command as a module, for the many cases that need no process of their own."""
-    spec = importlib.util.spec_from_file_location("tool", repository / "tools" / "describe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def call(*words: str) -> int:
+    """The command in this process."""
+    return main(["describe", *words])
 
 
-def _run(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "tools/describe.py", *arguments],
-        cwd=repository,
-        env=os.environ | {"PYTHONPATH": str(repository)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+def test_command_prints_the_description() -> None:
+    done = run_command(
+        "describe", "nasnet_a_mobile", *TINY_WORDS, "--input-size", "40", "stem", "cifar"
     )
-
-
-def test_command_prints_the_description(repository: Path) -> None:
-    done = _run(repository, "nasnet_a_mobile", *TINY_WORDS, "--input-size", "40", "stem", "cifar")
     wanted = describe("nasnet_a_mobile", input_size=40, channels=8, num_cells_per_stage=1,
                       stem="cifar")  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted + "\n", "")
 
 
-def test_command_reports_a_mistake_in_one_sentence(repository: Path) -> None:
-    done = _run(repository, "nasnet_a_mobil")
-    assert (done.returncode, done.stdout) == (2, "")
+def test_command_reports_a_mistake_in_one_sentence() -> None:
+    done = run_command("describe", "nasnet_a_mobil")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(
-        "describe.py: unknown network variant 'nasnet_a_mobil', did you mean 'nasnet_a_mobile'?"
+        "nasnet-det describe: unknown network variant 'nasnet_a_mobil', did you mean 'nasnet_a_mobile'?"
     )
     assert done.stderr.count("\n") == 1
 
 
-def test_command_lists_the_networks(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tool.main(["--list"]) == 0
+def test_command_lists_the_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--list") == 0
     assert capsys.readouterr().out.split() == list_models()
 
 
-def test_command_reads_a_genotype_file(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_reads_a_genotype_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "found.json"
     sample_genotype(3).save(path)
-    assert tool.main([str(path), *TINY_WORDS, "--input-size", "40", "--num-classes", "7"]) == 0
+    assert call(str(path), *TINY_WORDS, "--input-size", "40", "--num-classes", "7") == 0
     wanted = describe(sample_genotype(3), input_size=40, num_classes=7, channels=8,
                       num_cells_per_stage=1)  # fmt: skip
     assert capsys.readouterr().out == wanted + "\n"
 
 
 def test_command_knows_the_published_cells_and_needs_no_name(
-    tool: ModuleType, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert tool.main(["amoebanet_a", *TINY_WORDS, "input_size", "40"]) == 0
+    assert call("amoebanet_a", *TINY_WORDS, "input_size", "40") == 0
     assert capsys.readouterr().out.startswith("genotype amoebanet_a\n")
-    assert tool.main([*TINY_WORDS, "input_size", "40"]) == 0
+    assert call(*TINY_WORDS, "input_size", "40") == 0
     assert capsys.readouterr().out.startswith("genotype nasnet_a\n")
 
 
 def test_command_draws_the_cells_beside_the_description(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, word in (("pnasnet_5_large", "sep conv"), ("amoebanet_a", "avg pool")):
         path = tmp_path / f"{name}.svg"
-        assert tool.main([name, "--draw", str(path), *TINY_WORDS, "input_size", "40"]) == 0
+        assert call(name, "--draw", str(path), *TINY_WORDS, "input_size", "40") == 0
         text = path.read_text()
         assert word in text
         assert f"Cells of {name.removesuffix('_large')}" in text
     assert "genotype amoebanet_a" in capsys.readouterr().out
 
 
-def test_command_types_values_by_the_fields_of_the_spec(tool: ModuleType) -> None:
+def test_command_types_values_by_the_fields_of_the_spec() -> None:
     words = ["channels", "12", "stem", "cifar", "dropout", "0.5", "norm_eps", "1e-5", "skip_reduction_input", "True", "extra_reduction_cells", "0"]  # fmt: skip
-    assert tool.parse_words(words) == (
+    assert parse_words(words) == (
         "nasnet_a_mobile",
         {
             "channels": 12,
@@ -213,15 +195,16 @@ def test_command_types_values_by_the_fields_of_the_spec(tool: ModuleType) -> Non
 def test_mistakes_are_named_without_a_traceback(
     line: str,
     wanted: str,
-    tool: ModuleType,
     repository: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(repository)
-    with pytest.raises(SystemExit) as caught:
-        tool.main(line.split())
-    assert caught.value.code == 2
+    try:
+        status = call(*line.split())
+    except SystemExit as error:
+        status = error.code
+    assert status == (2 if "argument" in wanted else 1)
     out, err = capsys.readouterr()
     assert out == ""
     assert wanted in err

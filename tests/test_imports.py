@@ -32,7 +32,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "floor": ("runs", "data"),
     "shared": ("weights", "drawing", "runtime"),
     "stages": ("search", "classification", "detection"),
-    "readers": ("report", "pipeline"),
+    "readers": ("report",),
+    "chain": ("pipeline",),
     "commands": ("cli", "__main__"),
 }
 """The rooms of the package (a module or a folder each) by layer."""
@@ -45,6 +46,7 @@ ABOVE: dict[str, tuple[str, ...]] = {
     "shared": ("values", "core", "configs", "floor"),
     "stages": ("values", "core", "configs", "floor", "shared"),
     "readers": ("values", "core", "configs", "floor", "shared"),
+    "chain": ("values", "configs", "floor", "shared", "stages"),
     "commands": tuple(LAYERS)[:-1],
 }
 """Layer -> the layers that its rooms may import; in its own, they may import those before them."""

@@ -3,7 +3,7 @@
     python tools/demo.py
 
 It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), a folder for
-each stage of configs/pipelines/demo.yaml (tools/pipeline.py), and predictions.png (the truth beside
+each stage of configs/pipelines/demo.yaml, and predictions.png (the truth beside
 what was found, for the first pictures of the test set). Interrupted, it goes on where it was; done,
 it prints the result again.
 """
@@ -25,7 +25,7 @@ def main() -> int:
     """Run all steps; the exit status of the first that fails."""
     for command in (
         ["tools/make_demo_data.py", str(OUTPUT / "data")],
-        ["tools/pipeline.py", "--config-file", CONFIG],
+        ["-m", "nasnet_det", "pipeline", "--config-file", CONFIG],
     ):
         print("$ python", *command, flush=True)
         status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode

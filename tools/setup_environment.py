@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
-INSTALLER = ROOT / "tools" / "install_detectron2.py"
+INSTALLER = ROOT / "nasnet_det" / "detectron2_wheel.py"
 STAMPED = (LOCK, ROOT / "pyproject.toml", ROOT / "setup.py", INSTALLER, Path(__file__).resolve())
 UNFINISHED = "unfinished"
 
@@ -87,9 +87,10 @@ def install(venv: Path, lock: int) -> None:
     run(lock, f"setuptools could not be installed: {again}", builder)
     locked = [*pip, "--require-hashes", *build, "-r", str(LOCK)]
     run(lock, f"the locked packages could not be installed: {again}", locked)
-    run(lock, "Detectron2 could not be installed: see the line above", [python, str(INSTALLER)])
     project = [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     run(lock, f"the project itself could not be installed: {again}", project)
+    detectron2 = [python, "-m", "nasnet_det", "install-detectron2"]
+    run(lock, "Detectron2 could not be installed: see the line above", detectron2)
 
 
 def find_entry(package: str) -> str:

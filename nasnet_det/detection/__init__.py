@@ -1,14 +1,16 @@
 """NASNet backbones and detectors for Detectron2; importing this registers them."""
 
+from typing import TYPE_CHECKING
+
+from nasnet_det.errors import MissingPackageError
+from nasnet_det.lazy import offer
+
 try:
     import detectron2  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "detectron2":
         raise
-    raise ModuleNotFoundError(
-        "nasnet_det.detection needs Detectron2: run python tools/install_detectron2.py",
-        name="detectron2",
-    ) from None
+    raise MissingPackageError("detectron2", "nasnet-det install-detectron2") from None
 
 from nasnet_det.config import ConfigError, get_config_file, list_configs
 from nasnet_det.detection.backbone import NASNetBackbone, NASNetC4Backbone
@@ -18,6 +20,10 @@ from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.roi_heads import NASNetBoxHead, NASNetROIHeads
 from nasnet_det.detection.tensorflow import TFRPN, TFNASNetROIHeads, TFRPNHead
 
+if TYPE_CHECKING:
+    from nasnet_det.detection.prediction import Predicted, predict
+    from nasnet_det.detection.session import Processes, evaluate, read_results, train
+
 __all__ = [
     "TFRPN",
     "ConfigError",
@@ -25,14 +31,26 @@ __all__ = [
     "NASNetBoxHead",
     "NASNetC4Backbone",
     "NASNetROIHeads",
+    "Predicted",
+    "Processes",
     "TFNASNetROIHeads",
     "TFRPNHead",
     "add_nasnet_config",
     "adopt_pools",
     "check_lazy_config",
+    "evaluate",
     "get_config",
     "get_config_file",
     "get_lazy_config",
     "list_configs",
+    "predict",
     "put_nasnet",
+    "read_results",
+    "train",
 ]
+
+_MODULES = {
+    "prediction": ("Predicted", "predict"),
+    "session": ("Processes", "evaluate", "read_results", "train"),
+}
+__getattr__ = offer(__name__, _MODULES, extra="detection")

@@ -1,7 +1,7 @@
 """Config keys of the NASNet detectors.
 
 ``add_nasnet_config`` is all that a Detectron2 project of its own needs; ``get_config`` is what the
-commands in ``tools/`` read their configs with.
+commands read their configs with.
 """
 
 from __future__ import annotations

@@ -81,6 +81,11 @@ def list_classes(names: Sequence[str]) -> list[str]:
     return [category["name"] for name in names[:1] for category in get_categories(name)]
 
 
+def find_annotations(name: str) -> str:
+    """The JSON file of a registered data set; "" where it has none."""
+    return str(MetadataCatalog.get(name).get("json_file") or "")
+
+
 def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
     """Check the data sets of a config without decoding an image.
 

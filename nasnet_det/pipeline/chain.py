@@ -68,18 +68,17 @@ def get_pipeline_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgN
     return cfg
 
 
-def plan_stages(cfg: CfgNode, readers: Mapping[str, ReadConfig], tools: Path) -> list[Stage]:
+def plan_stages(cfg: CfgNode, readers: Mapping[str, ReadConfig]) -> list[Stage]:
     """The stages of a pipeline, in order; nothing is run or written.
 
     Args:
         cfg: see :func:`get_pipeline_config`.
         readers: ``search``, ``classifier`` and ``detector`` -> what reads and checks its config.
-        tools: the folder of the commands.
 
     Raises:
         ConfigError: there is no stage, or the config of one can't be meant.
     """
-    planner = _Planner(cfg, readers, tools)
+    planner = _Planner(cfg, readers)
     if cfg.SEARCH.CONFIG:
         planner.add_search()
     if cfg.CLASSIFIER.CONFIG:
@@ -94,8 +93,8 @@ def plan_stages(cfg: CfgNode, readers: Mapping[str, ReadConfig], tools: Path) ->
 class _Planner:
     """The stages so far, and what the next ones take from them."""
 
-    def __init__(self, cfg: CfgNode, readers: Mapping[str, ReadConfig], tools: Path) -> None:
-        self.cfg, self.readers, self.tools = cfg, readers, tools
+    def __init__(self, cfg: CfgNode, readers: Mapping[str, ReadConfig]) -> None:
+        self.cfg, self.readers = cfg, readers
         self.root = Path(cfg.OUTPUT_DIR)
         self.stages: list[Stage] = []
         self.cells: dict[str, Any] = {}  # keys of MODEL.NASNET that the search decides
@@ -105,11 +104,11 @@ class _Planner:
         folder, report = self.root / "search", self.root / "search_report"
         genotype = folder / "genotype.json"
         config, words = self._read("search", {"OUTPUT_DIR": folder})
-        command = ["search.py", "--resume", *words]
+        command = ["search", "--resume", *words]
         self._add("search", command, config, part="search", outputs=[genotype])
         self._add(
             "search_report",
-            ["search_report.py", folder, "--out", report],
+            ["report", folder, "--out", report],
             inputs=[genotype],
             outputs=[report / "report.html"],
         )
@@ -119,7 +118,7 @@ class _Planner:
         folder = self.root / "classifier"
         weights, exported = folder / "model_final.pth", self.root / "export/backbone.safetensors"
         config, words = self._read("classifier", {**self.cells, "OUTPUT_DIR": folder})
-        command = ["train_classifier.py", "--resume", *words]
+        command = ["train-classifier", "--resume", *words]
         self._add(
             "classifier",
             command,
@@ -129,7 +128,7 @@ class _Planner:
             outputs=[weights],
             launcher=self._torchrun(),
         )
-        words = ["export_backbone.py", str(weights), str(exported)]
+        words = ["export-backbone", str(weights), str(exported)]
         self._add("export", words, inputs=[weights], outputs=[exported])
         self.backbone = {
             **{f"MODEL.NASNET.{key}": config[f"MODEL.NASNET.{key}"] for key in NETWORK_KEYS},
@@ -145,7 +144,7 @@ class _Planner:
         weights, results = folder / "model_final.pth", folder / "results.json"
         gpus = ["--num-gpus", self.cfg.NUM_GPUS] if self.cfg.NUM_GPUS else []
         config, words = self._read("detector", {**given, "OUTPUT_DIR": folder})
-        command = ["train_net.py", "--resume", *gpus, *words]
+        command = ["train", "--resume", *gpus, *words]
         cells = list(self.cells.values())
         self._add(
             "detector",
@@ -160,7 +159,7 @@ class _Planner:
         config, words = self._read("detector", given, self.cfg.EVALUATION.OPTS)
         self._add(
             "evaluation",
-            ["train_net.py", "--eval-only", *gpus, *words],
+            ["train", "--eval-only", *gpus, *words],
             config,
             part="detector",
             cells=cells,
@@ -168,7 +167,7 @@ class _Planner:
             outputs=[evaluation / "results.json"],
         )
         report = self.root / "report"
-        command = ["report.py", folder, "--out", report]
+        command = ["report", folder, "--out", report]
         self._add("report", command, inputs=[weights, results], outputs=[report / "report.html"])
 
     def _torchrun(self) -> list[str]:
@@ -201,11 +200,10 @@ class _Planner:
         cells: Sequence[Path] = (),
         launcher: Sequence[str] = (),
     ) -> None:
-        tool, *words = command
         self.stages.append(
             Stage(
                 name=name,
-                command=(*launcher, str(self.tools / tool), *map(str, words)),
+                command=(*launcher, "-m", "nasnet_det", *map(str, command)),
                 folder=self.root / name,
                 part=part,
                 config=_find_decisive(config or {}, part, (*inputs, *cells)),

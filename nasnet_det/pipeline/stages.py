@@ -46,7 +46,7 @@ class Stage:
 
     Attributes:
         name: of the stage.
-        command: a Python file and its arguments; run again, it goes on where it was.
+        command: arguments of Python; run again, it goes on where it was.
         folder: gets everything that it writes, and is made for it.
         config: keys and values that change what comes of it, as JSON holds them.
         part: whose keys these are in the table of :mod:`nasnet_det.runs.keys`.

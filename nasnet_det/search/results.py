@@ -42,7 +42,7 @@ def collect_results(folder: str | os.PathLike[str]) -> Study:
     if not config_file.is_file():
         raise StudyError(
             f"{folder} holds no search: wanted config.yaml and study.db in it, the OUTPUT_DIR of "
-            "tools/search.py"
+            "nasnet-det search"
         )
     cfg = get_search_config(str(config_file))
     database = folder / "study.db"

@@ -14,7 +14,7 @@ from nasnet_det.genotype import nearest
 from nasnet_det.weights.classifier import ORIGINS, ConvertedWeights, convert_classifier
 from nasnet_det.weights.detector import convert_detector, is_detector
 from nasnet_det.weights.error import WeightsError
-from nasnet_det.weights.file import hash_file, read_weights
+from nasnet_det.weights.file import hash_file, read_weights, write_weights
 from nasnet_det.weights.tensorflow_checkpoint import find_prefix
 
 _AVERAGE = "/ExponentialMovingAverage"
@@ -38,6 +38,22 @@ def convert_file(path: str, *, origin: str = "", variant: str = "") -> Converted
     name = os.path.basename(find_prefix(path) or path)
     source = {"source": name, "sha256": hash_file(path)}
     return ConvertedWeights(converted.weights, {**converted.metadata, **source})
+
+
+def convert(source: str, output: str, *, origin: str = "") -> ConvertedWeights:
+    """Convert a published file, and write what comes of it.
+
+    Args:
+        source: see :func:`~nasnet_det.weights.file.read_weights`.
+        output: ``.safetensors`` or, for Detectron2's own tools, ``.pth``.
+        origin: see :func:`convert_weights`.
+
+    Raises:
+        FileError: the file can't be read or written, or its weights can't be placed.
+    """
+    converted = convert_file(source, origin=origin)
+    write_weights(output, converted.weights, converted.metadata)
+    return converted
 
 
 def convert_weights(

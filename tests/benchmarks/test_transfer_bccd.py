@@ -112,7 +112,7 @@ def test_other_files_and_other_schedules_are_one_sentence(
     plain = tmp_path / "plain.safetensors"
     save_file(create_model("nasnet_a_mobile", 2, channels=8).state_dict(), plain)
     assert call("--backbones", f"a={plain}") == (
-        f"transfer_bccd.py: {plain}: wanted a file of tools/export_backbone.py\n"
+        f"transfer_bccd.py: {plain}: wanted a file of nasnet-det export-backbone\n"
     )
     backbone = _save_backbone(tmp_path / "backbone.safetensors")
     made_of = {"iterations": 400, "config": benchmark.CONFIG}
@@ -126,7 +126,7 @@ def test_other_files_and_other_schedules_are_one_sentence(
         )
     (tmp_path / "transfer_bccd.json").unlink()
     sentence = call("--backbones", f"a={backbone}")
-    assert "a, pre-trained, seed 1: train_net.py: " in sentence, "what the training said"
+    assert "a, pre-trained, seed 1: nasnet-det train: " in sentence, "what the training said"
     assert "Traceback" not in sentence
 
 

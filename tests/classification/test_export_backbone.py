@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from nasnet_det.classification.checkpoint import load_checkpoint
 from nasnet_det.classification.config import build_model
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loop import Trainer
+from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError
 from nasnet_det.detection import get_config
 from nasnet_det.detection.backbone_card import check_backbone
@@ -31,7 +31,6 @@ from nasnet_det.genotype import GENOTYPES
 from nasnet_det.runs.files import FileError
 from nasnet_det.weights import write_weights
 from nasnet_det.weights.backbone_file import read_card
-from tools import predict, train_net
 
 NETWORK = {"VARIANT": "nasnet_a_mobile", "NUM_CELLS_PER_STAGE": 1, "CHANNELS": 8}
 
@@ -49,19 +48,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CfgNode, Path, Pa
 
 
 @pytest.fixture(scope="module")
-def exported(trained: tuple[CfgNode, Path, Path], repository: Path) -> Path:
+def exported(trained: tuple[CfgNode, Path, Path]) -> Path:
     """The file, made by the command."""
     _, checkpoint, output = trained
-    assert _tool(repository).main([str(checkpoint), str(output)]) == 0
+    assert main(["export-backbone", str(checkpoint), str(output)]) == 0
     return output
-
-
-def _tool(repository: Path):  # type: ignore[no-untyped-def]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repository / "tools"))
-        import export_backbone
-
-        return export_backbone
 
 
 def _detector_config(weights: Path, *opts: str) -> CfgNode:
@@ -172,17 +163,17 @@ def test_whatever_builds_a_detector_refuses_another_preprocessing(
         builder(_detector_config(path, "INPUT.FORMAT", "BGR"))
 
 
-@pytest.mark.parametrize("tool", [predict, train_net])
+@pytest.mark.parametrize("verb", ["predict", "train"])
 def test_tools_say_it_in_one_sentence(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: ModuleType
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(_detector_config(exported, "INPUT.FORMAT", "BGR").dump())
     Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
     words = ["--input", str(tmp_path), "--output", str(tmp_path / "found")]
-    assert tool.main(["--config-file", str(config), *(words if tool is predict else [])]) == 1
+    assert main([verb, "--config-file", str(config), *(words if verb == "predict" else [])]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"{tool.__name__.split('.')[-1]}.py: {exported} was trained as another backbone than this "
+        f"nasnet-det {verb}: {exported} was trained as another backbone than this "
         "config's: INPUT.FORMAT: wanted RGB, got BGR"
     )
 
@@ -207,7 +198,6 @@ def test_files_without_a_card_are_none_of_its_business(tmp_path: Path, exported:
     ],
 )
 def test_mistakes_are_one_sentence(
-    repository: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     status: int,
@@ -215,9 +205,9 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     def call() -> int:
         try:
-            return _tool(repository).main(arguments)
+            return main(["export-backbone", *arguments])
         except SystemExit as stop:
             return int(stop.code or 0)
 
     assert call() == status
-    assert capsys.readouterr().err == f"export_backbone.py: {sentence}\n"
+    assert capsys.readouterr().err == f"nasnet-det export-backbone: {sentence}\n"

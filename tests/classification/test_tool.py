@@ -1,26 +1,26 @@
-"""tools/train_classifier.py: a kill of the real process, evaluation, and mistakes in a sentence."""
+"""nasnet-det train-classifier: a kill of the real process, evaluation, and mistakes in a sentence."""
 
 from __future__ import annotations
 
 import csv
 import functools
-import importlib
 import json
 import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from tiny_classification import CPU, make_config, quick, run
 
+from nasnet_det.classification import export_backbone, session
 from nasnet_det.classification.checkpoint import load_checkpoint
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loop import Trainer
+from nasnet_det.cli.main import main
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.runs.checkpoint import CheckpointError
 
@@ -77,13 +77,11 @@ class Killed(Exception):
 
 
 @pytest.fixture
-def tool(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The command's module; the logger is as before at the end."""
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    tool = importlib.import_module("train_classifier")
-    propagate, handlers = tool.logger.propagate, list(tool.logger.handlers)
-    yield tool
-    tool.logger.propagate, tool.logger.handlers = propagate, handlers
+def call() -> Iterator[Callable[..., int]]:
+    """The command in this process; the logger is as before at the end."""
+    propagate, handlers = session.logger.propagate, list(session.logger.handlers)
+    yield lambda *words: main(["train-classifier", *words])
+    session.logger.propagate, session.logger.handlers = propagate, handlers
 
 
 @pytest.fixture
@@ -103,7 +101,11 @@ def imagenet(reference_data: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["imagenet_mobile", "imagenet_large", "imagenet_modern"])
 def test_imagenet_recipes_train_resume_evaluate_and_export(
-    tool: ModuleType, imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    call: Callable[..., int],
+    imagenet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     folder = tmp_path / "out"
     text = (
@@ -119,26 +121,25 @@ def test_imagenet_recipes_train_resume_evaluate_and_export(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(tool, "Trainer", functools.partial(Trainer, on_step=kill))
+        patch.setattr(session, "Trainer", functools.partial(Trainer, on_step=kill))
         with pytest.raises(Killed):
-            tool.main([*arguments, "--check-data", *opts])
+            call(*arguments, "--check-data", *opts)
     log = (folder / "log.txt").read_text()
     assert "8 of 9 test images can be read" in log
     assert "broken.JPEG" in log
-    assert tool.main([*arguments, "--resume", *opts]) == 0
+    assert call(*arguments, "--resume", *opts) == 0
     assert "Going on from iteration 2 of 4" in (folder / "log.txt").read_text()
     results = json.loads((folder / "results.json").read_text())
     assert (results["num_images"], results["num_broken"]) == (8, 1)
 
     weights = ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
     output = ["OUTPUT_DIR", str(tmp_path / "evaluated")]
-    assert tool.main([*arguments, "--eval-only", *opts, *weights, *output]) == 0
+    assert call(*arguments, "--eval-only", *opts, *weights, *output) == 0
     again = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert again["loss"] == pytest.approx(results["loss"], rel=1e-5)
     assert again["per_class"] == results["per_class"]
 
-    export = importlib.import_module("export_backbone")
-    card = export.export(folder / "model_final.pth", tmp_path / "backbone.safetensors")
+    card = export_backbone(folder / "model_final.pth", tmp_path / "backbone.safetensors")
     assert (card.pixel_mean, card.pixel_std) == ((127.5,) * 3, (127.5,) * 3)
     assert len(card.classes) == 8
     assert (tmp_path / "backbone.safetensors").stat().st_size > 10_000
@@ -171,7 +172,7 @@ def other_pools(tmp_path: Path) -> Path:
     ],
 )
 def test_weights_of_another_network_or_preprocessing_are_one_sentence(
-    tool: ModuleType,
+    call: Callable[..., int],
     weights: Path,
     other_pools: Path,
     tmp_path: Path,
@@ -181,7 +182,7 @@ def test_weights_of_another_network_or_preprocessing_are_one_sentence(
 ) -> None:
     arguments = quick(tmp_path, "out", *opts.replace("OTHER", str(other_pools)).split())
     path = ["MODEL.WEIGHTS", str(weights / "checkpoint.pth")]
-    assert tool.main(["--eval-only", *arguments, *path]) == 1
+    assert call("--eval-only", *arguments, *path) == 1
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
@@ -213,7 +214,7 @@ def test_resume_with_another_genotype_under_the_same_name_is_refused(
     ],
 )
 def test_mistakes_are_one_sentence(
-    tool: ModuleType,
+    call: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
@@ -221,8 +222,8 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     flags = [word for word in arguments if word.startswith("--")]
     opts = [word for word in arguments if not word.startswith("--")]
-    assert tool.main([*flags, *quick(tmp_path, "out"), *opts]) == 1
+    assert call(*flags, *quick(tmp_path, "out"), *opts) == 1
     error = capsys.readouterr().err
-    assert error.startswith("train_classifier.py: ")
+    assert error.startswith("nasnet-det train-classifier: ")
     assert sentence in error
     assert error.count("\n") == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import sys
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import load_images
 from nasnet_det.data.picture_files import find_pictures, list_pictures
 from nasnet_det.data.pictures import PictureError, read_pixels, read_size, scale_to_bytes
+from nasnet_det.weights import verification
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -233,14 +233,8 @@ def test_named_files_are_taken_and_missing_ones_refused(tmp_path: Path) -> None:
         find_pictures([tmp_path])
 
 
-def test_checks_of_weights_see_what_the_stages_see(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
-    import verify_weights
-
+def test_checks_of_weights_see_what_the_stages_see(tmp_path: Path) -> None:
     for name in write_odd_pictures(tmp_path):
-        values = verify_weights.read_image(tmp_path / name, (32, 32))
+        values = verification._read_image(tmp_path / name, (32, 32))
         pixels = ((values[0] * 0.5 + 0.5) * 255).round().byte().permute(1, 2, 0).numpy()
         assert np.array_equal(pixels, read_pixels(tmp_path / name)), name
-    sys.modules.pop("verify_weights")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import run_command
 
 pytest.importorskip("detectron2")
 
@@ -60,14 +60,11 @@ def test_coco_trains_and_evaluates_through_detectron2_datasets(
     (tmp_path / "coco").symlink_to(reference_data / "coco_small")
     run = tmp_path / "run"
     command = [
-        sys.executable, "tools/train_net.py", "--config-file",
+        "train", "--config-file",
         f"quick_schedules/faster_rcnn_nasnet_a_mobile_{design}_instant_test.yaml",
         "OUTPUT_DIR", str(run), "SEED", "1",
     ]  # fmt: skip
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path)}
-    done = subprocess.run(
-        command, cwd=repository, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_command(*command, env={"DETECTRON2_DATASETS": str(tmp_path)})
     assert done.returncode == 0, done.stderr[-3000:]
     assert "coco_2017_train: 208 images, 1644 boxes, 80 classes" in done.stdout + done.stderr
     (result,) = json.loads((run / "results.json").read_text())["datasets"].values()

@@ -1,15 +1,15 @@
-"""tools/predict.py on real pictures with a tiny detector, run as a user runs it."""
+"""nasnet-det predict on real pictures with a tiny detector, run as a user runs it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command import run_command
 from PIL import Image
 
 pytest.importorskip("detectron2")
@@ -57,8 +57,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _predict(repository: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "tools/predict.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    return run_command("predict", *arguments, cwd=repository)
 
 
 def test_folder_gives_pictures_and_a_coco_file(
@@ -96,7 +95,7 @@ def test_broken_picture_is_named_and_the_others_are_done(
         "--input", tmp_path / "broken.jpg", pictures / "a.jpg",
     )  # fmt: skip
     assert done.returncode == 1
-    assert "predict.py: " in done.stderr
+    assert "nasnet-det predict: " in done.stderr
     assert "broken.jpg can't be read as a picture" in done.stderr
     found = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert len(found["images"]) == 1

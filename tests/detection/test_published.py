@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import run_command
 from weight_files import get_weights, make_random
+
+from nasnet_det.cli.main import main
 
 pytest.importorskip("detectron2")
 
@@ -25,7 +26,6 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.network import NASNet
 from nasnet_det.weights import CheckpointError, write_weights
 from nasnet_det.weights.classifier import export_weights
-from tools import train_net
 
 FULL_SIZE = ["MODEL.NASNET.CHANNELS", "0", "MODEL.NASNET.NUM_CELLS_PER_STAGE", "0"]
 
@@ -114,7 +114,7 @@ def test_training_from_one_line_leaves_the_frozen_part_as_published(
     opts += ["SOLVER.BASE_LR", "1e-6"]  # the gradients of random weights are large
     frozen = ["MODEL.BACKBONE.FREEZE_AT", "4", "MODEL.NASNET.NORM", "FrozenBN"]
     arguments = ["--config-file", write_tiny_config(tmp_path), *opts, *frozen]
-    done = _run(repository / "tools" / "train_net.py", *arguments, "MODEL.WEIGHTS", weights)
+    done = run_command("train", *arguments, "MODEL.WEIGHTS", weights)
     assert done.returncode == 0, done.stderr
     published = {f"backbone.bottom_up.{k}": v for k, v in get_weights(network).items()}
     trained = torch.load(out / "model_final.pth", weights_only=True)["model"]
@@ -212,9 +212,11 @@ def test_missing_published_file_is_told_before_anything_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opts = ["MODEL.WEIGHTS", "nasnet://nasnet_a_mobile.keras", "OUTPUT_DIR", str(tmp_path / "out")]
-    assert train_net.main(["--config-file", write_tiny_config(tmp_path), *opts]) == 1
+    assert main(["train", "--config-file", write_tiny_config(tmp_path), *opts]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("train_net.py: nasnet://nasnet_a_mobile.keras: NASNet-mobile.h5 is in")
+    assert err.startswith(
+        "nasnet-det train: nasnet://nasnet_a_mobile.keras: NASNet-mobile.h5 is in"
+    )
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -224,10 +226,3 @@ def test_checkpointer_says_what_is_missing_without_wrapping_it(tmp_path: Path) -
         CheckpointError, match="^nasnet://nasnet_a_large.cadene: nasnetalarge-a1897284"
     ):
         Checkpointer(torch.nn.Linear(1, 1)).load("nasnet://nasnet_a_large.cadene")
-
-
-def _run(tool: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(tool), *arguments],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip

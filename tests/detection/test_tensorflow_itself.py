@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_variables
 import torch
+from command import run_command
 
 pytest.importorskip("detectron2")
 
@@ -90,18 +91,14 @@ def test_checkpoint_that_tensorflow_wrote_becomes_a_detector_of_coco(
         *("INPUT.SQUARE_TEST", "160", "MODEL.RPN.POST_NMS_TOPK_TEST", "6"),
         *("DATALOADER.NUM_WORKERS", "0", "OUTPUT_DIR", str(tmp_path / "output")),
     ]
-    done = _run_tool(
-        repository, "train_net.py", "--eval-only", "--config-file", config.strip(), *weights.split(), *options
+    done = _run_tool("train", "--eval-only", "--config-file", config.strip(), *weights.split(), *options
     )  # fmt: skip
     log = done.stdout + done.stderr
     assert re.search(r"(\d+) of \1 tensors of the backbone and (\d+) of \2 of the model", log)
     assert (tmp_path / "output" / "results.json").is_file()
 
 
-def _run_tool(repository: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, str(repository / "tools" / name), *arguments],
-        capture_output=True, text=True, timeout=1800, check=False,
-    )  # fmt: skip
+def _run_tool(*words: str) -> subprocess.CompletedProcess[str]:
+    done = run_command(*words, timeout=1800)
     assert done.returncode == 0, done.stderr
     return done

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +17,19 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from command import run_without, start_command
 from detectron2.utils.env import seed_all_rng
 from tiny_detection import write_tiny_config, write_tiny_dataset
+from torch.multiprocessing import ProcessRaisedException
 
-from nasnet_det.detection import adopt_pools, get_config
+from nasnet_det.cli.main import main
+from nasnet_det.config import ConfigError
+from nasnet_det.detection import adopt_pools, get_config, session
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.runs.files import PARTIAL
-from tools import train_net
 
 START_LINE = re.compile(r"Starting training from iteration (\d+)")
 
@@ -42,21 +44,14 @@ def _arguments(tmp_path: Path, *words: str) -> list[str]:
 
 
 def _popen(repository: Path, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(repository / "tools" / "train_net.py"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-        **options,
-    )
+    return start_command("train", *arguments, **options)
 
 
 def _run(repository: Path, arguments: list[str], **options: Any) -> tuple[int, str, str]:
     """Status, standard output and the sentence on standard error, without warnings."""
     process = _popen(repository, arguments, **options)
     output, errors = process.communicate(timeout=120)
-    sentences = [line for line in errors.splitlines() if line.startswith("train_net.py: ")]
+    sentences = [line for line in errors.splitlines() if line.startswith("nasnet-det train: ")]
     assert "Traceback" not in output + errors, errors
     return process.returncode, output, "\n".join(sentences)
 
@@ -82,16 +77,8 @@ def _kill_and_check(tmp_path: Path, repository: Path, num_kills: int) -> None:
     for i in range(num_kills):
         output = tmp_path / f"output_{i}.txt"
         with output.open("w") as file:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(repository / "tools" / "train_net.py"),
-                    "--resume",
-                    *arguments,
-                ],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+            process = start_command(
+                "train", "--resume", *arguments, stdout=file, stderr=subprocess.STDOUT
             )
         try:
             _wait_until(process, lambda path=output: bool(START_LINE.search(path.read_text())))
@@ -177,7 +164,7 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     )
     assert status == 1
     assert re.fullmatch(
-        r"train_net.py: TEST.EXPECTED_RESULTS: bbox/AP: wanted 90.0 \+- 1.0, got [\d.]+; "
+        r"nasnet-det train: TEST.EXPECTED_RESULTS: bbox/AP: wanted 90.0 \+- 1.0, got [\d.]+; "
         r"bbox/mAP: wanted 0 \+- 100, got nan",
         sentence,
     )
@@ -199,8 +186,8 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     results = json.loads((run / "results.json").read_text())
     assert (results["iteration"], results["weights"]) == (1, str(run / "model_final.pth"))
 
-    assert train_net.main(_arguments(tmp_path)) == 1
-    assert train_net.main(_arguments(tmp_path, "--resume", "MODEL.NASNET.CHANNELS", "12")) == 1
+    assert main(["train", *_arguments(tmp_path)]) == 1
+    assert main(["train", *_arguments(tmp_path, "--resume", "MODEL.NASNET.CHANNELS", "12")]) == 1
 
 
 def test_folder_of_another_run_is_refused(
@@ -211,12 +198,12 @@ def test_folder_of_another_run_is_refused(
     (run / "model_0000004.pth").write_bytes(b"of another run")
     cfg = get_config("", ["MODEL.RPN.IN_FEATURES", "('p2',)"])
     (run / "config.yaml").write_text(cfg.dump())
-    assert train_net.main(_arguments(tmp_path)) == 1
+    assert main(["train", *_arguments(tmp_path)]) == 1
     assert capsys.readouterr().err == (
-        f"train_net.py: OUTPUT_DIR {run} holds another run (model_0000004.pth); give --resume to "
+        f"nasnet-det train: OUTPUT_DIR {run} holds another run (model_0000004.pth); give --resume to "
         "go on with it, or another OUTPUT_DIR\n"
     )
-    assert train_net.main(_arguments(tmp_path, "--resume")) == 1
+    assert main(["train", *_arguments(tmp_path, "--resume")]) == 1
     error = capsys.readouterr().err
     assert f"OUTPUT_DIR {run} holds the run of another model: INPUT.FORMAT was " in error
     assert re.search(r"MODEL.ANCHOR_GENERATOR.SIZES was .*, is \[\[8\]", error)
@@ -258,9 +245,9 @@ def test_config_cut_off_by_a_kill_does_not_stop_a_resume(tmp_path: Path) -> None
 def test_mistake_before_the_start_is_one_sentence(
     words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train_net.main(_arguments(tmp_path, *words)) == 1
+    assert main(["train", *_arguments(tmp_path, *words)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"train_net.py: {told}")
+    assert error.startswith(f"nasnet-det train: {told}")
     assert error.count("\n") == 1
 
 
@@ -274,9 +261,9 @@ def test_mistake_before_the_start_is_one_sentence(
 def test_impossible_network_is_one_sentence(
     key: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train_net.main(_arguments(tmp_path, f"MODEL.NASNET.{key}", value)) == 1
+    assert main(["train", *_arguments(tmp_path, f"MODEL.NASNET.{key}", value)]) == 1
     last_line = capsys.readouterr().err.splitlines()[-1]
-    assert last_line.startswith(f"train_net.py: MODEL.NASNET: {told}")
+    assert last_line.startswith(f"nasnet-det train: MODEL.NASNET: {told}")
 
 
 def test_genotype_s_faults_are_all_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,9 +272,9 @@ def test_genotype_s_faults_are_all_told(tmp_path: Path, capsys: pytest.CaptureFi
     cells["reduction"]["blocks"][0]["inputs"][1] = 5
     file = tmp_path / "cells.json"
     file.write_text(json.dumps(cells))
-    assert train_net.main(_arguments(tmp_path, "MODEL.NASNET.GENOTYPE", str(file))) == 1
+    assert main(["train", *_arguments(tmp_path, "MODEL.NASNET.GENOTYPE", str(file))]) == 1
     error = capsys.readouterr().err
-    assert f"train_net.py: MODEL.NASNET: file '{file}' is not a valid genotype: " in error
+    assert f"nasnet-det train: MODEL.NASNET: file '{file}' is not a valid genotype: " in error
     assert (
         "normal.blocks[1].ops[0]: unknown operation 'sep_conv_9x9', did you mean 'sep_con" in error
     )
@@ -298,16 +285,16 @@ def test_genotype_s_faults_are_all_told(tmp_path: Path, capsys: pytest.CaptureFi
     ("arguments", "told"),
     [
         (["--num-gpus", "two"], "argument --num-gpus: invalid int value: 'two'"),
-        (["SEED", "1", "--resume", "yes"], "--resume must stand before the KEY VALUE pairs"),
+        (["SEED", "1", "--resum", "yes"], "unrecognized arguments: --resum yes"),
     ],
 )
 def test_mistake_in_the_arguments_has_status_2(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as info:
-        train_net.main(arguments)
+        main(["train", *arguments])
     assert info.value.code == 2
-    assert capsys.readouterr().err == f"train_net.py: {told}\n"
+    assert capsys.readouterr().err == f"nasnet-det train: {told}\n"
 
 
 def test_mistake_in_a_process_of_its_own_is_told_without_its_traceback() -> None:
@@ -315,8 +302,10 @@ def test_mistake_in_a_process_of_its_own_is_told_without_its_traceback() -> None
         "\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n"
     )
     mistake = "nasnet_det.detection.step.NonFiniteLossError: the loss: loss_cls nan"
-    assert train_net.find_sentence(head + mistake + "\n") == "the loss: loss_cls nan"
-    assert train_net.find_sentence(head + "ValueError: a bug\n") == ""
+    with pytest.raises(InputError, match="^the loss: loss_cls nan$"), session._raise_sentences():
+        raise ProcessRaisedException(head + mistake + "\n", 0, 1)
+    with pytest.raises(ProcessRaisedException), session._raise_sentences():
+        raise ProcessRaisedException(head + "ValueError: a bug\n", 0, 1)
 
 
 def test_gpu_that_is_not_there_gives_way_to_the_cpu() -> None:
@@ -324,9 +313,9 @@ def test_gpu_that_is_not_there_gives_way_to_the_cpu() -> None:
         pytest.skip("there is a GPU")
     cfg = get_config("")
     assert cfg.MODEL.DEVICE == "cuda"
-    with pytest.raises(ValueError, match="--num-gpus 2: this machine has 0; leave --num-gpus out"):
-        train_net.choose_device(cfg, 2)
-    assert train_net.choose_device(cfg, None) == 1
+    with pytest.raises(ConfigError, match="--num-gpus 2: this machine has 0; leave --num-gpus out"):
+        session._choose_device(cfg, 2)
+    assert session._choose_device(cfg, None) == 1
     assert cfg.MODEL.DEVICE == "cpu"
 
 
@@ -336,14 +325,14 @@ def test_weights_of_another_architecture_stop_the_command(tmp_path: Path, reposi
         repository, _arguments(tmp_path, "MODEL.WEIGHTS", str(tmp_path / "other.pth"))
     )
     assert status == 1
-    assert sentence.startswith("train_net.py: other.pth: 0 of ")
+    assert sentence.startswith("nasnet-det train: other.pth: 0 of ")
     assert "training would start from noise" in sentence
 
 
 def test_loss_of_nan_and_full_disk_stop_the_command(tmp_path: Path, repository: Path) -> None:
     status, output, sentence = _run(repository, _arguments(tmp_path, "SOLVER.BASE_LR", "1e30"))
     assert status == 1
-    assert sentence.startswith("train_net.py: the loss is not a finite number at iteration ")
+    assert sentence.startswith("nasnet-det train: the loss is not a finite number at iteration ")
     assert "Training stopped: the loss is not a finite number" in output
     assert "Training stopped: the loss" in (tmp_path / "run" / "log.txt").read_text()
 
@@ -354,27 +343,16 @@ def test_loss_of_nan_and_full_disk_stop_the_command(tmp_path: Path, repository: 
     status, _, sentence = _run(repository, _arguments(tmp_path, *full), preexec_fn=fill_the_disk)
     assert status == 1
     assert sentence == (
-        f"train_net.py: {tmp_path}/full/model_0000000.pth can't be written (File too large); what "
+        f"nasnet-det train: {tmp_path}/full/model_0000000.pth can't be written (File too large); what "
         "was there before is unchanged"
     )
     assert not list((tmp_path / "full").glob("*.p*"))
 
 
 def test_missing_detectron2_is_one_sentence(repository: Path) -> None:
-    code = (
-        "import runpy, sys; sys.modules['detectron2'] = None\n"
-        f"runpy.run_path({str(repository / 'tools' / 'train_net.py')!r}, run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_without("detectron2", "train")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "train_net.py: nasnet_det.detection needs Detectron2: run python "
-        "tools/install_detectron2.py\n"
+        "nasnet-det train: the package detectron2 is not installed: run nasnet-det "
+        "install-detectron2\n"
     )

@@ -1,4 +1,4 @@
-"""tools/pipeline.py: what its configs plan, mistakes before anything starts, and a real small chain."""
+"""nasnet-det pipeline: what its configs plan, mistakes before anything starts, and a real small chain."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import start_command
 
 pytest.importorskip("detectron2")
 
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
 from nasnet_det.classification.config import get_classification_config
+from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError, list_configs
 from nasnet_det.detection import get_config
 from nasnet_det.detection.checkpoint import read_weights
@@ -27,7 +28,6 @@ from nasnet_det.pipeline.chain import get_pipeline_config, plan_stages
 from nasnet_det.pipeline.stages import Stage
 from nasnet_det.search.config import get_search_config
 from nasnet_det.weights.backbone_file import read_card
-from tools import pipeline as tool
 
 READERS = {  # without looking for the data
     "search": get_search_config,
@@ -38,7 +38,7 @@ ALL = ["search", "search_report", "classifier", "export", "detector", "evaluatio
 
 
 def _plan(config: str, *opts: str) -> dict[str, Stage]:
-    stages = plan_stages(get_pipeline_config(config, opts), READERS, Path("tools"))
+    stages = plan_stages(get_pipeline_config(config, opts), READERS)
     return {stage.name: stage for stage in stages}
 
 
@@ -85,9 +85,9 @@ def test_pairs_reach_their_stage() -> None:
     for name, size in (("detector", 240), ("evaluation", 100)):
         assert stages[name].config["SOLVER.MAX_ITER"] == 9
         assert stages[name].config["INPUT.MIN_SIZE_TEST"] == size
-        assert stages[name].command[2:4] == ("--num-gpus", "2")
+        assert stages[name].command[4:6] == ("--num-gpus", "2")
     assert " ".join(stages["classifier"].command).startswith(
-        "-m torch.distributed.run --standalone --nproc-per-node 2 tools/train_classifier.py"
+        "-m torch.distributed.run --standalone --nproc-per-node 2 -m nasnet_det train-classifier"
     )
 
 
@@ -134,9 +134,9 @@ def test_mistake_in_any_stage_is_told_before_the_first_starts(
     detector = [f"detector.{w}" if w.startswith("DATASETS") else w for w in files]
     given = ["search.SEARCH.DATA.PATH", str(images), "classifier.DATA.PATH", str(images), *detector]
     arguments = ["--config-file", "pipelines/demo.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
-    assert tool.main([*arguments, *given, *opts]) == 1
+    assert main(["pipeline", *arguments, *given, *opts]) == 1
     output = capsys.readouterr()
-    assert output.err.startswith(f"pipeline.py: {sentence}")
+    assert output.err.startswith(f"nasnet-det pipeline: {sentence}")
     assert output.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -177,30 +177,25 @@ def _write_pipeline(folder: Path) -> Path:
     return path
 
 
-def _start(repository: Path, config: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(repository / "tools/pipeline.py"), "--config-file", str(config), *words],
-        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-        text=True,
-        start_new_session=True,
-        **options,
-    )  # fmt: skip
+def _start(config: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
+    options = {"stderr": None, "start_new_session": True, **options}
+    return start_command("pipeline", "--config-file", config, *words, **options)
 
 
 @pytest.mark.slow
 def test_chain_killed_in_every_stage_ends_with_a_detector_of_the_found_cells(
-    repository: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     config, out = _write_pipeline(tmp_path), tmp_path / "out"
     for number, name in enumerate(ALL):
-        process = _start(repository, config, stdout=subprocess.DEVNULL)
+        process = _start(config, stdout=subprocess.DEVNULL)
         while not (out / name).is_dir():
             assert process.poll() is None, f"{name} is not reached"
             time.sleep(0.05)
         time.sleep(number)  # into its start, or into its work
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = _start(repository, config, stdout=subprocess.PIPE)
+    done = _start(config, stdout=subprocess.PIPE)
     output, _ = done.communicate(timeout=600)
     assert done.returncode == 0, output
     told = [line for line in output.splitlines() if line.startswith("[")]
@@ -216,7 +211,7 @@ def test_chain_killed_in_every_stage_ends_with_a_detector_of_the_found_cells(
     assert json.loads((out / "evaluation" / "results.json").read_text())["iteration"] == 3
     assert not [path.name for path in out.iterdir() if path.suffix == ".1"]
 
-    again = _start(repository, config, stdout=subprocess.PIPE)
+    again = _start(config, stdout=subprocess.PIPE)
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0
     told = [line.split(" (")[0] for line in output.splitlines()]

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from nasnet_det import operations
+from nasnet_det.cli.main import main
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec, Genotype
 from nasnet_det.network import NASNet, create_model
-from nasnet_det.runtime import export
+from nasnet_det.runtime import formats as export
 from nasnet_det.weights.backbone_file import BackboneCard, save_backbone
-from tools import export_model as tool
 
 # All that depends on a size: strided convolution, both pools, factorized reduction, identity.
 SMALL = Genotype(
@@ -176,7 +176,7 @@ def test_tool_exports_and_prints_the_differences(
     trunk = {k: v for k, v in small.state_dict().items() if k.startswith("trunk.")}
     save_backbone(backbone, trunk, _card(small))
     output = tmp_path / "backbone.ts"
-    assert tool.main([str(backbone), str(output)]) == 0
+    assert main(["export", str(backbone), str(output)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" difference ")[0] for line in lines[:2]] == [
         "20x20: largest",
@@ -193,7 +193,7 @@ def test_tool_exports_and_prints_the_differences(
         (
             ["PLAIN", "out.ts"],
             1,
-            "PLAIN: wanted a file of tools/export_backbone.py, got other weights",
+            "PLAIN: wanted a file of nasnet-det export-backbone, got other weights",
         ),
         (["OTHER", "out.ts"], 1, "the weights are not those of the card's network: "),
     ],
@@ -205,14 +205,14 @@ def test_mistakes_are_one_sentence(
     save_file(small.trunk.state_dict(), files["PLAIN"])
     save_backbone(files["OTHER"], {"trunk.stem": torch.zeros(1)}, _card(small))
     try:
-        got = tool.main([str(files.get(word, word)) for word in arguments])
+        got = main(["export", *(str(files.get(word, word)) for word in arguments)])
     except SystemExit as stop:
         got = int(stop.code or 0)
     assert got == status
     error = capsys.readouterr().err
     for name, path in files.items():
         sentence = sentence.replace(name, str(path))
-    assert error.startswith(f"export_model.py: {sentence}")
+    assert error.startswith(f"nasnet-det export: {sentence}")
     assert error.count("\n") == 1
 
 

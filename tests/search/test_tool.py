@@ -1,19 +1,17 @@
-"""tools/search.py: a real small search, its resume, its dry run, and mistakes in one sentence."""
+"""nasnet-det search: a real small search, its resume, its dry run, and mistakes in one sentence."""
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from command import run_without
 
 import nasnet_det
 from nasnet_det import create_model, load_genotype
+from nasnet_det.cli.main import main
 from nasnet_det.config import get_config_file, list_configs
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.search.assemble import build_plan, build_recipe, build_source
@@ -52,14 +50,9 @@ SMALL = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tool(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("search_tool", repository / "tools" / "search.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def call(*words: str) -> int:
+    """The command in this process."""
+    return main(["search", *words])
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +69,10 @@ def arguments(folder: Path, images: str, *opts: str) -> list[str]:
 
 
 def test_search_resumes_and_hands_on_a_genotype_with_its_origin(
-    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tool.main(arguments(tmp_path, images, "SEARCH.NUM_TRIALS", "2")) == 0
-    assert tool.main(["--resume", *arguments(tmp_path, images)]) == 0
+    assert call(*arguments(tmp_path, images, "SEARCH.NUM_TRIALS", "2")) == 0
+    assert call("--resume", *arguments(tmp_path, images)) == 0
     out, err = capsys.readouterr()
     path = tmp_path / "genotype.json"
     assert out.splitlines()[-1] == str(path)
@@ -102,7 +95,6 @@ def test_search_resumes_and_hands_on_a_genotype_with_its_origin(
 
 
 def test_best_are_retrained_and_the_genotype_says_how_well(
-    tool: ModuleType,
     tmp_path: Path,
     images: str,
     capsys: pytest.CaptureFixture[str],
@@ -123,8 +115,8 @@ def test_best_are_retrained_and_the_genotype_says_how_well(
     monkeypatch.setattr(ChildTrainer, "__call__", interrupt)
     words = "SEARCH.RETRAIN.NUM_BEST 3 SEARCH.RETRAIN.EPOCHS 2 SEARCH.RETRAIN.NUM_TRAIN 40"
     given = arguments(tmp_path, images, *words.split())
-    assert tool.main(given) == 130
-    assert tool.main(["--resume", *given]) == 0
+    assert call(*given) == 130
+    assert call("--resume", *given) == 0
     assert trained == [0, -1, 1, 2]
     monkeypatch.undo()
     out, err = capsys.readouterr()
@@ -156,24 +148,22 @@ def test_best_are_retrained_and_the_genotype_says_how_well(
 
 
 def test_mistake_in_the_retraining_does_not_wait_for_the_end_of_the_search(
-    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = "SEARCH.RETRAIN.NUM_BEST 1 SEARCH.RETRAIN.NUM_TRAIN 61"
-    assert tool.main(arguments(tmp_path, images, *words.split())) == 1
+    assert call(*arguments(tmp_path, images, *words.split())) == 1
     err = capsys.readouterr().err
-    assert err.startswith("search.py: SEARCH.RETRAIN: ")
+    assert err.startswith("nasnet-det search: SEARCH.RETRAIN: ")
     assert "wanted at least 91 training images, 30 of them held out, got 90" in err
     assert err.count("\n") == 1
     assert not _read_trials(tmp_path)
 
 
-def test_search_leaves_events_for_tensorboard(
-    tool: ModuleType, tmp_path: Path, images: str
-) -> None:
+def test_search_leaves_events_for_tensorboard(tmp_path: Path, images: str) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert tool.main(arguments(tmp_path, images, "SEARCH.NUM_TRIALS", "4")) == 0
-    assert tool.main(["--resume", *arguments(tmp_path, images)]) == 0
+    assert call(*arguments(tmp_path, images, "SEARCH.NUM_TRIALS", "4")) == 0
+    assert call("--resume", *arguments(tmp_path, images)) == 0
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("child/accuracy")]
@@ -183,16 +173,16 @@ def test_search_leaves_events_for_tensorboard(
 
 
 def test_dry_run_prints_the_first_proposals_and_writes_nothing(
-    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
     opts = arguments(folder, images)
-    assert tool.main(["--dry-run", "2", *opts]) == 0
+    assert call("--dry-run", "2", *opts) == 0
     out = capsys.readouterr().out
     assert not folder.exists()
     shown = [line for line in out.splitlines() if line.startswith("child ")]
     assert [line.split(":")[0] for line in shown] == ["child 0", "child 1"]
-    assert tool.main(opts) == 0
+    assert call(*opts) == 0
     trials = _read_trials(folder)
     for line, trial in zip(shown, trials, strict=False):
         assert f"{trial.user_attrs['params']:,} parameters" in line
@@ -206,27 +196,28 @@ def _read_trials(folder: Path, name: str = "search") -> list[Any]:
 
 
 def test_search_without_any_reward_says_so(
-    tool: ModuleType,
     tmp_path: Path,
     images: str,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     opts = arguments(tmp_path, images, "SEARCH.CHILD.TIME_LIMIT_S", "1e-9")
-    assert tool.main(opts) == 1
+    assert call(*opts) == 1
     err = capsys.readouterr().err
-    assert "search.py: no child has a reward; the study 'search' says why each failed" in err
+    assert (
+        "nasnet-det search: no child has a reward; the study 'search' says why each failed" in err
+    )
     assert "child 0 failed: out of time: 1e-09 s were up after 1 of 3 steps" in caplog.text
     assert not (tmp_path / "genotype.json").exists()
 
 
 def test_second_search_in_a_folder_is_refused(
-    tool: ModuleType, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with lock_folder(tmp_path, "search"):
-        assert tool.main(arguments(tmp_path, images)) == 1
+        assert call(*arguments(tmp_path, images)) == 1
     assert f"OUTPUT_DIR {tmp_path} is in use (search, process " in capsys.readouterr().err
-    assert tool.main(arguments(tmp_path, images)) == 0
+    assert call(*arguments(tmp_path, images)) == 0
 
 
 @pytest.mark.parametrize(
@@ -244,11 +235,10 @@ def test_second_search_in_a_folder_is_refused(
         ("SEARCH.SEED -1", 1, "wanted a seed of at least 0, got -1"),
         ("--config-file nowhere.yaml", 1, "no config file 'nowhere.yaml'"),
         ("--dry-run 0", 2, "--dry-run: wanted at least 1, got 0"),
-        ("--resum", 2, "search.py: .*--resum"),
+        ("--resum", 2, "nasnet-det search: .*--resum"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    tool: ModuleType,
     tmp_path: Path,
     images: str,
     opts: str,
@@ -261,7 +251,7 @@ def test_mistakes_are_one_sentence(
     words = opts.split()
     given = arguments(tmp_path, images)
     try:
-        found = tool.main([*words, *given] if words[0].startswith("--") else [*given, *words])
+        found = call(*([*words, *given] if words[0].startswith("--") else [*given, *words]))
     except SystemExit as error:
         found = error.code
     out, err = capsys.readouterr()
@@ -269,18 +259,11 @@ def test_mistakes_are_one_sentence(
     assert out == ""
     assert re.search(sentence, err)
     assert err.count("\n") == 1
-    assert err.startswith("search.py: ")
+    assert err.startswith("nasnet-det search: ")
 
 
-def test_command_runs_without_detectron2(repository: Path, tmp_path: Path, images: str) -> None:
-    code = (
-        "import runpy, sys; sys.modules['detectron2'] = None\n"
-        f"sys.argv = ['search.py', *{arguments(tmp_path, images)!r}]\n"
-        "runpy.run_path('tools/search.py', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False
-    )
+def test_command_runs_without_detectron2(tmp_path: Path, images: str) -> None:
+    done = run_without("detectron2", "search", *arguments(tmp_path, images))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "genotype.json").is_file()
 

@@ -128,7 +128,7 @@ def write_run(
     ap: float | None = None,
     **config: Json,
 ) -> Path:
-    """A folder as tools/train_net.py leaves it, without weights.
+    """A folder as nasnet-det train leaves it, without weights.
 
     Args:
         folder: is made; the data set's JSON is written beside it.

@@ -57,7 +57,7 @@ def run(
     process = subprocess.Popen(
         [
             *(sys.executable, *([*torchrun, str(num_processes)] if num_processes > 1 else [])),
-            str(repository / "tools" / "train_classifier.py"),
+            *("-m", "nasnet_det", "train-classifier"),
             *arguments,
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},

@@ -1,4 +1,4 @@
-"""The tool that installs Detectron2: what it builds, and what it says where it can not."""
+"""The command that installs Detectron2: what it builds, and what it says where it can not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.install_detectron2 import InstallError, build_wheel, read_package, rename
+from nasnet_det.detectron2_wheel import InstallError, build_wheel, read_package, rename
 
 INIT = 'from .config import get_cfg\n\n__version__ = "0.6"\n'
 CONFIG = (
@@ -65,12 +65,13 @@ def run_tool(
     empty = tmp_path / "empty"
     empty.mkdir()
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, packages: str = "") -> subprocess.CompletedProcess[str]:
+        path = filter(None, (packages, str(repository)))
         inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty), "PIP_CONFIG_FILE": os.devnull}
         return subprocess.run(
-            [sys.executable, "-S", str(repository / "tools" / "install_detectron2.py"), *arguments],
-            env={**inherited, **pip, **environment},
+            [sys.executable, "-S", "-m", "nasnet_det", "install-detectron2", *arguments],
+            env={**inherited, **pip, "PYTHONPATH": os.pathsep.join(path)},
             cwd=empty,
             capture_output=True,
             text=True,
@@ -83,7 +84,7 @@ def run_tool(
 
 def _assert_one_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stderr.startswith("Detectron2 is not installed: ")
+    assert done.stderr.startswith("nasnet-det install-detectron2: Detectron2 is not installed: ")
     assert done.stderr.count("\n") == 1
     assert "--wheel FILE" in done.stderr, "it says what to do"
     for part in parts:
@@ -195,7 +196,7 @@ def test_wrong_option_gives_one_sentence(
 ) -> None:
     done = run_tool("--wheels", "x")
     assert done.returncode == 2
-    assert done.stderr == "install_detectron2.py: unrecognized arguments: --wheels x\n"
+    assert done.stderr == "nasnet-det install-detectron2: unrecognized arguments: --wheels x\n"
 
 
 def test_detectron2_that_is_there_is_left_alone(
@@ -205,7 +206,7 @@ def test_detectron2_that_is_there_is_left_alone(
     package.mkdir(parents=True)
     source = 'raise RuntimeError("imported")\n__version__ = "0.7.dev"\n'
     (package / "__init__.py").write_text(source)
-    done = run_tool(PYTHONPATH=str(package.parent))
+    done = run_tool(packages=str(package.parent))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"Detectron2 0.7.dev is there already, in {package}; left as it is.\n"
     assert [path.name for path in package.iterdir()] == ["__init__.py"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import run_command
 from tiny_detection import Payload
 from weight_files import get_weights, make_random, write_keras_file
 
@@ -267,21 +268,17 @@ def test_other_extensions_are_not_written(tmp_path: Path) -> None:
 # ---- The command
 
 
-def _convert(repository: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    tool = repository / "tools" / "convert_weights.py"
-    return subprocess.run(
-        [sys.executable, str(tool), *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+def _convert(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_command("convert-weights", *arguments)
 
 
-def test_tool_converts_cadenes_mobile(repository: Path, tmp_path: Path) -> None:
+def test_tool_converts_cadenes_mobile(tmp_path: Path) -> None:
     model = make_random("nasnet_a_mobile", 1000)
     theirs = export_weights(get_weights(model), "torch", "nasnet_a_mobile")
     counters = {f"{k.rpartition('.')[0]}.num_batches_tracked": torch.tensor(5) for k in theirs if k.endswith("running_var")}  # fmt: skip
     torch.save({**theirs, **counters}, tmp_path / "nasnetamobile.pth")
     out = tmp_path / "ours.safetensors"
-    done = _convert(repository, tmp_path / "nasnetamobile.pth", "--out", out)
+    done = _convert(tmp_path / "nasnetamobile.pth", "--out", out)
     assert done.returncode == 0, done.stderr
     first, *_ = done.stdout.splitlines()
     assert first == "nasnet_a_mobile of cadene: 1126 tensors, 1000 classes"
@@ -291,11 +288,11 @@ def test_tool_converts_cadenes_mobile(repository: Path, tmp_path: Path) -> None:
     assert len(content["nasnet_det"]["sha256"]) == 64
 
 
-def test_tool_refuses_a_pickle_that_runs_code(repository: Path, tmp_path: Path) -> None:
+def test_tool_refuses_a_pickle_that_runs_code(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     torch.save({"conv0.conv.weight": Payload(mark)}, tmp_path / "evil.pth")
-    done = _convert(repository, tmp_path / "evil.pth", "--out", tmp_path / "ours.safetensors")
-    assert done.returncode == 2
+    done = _convert(tmp_path / "evil.pth", "--out", tmp_path / "ours.safetensors")
+    assert done.returncode == 1
     assert "evil.pth is refused: it holds Python objects, which could run code" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not mark.exists()
@@ -304,10 +301,10 @@ def test_tool_refuses_a_pickle_that_runs_code(repository: Path, tmp_path: Path) 
     assert mark.exists(), "the payload works where nobody stops it"
 
 
-def test_tool_names_the_file_of_another_architecture(repository: Path, tmp_path: Path) -> None:
+def test_tool_names_the_file_of_another_architecture(tmp_path: Path) -> None:
     torch.save({"layer1.weight": torch.zeros(2)}, tmp_path / "resnet.pth")
-    done = _convert(repository, tmp_path / "resnet.pth", "--out", tmp_path / "ours.safetensors")
-    assert done.returncode == 2
-    assert done.stderr.startswith("convert_weights.py: ")
+    done = _convert(tmp_path / "resnet.pth", "--out", tmp_path / "ours.safetensors")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nasnet-det convert-weights: ")
     assert "resnet.pth: no known form of weights: wanted one of the tensors" in done.stderr
     assert done.stderr.count("\n") == 1

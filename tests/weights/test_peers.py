@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import run_command
 from weight_files import get_weights, make_random, write_keras_file
 
+from nasnet_det.cli.main import main
 from nasnet_det.data.picture_files import find_pictures
-from nasnet_det.weights import ConvertedWeights, convert_weights, write_weights
+from nasnet_det.weights import ConvertedWeights, convert_weights, verification, write_weights
 from nasnet_det.weights.classifier import ORIGINS, export_weights
 from nasnet_det.weights.peers import build_ours, build_peer, compare, run_ours
-from tools import verify_weights
 
 pytestmark = pytest.mark.peers
 
@@ -59,7 +60,7 @@ def test_published_network_equals_its_publishers(
 ) -> None:
     pytest.importorskip(MODULES[peer])
     converted = _publish(variant, peer)
-    image = verify_weights.read_image(pictures[0], size)
+    image = verification._read_image(pictures[0], size)
     wanted = build_peer(peer, converted, size)(image)
     assert list(wanted) == ["stem", "c2", "c3", "c4", "c5", "logits"]
     for name, tensor in wanted.items():
@@ -70,16 +71,13 @@ def test_published_network_equals_its_publishers(
     assert max(differences.values()) < 1e-5, differences
 
 
-def test_tool_compares_two_pictures_with_cadenes(
-    pictures: list[Path], repository: Path, tmp_path: Path
-) -> None:
+def test_tool_compares_two_pictures_with_cadenes(pictures: list[Path], tmp_path: Path) -> None:
     pytest.importorskip(MODULES["cadene"])
     converted = _publish("nasnet_a_mobile", "cadene")
     write_weights(str(tmp_path / "w.safetensors"), converted.weights, converted.metadata)
-    done = subprocess.run(
-        [sys.executable, str(repository / "tools" / "verify_weights.py"), "w.safetensors",
-         "--against", "cadene", "--images", *map(str, pictures[:2])],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    done = run_command(
+        "verify-weights", "w.safetensors", "--against", "cadene", "--images", *pictures[:2],
+        cwd=tmp_path, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first, *lines, last = done.stdout.splitlines()
@@ -97,7 +95,7 @@ def test_headless_weights_of_keras_have_equal_features(
     headless = {name: t for name, t in theirs.items() if not name.startswith("predictions/")}
     write_keras_file(tmp_path / "w.h5", headless, whole_model=False)
     arguments = [str(tmp_path / "w.h5"), "--against", "keras", "--images", str(pictures[1])]
-    assert verify_weights.main([*arguments, "--size", "96"]) == 0
+    assert main(["verify-weights", *arguments, "--size", "96"]) == 0
     assert "logits" not in capsys.readouterr().out
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow_variables
 import torch
+from command import run_command
 
 from nasnet_det.weights import CheckpointError, convert_file, convert_weights, read_weights
 from nasnet_det.weights.file import hash_file
@@ -135,12 +136,8 @@ def test_tensorflow_that_does_not_run_is_one_sentence(
 # ---- With TensorFlow
 
 
-def _convert(repository: Path, source: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    tool = repository / "tools" / "convert_weights.py"
-    return subprocess.run(
-        [sys.executable, str(tool), str(source), "--out", str(out)],
-        capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+def _convert(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return run_command("convert-weights", source, "--out", out, timeout=900)
 
 
 @pytest.mark.peers
@@ -154,7 +151,7 @@ def test_checkpoint_that_tensorflow_wrote_converts_completely(
     prefix = tmp_path / "model.ckpt"
     extra = trained if variant == "nasnet_a_mobile" else {}  # the large one is published plain
     tensorflow_variables.write_checkpoint(prefix, {**arrays, **extra, "global_step": np.int64([7])})
-    done = _convert(repository, prefix, tmp_path / "a.safetensors")
+    done = _convert(prefix, tmp_path / "a.safetensors")
     assert done.returncode == 0, done.stderr
     first = f"{variant} of tf_slim: {len(arrays)} tensors, 1000 classes"
     assert done.stdout.splitlines()[0] == first
@@ -174,7 +171,7 @@ def test_checkpoint_that_tensorflow_wrote_converts_completely(
     assert all(torch.equal(converted[name], tensor) for name, tensor in again.items())
 
     if variant == "nasnet_a_mobile":
-        done = _convert(repository, Path(f"{prefix}.index"), tmp_path / "b.safetensors")
+        done = _convert(Path(f"{prefix}.index"), tmp_path / "b.safetensors")
         assert done.returncode == 0, done.stderr
         a, b = (tmp_path / f"{name}.safetensors" for name in "ab")
         assert a.read_bytes() == b.read_bytes()

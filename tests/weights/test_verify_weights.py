@@ -11,10 +11,10 @@ import torch
 from tiny_pictures import write_class
 from weight_files import get_weights, make_random
 
-from nasnet_det.weights import convert_weights, write_weights
+from nasnet_det.cli.main import main
+from nasnet_det.weights import convert_weights, verification, write_weights
 from nasnet_det.weights.classifier import export_weights
 from nasnet_det.weights.peers import build_ours, compare, run_ours
-from tools import verify_weights
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def test_largest_difference_of_every_output_is_printed(
 
         return run
 
-    monkeypatch.setattr(verify_weights, "build_peer", build)
+    monkeypatch.setattr(verification, "build_peer", build)
     arguments = [weights, "--against", "keras", "--images", pictures, "--size", "64", "75"]
-    assert verify_weights.main(arguments) == status
+    assert main(["verify-weights", *arguments]) == status
     assert seen == [(1, 3, 64, 75)] * 2
     out, err = capsys.readouterr()
     first, *lines = out.splitlines()
@@ -72,7 +72,7 @@ def test_largest_difference_of_every_output_is_printed(
     if status:
         (name,) = wrong
         assert err.splitlines()[-1] == (
-            f"verify_weights.py: the networks differ by more than 1e-05 in {name}"
+            f"nasnet-det verify-weights: the networks differ by more than 1e-05 in {name}"
         )
     else:
         assert lines[6:] == ["equal within 1e-05"]
@@ -99,13 +99,13 @@ def test_mistake_is_one_sentence(
 ) -> None:  # fmt: skip
     for module in ("keras", "pretrainedmodels", "pretrainedmodels.models"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert verify_weights.main([weights, "--images", pictures, *arguments]) == 1
+    assert main(["verify-weights", weights, "--images", pictures, *arguments]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"verify_weights.py: {told}")
+    assert err.startswith(f"nasnet-det verify-weights: {told}")
     assert err.count("\n") == 1
 
 
 def test_picture_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="broken.png can't be read as a picture"):
-        verify_weights.read_image(tmp_path / "broken.png", (32, 32))
+        verification._read_image(tmp_path / "broken.png", (32, 32))

@@ -109,14 +109,14 @@ def read_run(folder: Path) -> DetectionRun:
     """Read a folder.
 
     Raises:
-        RunError: there is no such folder, or it holds no run of ``tools/train_net.py``.
+        RunError: there is no such folder, or it holds no run of ``nasnet-det train``.
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such folder")
     path = folder / "config.yaml"
     if not path.is_file():
         raise RunError(
-            f"{folder} holds no run: wanted the OUTPUT_DIR of tools/train_net.py, with a "
+            f"{folder} holds no run: wanted the OUTPUT_DIR of nasnet-det train, with a "
             "config.yaml in it"
         )
     try:
@@ -177,7 +177,7 @@ def _describe_end(run: DetectionRun) -> list[str]:
     if run.metrics and done < wanted and not (run.folder / "model_final.pth").is_file():
         notes.append(
             f"Its training was stopped: {done:,} of {wanted:,} iterations are done "
-            "(train_net.py --resume goes on)."
+            "(nasnet-det train --resume goes on)."
         )
     iteration = run.results.iteration if run.results else None
     if iteration is not None and done and iteration + 1 < done:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from simulated_detector import detect, evaluate_with_pycocotools, make_truth, write_run
 from tiny_pictures import write_pictures_of
 
+from nasnet_det.cli.main import main
 from nasnet_det.drawing.figure_style import cycle_styles
 from nasnet_det.report.detection.report import write_detection_report
 from nasnet_det.report.detection.run_folder import read_run
@@ -31,7 +31,6 @@ COST = {
 
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-MAIN = runpy.run_path(str(Path(__file__).parents[3] / "tools" / "report.py"))["main"]
 
 
 def ap_of(results: Any) -> float:
@@ -39,9 +38,9 @@ def ap_of(results: Any) -> float:
 
 
 def run_tool(*words: object) -> int:
-    """tools/report.py without measurements; its exit status."""
+    """nasnet-det report without measurements; its exit status."""
     try:
-        return MAIN([*map(str, words), "--no-cost", "--draws", "100"])
+        return main(["report", *map(str, words), "--no-cost", "--draws", "100"])
     except SystemExit as error:
         return int(error.code or 0)
 
@@ -233,7 +232,10 @@ def test_run_that_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr()
     names = [str(tmp_path / "out" / f"report.{ending}") for ending in ("html", "md", "json")]
     assert printed.out.split() == names
-    assert "report.py: run: Its training was stopped: 30 of 40 iterations are done" in printed.err
+    assert (
+        "nasnet-det report: run: Its training was stopped: 30 of 40 iterations are done"
+        in printed.err
+    )
     assert "stopped: 30 of 40" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -349,12 +351,12 @@ def test_missing_images_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        ("{base}/nowhere --out x", 1, "nowhere: there is no such folder"),
-        ("{base}/empty --out x", 1, "empty holds no run: wanted the OUTPUT_DIR of tools/train_net.py, with a config.yaml in it"),
+        ("{base}/nowhere --out x", 1, "nowhere: there is no such folder or file"),
+        ("{base}/empty --out x", 1, "empty holds no run: wanted the OUTPUT_DIR of nasnet-det train or nasnet-det search, with a config.yaml in it"),
         ("{base}/broken --out x", 1, "config.yaml can't be read"),
         ("{base}/run {base}/run --out x", 1, "run: give this run once"),
         ("{base}/run --out {base}/file", 1, "file"),
-        ("{base}/run", 2, "the following arguments are required: --out"),
+        ("{base}/run", 2, "wanted --out DIR for a report, or --save-results FILE, or both"),
         ("--out x", 2, "the following arguments are required: RUN"),
     ],
 )  # fmt: skip
@@ -376,7 +378,7 @@ def test_mistakes_are_one_sentence(
     out, err = capsys.readouterr()
     assert out == ""
     last = err.splitlines()[-1]
-    assert last.startswith("report.py: ")
+    assert last.startswith("nasnet-det report: ")
     assert sentence in last
     assert "Traceback" not in err
     assert not (tmp_path / "x").exists()

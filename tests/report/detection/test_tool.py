@@ -1,13 +1,13 @@
-"""tools/report.py on two real trainings, run as a user runs it."""
+"""nasnet-det report on two real trainings, run as a user runs it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import run_command
 from simulated_detector import evaluate_with_pycocotools
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
@@ -16,26 +16,25 @@ from nasnet_det.report.detection.scores import METRICS
 
 @pytest.mark.slow
 def test_two_real_runs_are_reported_and_the_missing_evaluation_is_made(
-    repository: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     data = write_tiny_dataset(tmp_path / "data")
     config = write_tiny_config(tmp_path)
 
-    def call(tool: str, *words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, f"tools/{tool}.py", *map(str, words)]
-        done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    def call(verb: str, *words: object) -> subprocess.CompletedProcess[str]:
+        done = run_command(verb, *words)
         assert done.returncode == 0, done.stderr
         return done
 
     runs = [tmp_path / f"run_{seed}" for seed in (1, 2)]
     for seed, folder in enumerate(runs, 1):
-        call("train_net", "--config-file", config, *data, "SEED", seed, "OUTPUT_DIR", folder)
+        call("train", "--config-file", config, *data, "SEED", seed, "OUTPUT_DIR", folder)
     (runs[1] / "results.json").unlink()
     (runs[1] / "inference" / "coco_instances_results.json").unlink()
     out = tmp_path / "out"
     done = call("report", *runs, "--out", out, "--evaluate", "--draws", 200)
     assert done.stdout.split() == [str(out / f"report.{e}") for e in ("html", "md", "json")]
-    assert "report.py: evaluating" in done.stderr
+    assert "nasnet-det report: evaluating" in done.stderr
     report = json.loads((out / "report.json").read_text())
     truth = json.loads((tmp_path / "data" / "boxes.json").read_text())
     for folder, run in zip(runs, report["runs"], strict=True):

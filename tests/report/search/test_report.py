@@ -1,25 +1,23 @@
-"""tools/search_report.py: its numbers computed again in other ways, its files, its mistakes."""
+"""nasnet-det report of searches: its numbers computed again in other ways, its files, its mistakes."""
 
 from __future__ import annotations
 
 import json
 import random
 import re
-import runpy
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from command import run_command, run_without
 from optuna.trial import TrialState
 from planted_child import PlantedChild
 
+from nasnet_det.cli.main import main
 from nasnet_det.genotype import Genotype
 from nasnet_det.report.search.compare import (
     compare,
@@ -64,7 +62,7 @@ OPTS = (
 
 
 def run_search(folder: Path, *opts: str, num_run: int = NUM_TRIALS) -> Path:
-    """A search with planted children, as tools/search.py leaves it; perhaps ended early."""
+    """A search with planted children, as nasnet-det search leaves it; perhaps ended early."""
     cfg = get_search_config(opts=[*OPTS, "OUTPUT_DIR", str(folder), *opts])
     folder.mkdir()
     (folder / "config.yaml").write_text(cfg.dump())
@@ -372,17 +370,9 @@ def test_same_search_twice_is_refused() -> None:
 # ---- The tool
 
 
-def run_tool(repository: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "tools/search_report.py", *map(str, words)],
-        cwd=repository, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tool_main(repository: Path) -> Callable[[list[str]], int]:
-    """The command, for the cases that need no process of their own."""
-    return runpy.run_path(str(repository / "tools" / "search_report.py"))["main"]
+def report(*words: str) -> int:
+    """The command in this process."""
+    return main(["report", *words])
 
 
 class _Page(HTMLParser):
@@ -410,7 +400,7 @@ def test_tool_reports_searches_and_keeps_their_results(
     repository: Path, folders: list[Path], tmp_path: Path
 ) -> None:
     out, kept = tmp_path / "out", tmp_path / "kept.json"
-    done = run_tool(repository, *folders, "--out", out, "--save-results", kept)
+    done = run_command("report", *folders, "--out", out, "--save-results", kept)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [str(kept), str(out / "report.html")]
     studies = [collect_results(folder) for folder in folders]
@@ -439,14 +429,7 @@ def test_tool_reports_searches_and_keeps_their_results(
     assert "53.00%" in text
 
     # The same from the file alone, without Optuna.
-    code = (
-        "import runpy, sys; sys.modules['optuna'] = None\n"
-        f"sys.argv = ['search_report.py', {str(kept)!r}, '--out', {str(tmp_path / 'again')!r}]\n"
-        "runpy.run_path('tools/search_report.py', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False
-    )
+    done = run_without("optuna", "report", kept, "--out", tmp_path / "again")
     assert done.stderr == ""
     for name in ("report.json", "report.html"):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
@@ -455,14 +438,12 @@ def test_tool_reports_searches_and_keeps_their_results(
 SMALL_SPACE = {"SEARCH__SPACE__NUM_BLOCKS": 1, "SEARCH__SPACE__OPERATIONS": ["identity"]}
 
 
-def test_tool_warns_of_other_recipes(
-    tool_main: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tool_warns_of_other_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = [make_study(0, 4, **SMALL_SPACE, **keys) for keys in ({}, {"SEARCH__CHILD__EPOCHS": 3})]
     save_studies(two, tmp_path / "two.json")
-    assert tool_main([str(tmp_path / "two.json"), "--out", str(tmp_path / "out")]) == 0
+    assert report(str(tmp_path / "two.json"), "--out", str(tmp_path / "out")) == 0
     err = capsys.readouterr().err
-    assert err.startswith("search_report.py: These searches differ in more than sampler")
+    assert err.startswith("nasnet-det report: These searches differ in more than sampler")
     assert err.count("\n") == 1
     assert "differ in more than sampler and seed" in (tmp_path / "out/report.html").read_text()
     assert (tmp_path / "out" / "cells_controller_0_2.png").is_file(), "two names for two studies"
@@ -512,12 +493,12 @@ def places(tmp_path_factory: pytest.TempPathFactory, folders: list[Path]) -> dic
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        ("{empty} --out x", 1, "empty holds no search: wanted config.yaml and study.db in it"),
+        ("{empty} --out x", 1, "empty holds no run: wanted the OUTPUT_DIR of nasnet-det train or nasnet-det search"),
         ("{config_only} --out x", 1, "config_only holds no search: it has a config.yaml, but no"),
         ("{other_name} --out x", 1, "there is no study 'mine' in sqlite:////.*/study.db"),
-        ("{broken} --out x", 1, "config.yaml is not a valid config"),
+        ("{broken} --out x", 1, "config.yaml can't be read"),
         ("{torn} --out x", 1, "study.db can't be used"),
-        ("/nowhere/at/all --out x", 1, "there is no file or folder /nowhere/at/all"),
+        ("/nowhere/at/all --out x", 1, "/nowhere/at/all: there is no such folder or file"),
         ("{text} --out x", 1, "text.json holds no results of searches: no JSON"),
         ("{genotype} --out x", 1, "genotype.json holds no results of searches: wanted the format"),
         ("{short} --out x", 1, "short.json: its results can't be read"),
@@ -528,7 +509,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, folders: list[Path]) -> dic
         ("{good} {good} --out x", 1, "are the same search .controller, seed 0, equal configs.: give it once"),
         ("{good} --out {file}", 1, "file"),
         ("{good}", 2, "wanted --out DIR for a report, or --save-results FILE, or both"),
-        ("--out x", 2, "the following arguments are required: STUDY"),
+        ("--out x", 2, "the following arguments are required: RUN"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(
@@ -536,19 +517,18 @@ def test_mistakes_are_one_sentence(
     status: int,
     sentence: str,
     places: dict[str, str],
-    tool_main: Callable[[list[str]], int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     try:
-        found = tool_main(words.format(**places).split())
+        found = report(*words.format(**places).split())
     except SystemExit as error:
         found = error.code
     out, err = capsys.readouterr()
     assert (found, out) == (status, "")
     assert re.search(sentence, err), err
-    assert err.startswith("search_report.py: ")
+    assert err.startswith("nasnet-det report: ")
     assert err.count("\n") == 1
     assert not (tmp_path / "x").exists()

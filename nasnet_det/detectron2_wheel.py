@@ -1,32 +1,31 @@
-"""Install Detectron2 0.6 into the Python that runs this, unless it has a Detectron2 already.
-
-    python tools/install_detectron2.py
-    python tools/install_detectron2.py --wheel labgym-3.1.2-py3-none-any.whl     # without network
+"""Detectron2 0.6 as a wheel, made of the copy of its Python code that another package carries.
 
 Detectron2 publishes no package on PyPI. The package LabGym carries a copy of its Python
 code under another name (``LabGym.detectron2``). This takes that copy out of LabGym's wheel, gives
 it back its name, and installs it as an ordinary wheel: ``pip uninstall detectron2`` removes it.
+
+Standard library only: it runs before anything else is installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+
+from nasnet_det.errors import InputError
 
 ORIGIN = "LabGym"
 ORIGIN_VERSION = "3.1.2"
 ORIGIN_SHA256 = "a2900cff8a3fb508e1975f19b5f9abd9f261966db87b0c332697fb4138c1cb2b"
-LICENSE = Path(__file__).resolve().parents[1] / "LICENSE"
 
 PLAN = f"""\
 Installing Detectron2 0.6 into {sys.prefix}
@@ -71,7 +70,7 @@ Requires-Dist: tqdm>4.29.0
 Requires-Dist: yacs>=0.1.8
 Description-Content-Type: text/plain
 
-Built by nasnet_det's tools/install_detectron2.py from the folder {ORIGIN}/detectron2 of the wheel
+Built by nasnet-det install-detectron2 from the folder {ORIGIN}/detectron2 of the wheel
 {ORIGIN} {ORIGIN_VERSION} (sha256 {ORIGIN_SHA256}).
 Changed: its name, {ORIGIN}.detectron2, is detectron2 again.
 Copyright (c) Facebook, Inc. and its affiliates, under the Apache License, Version 2.0.
@@ -80,14 +79,14 @@ detectron2.model_zoo needs pkg_resources, hence setuptools<81.
 
 WHEEL = """\
 Wheel-Version: 1.0
-Generator: nasnet_det tools/install_detectron2.py
+Generator: nasnet-det install-detectron2
 Root-Is-Purelib: true
 Tag: py3-none-any
 """
 
 
-class InstallError(Exception):
-    """One sentence: what failed and what to do."""
+class InstallError(InputError):
+    """Detectron2 is not installed; the message says what failed and what to do."""
 
 
 def find_detectron2() -> tuple[str, Path] | None:
@@ -177,7 +176,7 @@ def build_wheel(files: Mapping[str, bytes], folder: Path) -> Path:
     info = "detectron2-0.6.dist-info"
     content = {
         **dict(sorted(files.items())),
-        f"{info}/LICENSE": LICENSE.read_bytes(),
+        f"{info}/LICENSE": read_license(),
         f"{info}/METADATA": METADATA.encode(),
         f"{info}/WHEEL": WHEEL.encode(),
     }
@@ -194,17 +193,54 @@ def build_wheel(files: Mapping[str, bytes], folder: Path) -> Path:
     return wheel
 
 
+def read_license() -> bytes:
+    """The text of the Apache License, which this package has too.
+
+    Raises:
+        InstallError: it is not there.
+    """
+    try:
+        files = importlib.metadata.files("nasnet-det") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    paths = [Path(str(file.locate())) for file in files if file.name == "LICENSE"]
+    for path in (*paths, Path(__file__).resolve().parents[1] / "LICENSE"):  # or of a checkout
+        if path.is_file():
+            return path.read_bytes()
+    raise InstallError("the licence is missing from the package nasnet-det: install that again")
+
+
 def encode_sha256(data: bytes) -> str:
     """A hash as RECORD writes it: base64 for URLs, without padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
 
-def install(wheel: Path | None) -> None:
-    """Install Detectron2 from LabGym's wheel, which is downloaded unless given.
+def install_detectron2(wheel: Path | None = None, *, tell: Callable[[str], object] = print) -> None:
+    """Install Detectron2 into the Python that runs this, unless it has a Detectron2 already.
+
+    Args:
+        wheel: LabGym's; None to download it.
+        tell: takes the lines that say what is done.
 
     Raises:
         InstallError: a step failed; nothing is installed then.
     """
+    found = find_detectron2()
+    if found:
+        tell(f"Detectron2 {found[0]} is there already, in {found[1]}; left as it is.")
+        return
+    tell(PLAN)
+    try:
+        _install(wheel)
+    except InstallError as error:
+        raise InstallError(f"Detectron2 is not installed: {error}.") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InstallError(
+            f"Detectron2 is not installed: {error}; mend that and run this again, {OTHERWISE}."
+        ) from None
+
+
+def _install(wheel: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         labgym = wheel or download(folder)
@@ -215,39 +251,3 @@ def install(wheel: Path | None) -> None:
             f"pip could not install the wheel into {sys.prefix} (its message is above): mend that "
             "and run this again, or install Detectron2 yourself from its repository",
         )
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Report ``message`` and leave with status 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, or 1 and a sentence after a failure."""
-    parser = Parser(description="Install Detectron2 0.6, unless a Detectron2 is there already.")
-    parser.add_argument("--wheel", type=Path, metavar="FILE", help="LabGym's wheel, downloaded")
-    options = parser.parse_args(arguments)
-    try:
-        found = find_detectron2()
-        if found:
-            print(f"Detectron2 {found[0]} is there already, in {found[1]}; left as it is.")
-            return 0
-        print(PLAN)
-        install(options.wheel)
-    except InstallError as error:
-        print(f"Detectron2 is not installed: {error}.", file=sys.stderr)
-        return 1
-    except (OSError, zipfile.BadZipFile) as error:
-        print(
-            f"Detectron2 is not installed: {error}; mend that and run this again, {OTHERWISE}.",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -72,6 +72,18 @@ class Comparison:
     difference: float
 
 
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        names: of the outputs.
+        comparisons: with the network, one for each size of image.
+    """
+
+    names: tuple[str, ...]
+    comparisons: list[Comparison]
+
+
 def build_exportable(
     card: BackboneCard, weights: Mapping[str, torch.Tensor], *, backbone: bool
 ) -> Exportable:
@@ -105,6 +117,25 @@ def build_exportable(
             f"the weights are not those of the card's network: {reason:.200}"
         ) from None
     return Exportable(network, names).eval()
+
+
+def export(
+    card: BackboneCard,
+    weights: Mapping[str, torch.Tensor],
+    output: Path,
+    *,
+    backbone: bool,
+    opset: int = OPSET,
+) -> Exported:
+    """Export a network; see :func:`build_exportable` and :func:`export_model`.
+
+    Raises:
+        ExportError: the weights are others, the format can't hold them, a package is missing, or
+            the export computes something else.
+        FileError: the file can't be written.
+    """
+    model = build_exportable(card, weights, backbone=backbone)
+    return Exported(model.names, export_model(model, output, card, opset=opset))
 
 
 def export_model(

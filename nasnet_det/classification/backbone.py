@@ -1,0 +1,58 @@
+"""A trained classifier as the backbone of a detector: one file for its ``MODEL.WEIGHTS``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
+from nasnet_det.runs.files import FileError
+from nasnet_det.weights import read_weights
+from nasnet_det.weights.backbone_file import BackboneCard, make_card, read_card, save_backbone
+
+TRUNK = "trunk."
+
+
+def export_backbone(
+    checkpoint: str | os.PathLike[str], output: str | os.PathLike[str]
+) -> BackboneCard:
+    """Write the trunk of a classifier's checkpoint, the moving average where there is one.
+
+    Args:
+        checkpoint: of a training, such as ``model_best.pth``.
+        output: a name that ends with ``.safetensors``.
+
+    Returns:
+        what the file says about itself. Whatever builds a detector compares it with its config.
+
+    Raises:
+        FileError: the checkpoint can't be read, or the output can't be written or has another
+            ending.
+    """
+    if Path(output).suffix != ".safetensors":
+        raise FileError(f"wanted an output that ends with .safetensors, got {output}")
+    state = load_checkpoint(Path(checkpoint))
+    card = make_card(state, str(checkpoint))
+    weights = get_evaluated_weights(state)
+    save_backbone(output, {k: v for k, v in weights.items() if k.startswith(TRUNK)}, card)
+    return card
+
+
+def read_network(
+    path: str | os.PathLike[str],
+) -> tuple[BackboneCard, dict[str, torch.Tensor], bool]:
+    """Card and weights of a checkpoint or a backbone's file, and whether it is a trunk alone.
+
+    Raises:
+        FileError: it can't be read, or says not what it is.
+    """
+    if Path(path).suffix != ".safetensors":
+        state = load_checkpoint(Path(path))
+        return make_card(state, str(path)), get_evaluated_weights(state), False
+    weights = read_weights(os.fspath(path))["model"]
+    card = read_card(path)
+    if card is None:
+        raise FileError(f"{path}: wanted a file of nasnet-det export-backbone, got other weights")
+    return card, weights, True

@@ -1,0 +1,324 @@
+"""A detector's training or evaluation from its config to its results, with every check.
+
+What a config, the data or a folder can't be is said in one sentence before anything expensive
+starts; what goes wrong in a process that was started for a GPU is raised here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from nasnet_det.config import ConfigError
+from nasnet_det.detection.backbone_card import check_backbone
+from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.datasets import check_datasets, register_config_datasets
+from nasnet_det.detection.published_weights import adopt_pools
+from nasnet_det.detection.resize import build_test_resize
+from nasnet_det.detection.run import (
+    check_names,
+    check_output_dir,
+    choose_seed,
+    set_up_process,
+    use_available_device,
+    write_run_info,
+)
+from nasnet_det.detection.step import get_precision
+from nasnet_det.detection.stopping import TrainingStopped, pass_signals_on
+from nasnet_det.detection.trainer import Trainer
+from nasnet_det.errors import InputError
+from nasnet_det.runs.lock import lock_folder
+
+# Detectron2's tools set up its own logger only.
+logger = logging.getLogger("nasnet_det")
+
+
+class ResultsError(InputError):
+    """Results that are not the expected ones."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a training or an evaluation.
+
+    Attributes:
+        num_gpus: on each machine, one process a GPU; None for one process, on a GPU where there is
+            one.
+        num_machines: that take part, of which this is number ``machine_rank``, from 0.
+        dist_url: where they meet, such as ``tcp://first-machine:29500``; "auto" for one machine.
+    """
+
+    num_gpus: int | None = None
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+
+
+ONE_PROCESS = Processes()
+
+
+def train(
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    processes: Processes = ONE_PROCESS,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train a detector, or go on with a training.
+
+    Args:
+        cfg: see :func:`~nasnet_det.detection.config.get_config`; it is not changed.
+        resume: go on from the last checkpoint if there is one.
+        processes: where it is computed.
+        command: what ``run.json`` says; empty for that of this process.
+
+    Returns:
+        the results of the last evaluation; see :func:`read_results`.
+
+    Raises:
+        InputError: the config, the data or the folder can't be used, the loss became infinite or
+            NaN, or the results are not those of ``TEST.EXPECTED_RESULTS``.
+        TrainingStopped: a signal came, and what is done is saved.
+    """
+    return _start(cfg, _train, resume=resume, processes=processes, command=command)
+
+
+def evaluate(
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    processes: Processes = ONE_PROCESS,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, and write ``results.json``.
+
+    Args:
+        cfg: see :func:`~nasnet_det.detection.config.get_config`; it is not changed.
+        resume: the last checkpoint of ``OUTPUT_DIR`` instead of ``MODEL.WEIGHTS``.
+        processes: where it is computed.
+        command: what the log says.
+
+    Returns:
+        see :func:`read_results`.
+
+    Raises:
+        InputError: the config, the weights, the data or the folder can't be used, or the results
+            are not those of ``TEST.EXPECTED_RESULTS``.
+    """
+    return _start(cfg, _evaluate, resume=resume, processes=processes, command=command)
+
+
+def _start(
+    cfg: CfgNode,
+    work: Callable[[CfgNode, argparse.Namespace], object],
+    *,
+    resume: bool,
+    processes: Processes,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    eval_only = work is _evaluate
+    with contextlib.ExitStack() as stack:
+        cfg, num_gpus = _prepare(cfg, stack, eval_only=eval_only, resume=resume, processes=processes)
+        arguments = argparse.Namespace(
+            eval_only=eval_only, resume=resume, command=list(command or sys.argv)
+        )
+        if num_gpus * processes.num_machines > 1:
+            stack.enter_context(pass_signals_on())
+        stack.enter_context(_raise_sentences())
+        launch(
+            _work,
+            num_gpus,
+            num_machines=processes.num_machines,
+            machine_rank=processes.machine_rank,
+            dist_url=processes.dist_url,
+            args=(cfg, work, arguments),
+        )
+    if processes.machine_rank:
+        return {}
+    results = read_results(cfg.OUTPUT_DIR)
+    _check_results(cfg.TEST.EXPECTED_RESULTS, results)
+    return results
+
+
+def _prepare(
+    cfg: CfgNode,
+    stack: contextlib.ExitStack,
+    *,
+    eval_only: bool,
+    resume: bool,
+    processes: Processes,
+) -> tuple[CfgNode, int]:
+    """The final config, after every check that needs no model, and the processes to start here.
+
+    ``stack`` gets the folder's lock.
+    """
+    _set_up_logger()
+    cfg = cfg.clone()
+    cfg.defrost()
+    check_names(cfg)
+    adopt_pools(cfg, resume=resume)
+    check_backbone(cfg)
+    register_config_datasets(cfg)
+    if processes.machine_rank == 0:  # the others may see the folder after this one has started
+        holder = "evaluation" if eval_only else "detector's training"
+        stack.enter_context(lock_folder(Path(cfg.OUTPUT_DIR), holder))
+        check_output_dir(cfg, resume=resume, eval_only=eval_only)
+    _set_up_logger(cfg.OUTPUT_DIR, processes.machine_rank)
+    num_gpus = _choose_device(cfg, processes.num_gpus)
+    if processes.num_machines > 1 and processes.dist_url == "auto":
+        raise ConfigError(
+            f"--dist-url: wanted tcp://HOST:PORT of the first of {processes.num_machines} "
+            "machines, got none"
+        )
+    get_precision(cfg)
+    build_test_resize(cfg)
+    number = num_gpus * processes.num_machines
+    if cfg.SOLVER.IMS_PER_BATCH % number or cfg.SOLVER.IMS_PER_BATCH < 1:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH: wanted a multiple of the number of processes, {number}, got "
+            f"{cfg.SOLVER.IMS_PER_BATCH}"
+        )
+    check_datasets(cfg, eval_only=eval_only)
+    choose_seed(cfg, resume=resume)
+    cfg.freeze()
+    return cfg, num_gpus
+
+
+def _choose_device(cfg: CfgNode, num_gpus: int | None) -> int:
+    """Take the CPU where there is no GPU.
+
+    Returns:
+        how many processes to start on this machine.
+    """
+    wants_cuda = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if num_gpus is not None and num_gpus > (available if wants_cuda else 1):
+        have = f"this machine has {available}" if wants_cuda else "MODEL.DEVICE is not cuda"
+        raise ConfigError(
+            f"--num-gpus {num_gpus}: {have}; leave --num-gpus out for one process on the "
+            f"{'GPU' if available else 'CPU'}"
+        )
+    use_available_device(cfg)
+    return max(1, 1 if num_gpus is None else num_gpus)
+
+
+def _set_up_logger(folder: str = "", rank: int = 0) -> None:
+    """Log to the terminal, and to ``log.txt`` where there is a folder."""
+    logger.handlers.clear()
+    setup_logger(folder or None, distributed_rank=rank, name=logger.name)
+
+
+def _work(
+    cfg: CfgNode,
+    work: Callable[[CfgNode, argparse.Namespace], object],
+    arguments: argparse.Namespace,
+) -> None:
+    """Train or evaluate in each process."""
+    if comm.get_world_size() > 1:  # a process of its own, which knows no data set yet
+        cfg.defrost()
+        register_config_datasets(cfg)
+        cfg.freeze()
+        _set_up_logger(cfg.OUTPUT_DIR, comm.get_rank())
+    set_up_process(cfg, arguments.command, eval_only=arguments.eval_only)
+    work(cfg, arguments)
+
+
+def _train(cfg: CfgNode, arguments: argparse.Namespace) -> None:
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=arguments.resume)
+    if comm.is_main_process():
+        write_run_info(cfg, arguments.command)
+    try:
+        trainer.train()
+    except TrainingStopped as stop:
+        if comm.get_world_size() == 1:
+            raise
+        if comm.is_main_process():
+            print(stop, file=sys.stderr, flush=True)
+        sys.exit(stop.status)  # a KeyboardInterrupt is no failure to whoever started a process
+
+
+def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:
+    resume = arguments.resume
+    model = Trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, save_to_disk=False)
+    data = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    weights = checkpointer.resumed_from or cfg.MODEL.WEIGHTS
+    if not weights:
+        raise ConfigError(
+            "--eval-only needs a model: give MODEL.WEIGHTS, or --resume for the last checkpoint of "
+            "OUTPUT_DIR",
+            where="MODEL.WEIGHTS",
+        )
+    Trainer.test(cfg, model, iteration=data.get("iteration"), weights=weights)
+
+
+@contextlib.contextmanager
+def _raise_sentences() -> Iterator[None]:
+    """Raise what is the user's mistake in a process that was started for a GPU.
+
+    torch hands its traceback on as a text, whose last line names the error.
+    """
+    try:
+        yield
+    except ProcessRaisedException as error:
+        name, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+        kinds: list[type[InputError]] = [InputError]
+        for kind in kinds:
+            kinds += kind.__subclasses__()
+        if sentence and name in {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}:
+            raise InputError(sentence) from None
+        raise
+    except ProcessExitedException as error:
+        if error.signal_name is None:  # it has said why
+            sys.exit(error.exit_code)
+        raise InputError(
+            f"process {error.error_index} was ended by {error.signal_name}; --resume goes on from "
+            "the last checkpoint"
+        ) from None
+
+
+def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The last evaluation in an ``OUTPUT_DIR``.
+
+    Returns:
+        task -> metric -> value, NaN where it is undefined; with several sets, set -> task -> ...
+    """
+
+    def undo(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: undo(item) for key, item in value.items()}
+        return math.nan if value is None else value
+
+    content = json.loads(Path(folder, "results.json").read_text())["datasets"]
+    of_sets = {name: undo(data["results"]) for name, data in content.items()}
+    return next(iter(of_sets.values())) if len(of_sets) == 1 else of_sets
+
+
+def _check_results(expected: Sequence[Sequence[Any]], results: dict[str, Any]) -> None:
+    """Compare with ``TEST.EXPECTED_RESULTS``: task, metric, value and tolerance each."""
+    flat = flatten_results_dict(results)
+    faults = []
+    for task, metric, wanted, tolerance in expected:
+        got = flat.get(f"{task}/{metric}", math.nan)
+        if not abs(got - wanted) <= tolerance:  # NaN is never right
+            faults.append(f"{task}/{metric}: wanted {wanted} +- {tolerance}, got {got:.4f}")
+    if faults:
+        raise ResultsError(f"TEST.EXPECTED_RESULTS: {'; '.join(faults)}")
