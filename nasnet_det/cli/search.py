@@ -87,9 +87,7 @@ def run(options: argparse.Namespace) -> None:
         return
     line = _ProgressLine()
     try:
-        found = search(
-            cfg, resume=options.resume, on_progress=line.show, command=options.command
-        )
+        found = search(cfg, resume=options.resume, on_progress=line.show, command=options.command)
     finally:
         line.end()
     text = f"best: child {found.child}, accuracy {found.accuracy:.4f} of held-out images"

@@ -7,7 +7,9 @@ goes on from the last checkpoint.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from nasnet_det.cli.arguments import add_config_arguments, add_resume_argument
 
@@ -36,25 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train or evaluate, and print the results and where the files are."""
-    from nasnet_det.detection import Processes, evaluate, get_config, train
+    from nasnet_det.detection import Processes, ResultsError, evaluate, get_config, train
 
     cfg = get_config(options.config_file, options.opts)
     processes = Processes(
         options.num_gpus, options.num_machines, options.machine_rank, options.dist_url
     )
     start = evaluate if options.eval_only else train
-    results = start(cfg, resume=options.resume, processes=processes, command=options.command)
-    if options.machine_rank:
-        return
-    print_results(results)
     names = [] if options.eval_only else ["model_final.pth", "model_best.pth", "metrics.json"]
-    for name in [*names, "results.json"]:
-        if Path(cfg.OUTPUT_DIR, name).is_file():
-            print(Path(cfg.OUTPUT_DIR, name))
+    paths = [Path(cfg.OUTPUT_DIR, name) for name in (*names, "results.json")]
+    try:
+        results = start(cfg, resume=options.resume, processes=processes, command=options.command)
+    except ResultsError as error:
+        print_results(error.got, paths)
+        raise
+    if not options.machine_rank:
+        print_results(results, paths)
 
 
-def print_results(results: dict) -> None:
-    """The averages over all classes as a table."""
+def print_results(results: Any, paths: Iterable[Path]) -> None:
+    """The averages over all classes as a table, and the files that are there."""
     from detectron2.evaluation.testing import flatten_results_dict
     from detectron2.utils.logger import create_small_table
 
@@ -62,3 +65,6 @@ def print_results(results: dict) -> None:
     overall = {name: value for name, value in flat.items() if "-" not in name.split("/")[-1]}
     if overall:
         print(create_small_table(overall))
+    for path in paths:
+        if path.is_file():
+            print(path)

@@ -22,7 +22,7 @@ from nasnet_det.detection.tensorflow import TFRPN, TFNASNetROIHeads, TFRPNHead
 
 if TYPE_CHECKING:
     from nasnet_det.detection.prediction import Predicted, predict
-    from nasnet_det.detection.session import Processes, evaluate, read_results, train
+    from nasnet_det.detection.session import Processes, ResultsError, evaluate, read_results, train
 
 __all__ = [
     "TFRPN",
@@ -33,6 +33,7 @@ __all__ = [
     "NASNetROIHeads",
     "Predicted",
     "Processes",
+    "ResultsError",
     "TFNASNetROIHeads",
     "TFRPNHead",
     "add_nasnet_config",
@@ -51,6 +52,6 @@ __all__ = [
 
 _MODULES = {
     "prediction": ("Predicted", "predict"),
-    "session": ("Processes", "evaluate", "read_results", "train"),
+    "session": ("Processes", "ResultsError", "evaluate", "read_results", "train"),
 }
 __getattr__ = offer(__name__, _MODULES, extra="detection")

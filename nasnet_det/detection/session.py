@@ -51,7 +51,7 @@ logger = logging.getLogger("nasnet_det")
 
 
 class ResultsError(InputError):
-    """Results that are not the expected ones."""
+    """Results that are not the expected ones; ``got`` are all of them."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def _start(
 ) -> dict[str, Any]:
     eval_only = work is _evaluate
     with contextlib.ExitStack() as stack:
-        cfg, num_gpus = _prepare(cfg, stack, eval_only=eval_only, resume=resume, processes=processes)
+        cfg, num_gpus = _prepare(
+            cfg, stack, eval_only=eval_only, resume=resume, processes=processes
+        )
         arguments = argparse.Namespace(
             eval_only=eval_only, resume=resume, command=list(command or sys.argv)
         )
@@ -321,4 +323,5 @@ def _check_results(expected: Sequence[Sequence[Any]], results: dict[str, Any]) -
         if not abs(got - wanted) <= tolerance:  # NaN is never right
             faults.append(f"{task}/{metric}: wanted {wanted} +- {tolerance}, got {got:.4f}")
     if faults:
-        raise ResultsError(f"TEST.EXPECTED_RESULTS: {'; '.join(faults)}")
+        key = "TEST.EXPECTED_RESULTS"
+        raise ResultsError(f"{key}: {'; '.join(faults)}", where=key, wanted=expected, got=results)
