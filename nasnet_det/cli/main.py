@@ -57,7 +57,7 @@ def build_parser() -> Parser:
         own = verbs.add_parser(
             verb,
             help=module.SUMMARY[0].lower() + module.SUMMARY[1:].rstrip("."),
-            description=f"{module.SUMMARY}\n\n{module.__doc__.strip()}",
+            description=f"{module.SUMMARY}\n\n{(module.__doc__ or '').strip()}",
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

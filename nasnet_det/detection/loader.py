@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
@@ -87,7 +88,7 @@ def build_train_loader(cfg: CfgNode, *, mapper: Callable[[Any], Any] | None = No
     if parts["aspect_ratio_grouping"]:
         groups = group_by_shape(map(_get_size, records))
     else:
-        groups = [0] * len(records)
+        groups = np.zeros(len(records), np.int64)
     if isinstance(records, list):
         records = DatasetFromList(records, copy=False)
     batch_size = parts["total_batch_size"] // comm.get_world_size()

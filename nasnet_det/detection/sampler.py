@@ -32,7 +32,9 @@ class BatchSampler(Sampler[list[Key]]):
         start: number of the first batch, counted from 0.
     """
 
-    def __init__(self, indices: Iterable[int], groups: Sequence[int], *, batch_size: int) -> None:
+    def __init__(
+        self, indices: Iterable[int], groups: Sequence[int] | np.ndarray, *, batch_size: int
+    ) -> None:
         self.indices, self.batch_size = indices, batch_size
         self.groups = np.asarray(groups)
         self.start = 0

@@ -151,7 +151,7 @@ def agree_on_proposals(model: nn.Module, device: torch.device) -> Iterator[None]
         device: where the processes can send from.
     """
     detector = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-    generator = getattr(detector, "proposal_generator", None)
+    generator: Any = getattr(detector, "proposal_generator", None)
     if comm.get_world_size() == 1 or not hasattr(generator, "predict_proposals"):
         yield
         return

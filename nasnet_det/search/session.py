@@ -70,7 +70,7 @@ def search(
     cfg: CfgNode,
     *,
     resume: bool = False,
-    on_progress: Callable[[Progress], object] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     command: Sequence[str] = (),
 ) -> Found:
     """Search, or go on with a search; then retrain the best where the config says so.
@@ -102,7 +102,7 @@ def _search(
     cfg: CfgNode,
     *,
     resume: bool,
-    on_progress: Callable[[Progress], object],
+    on_progress: Callable[[Progress], None],
     command: Sequence[str],
 ) -> Found:
     folder = Path(cfg.OUTPUT_DIR)

@@ -106,7 +106,7 @@ def test_failure_of_one_process_ends_all_with_one_sentence(
     done = run(repository, *quick(tmp_path, "out", *PLAIN), num_processes=2)
     assert done.returncode != 0
     lines = done.stderr.read().splitlines()  # type: ignore[union-attr]
-    sentences = [line for line in lines if line.startswith("train_classifier.py: ")]
+    sentences = [line for line in lines if line.startswith("nasnet-det train-classifier: ")]
     assert len(sentences) == 1, lines
     assert "checkpoint.pth can't be written (Is a directory)" in sentences[0]
 
@@ -158,7 +158,10 @@ def test_death_of_one_process_is_a_sentence_of_the_other(
         time.sleep(0.01)
     _, log = processes[0].communicate(timeout=100)
     assert processes[0].returncode == 1, log
-    assert "train_classifier.py: another process of this training has ended; --resume goes" in log
+    assert (
+        "nasnet-det train-classifier: another process of this training has ended; --resume goes"
+        in log
+    )
     assert "Traceback" not in log
 
 

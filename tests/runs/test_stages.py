@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import re
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,9 +15,11 @@ import pytest
 
 pytest.importorskip("detectron2")
 
+from command import run_command
 from tiny_classification import quick
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
+from nasnet_det.cli.main import main
 from nasnet_det.runs import lock
 from nasnet_det.runs.files import PARTIAL
 from nasnet_det.runs.lock import lock_folder
@@ -63,34 +61,24 @@ def _pipeline(folder: Path) -> list[str]:
 
 STAGES = {
     "search": ("search", _search),
-    "classifier": ("train_classifier", _classifier),
-    "detector": ("train_net", _detector),
+    "classifier": ("train-classifier", _classifier),
+    "detector": ("train", _detector),
 }
 Words = Callable[[Path], list[str]]
-
-
-def _load_tool(repository: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, repository / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
     ("tool", "flags", "words"),
     [
         ("search", [], _search),
-        ("train_classifier", [], _classifier),
-        ("train_classifier", ["--eval-only"], _classifier),
-        ("train_net", [], _detector),
-        ("train_net", ["--eval-only"], _detector),
+        ("train-classifier", [], _classifier),
+        ("train-classifier", ["--eval-only"], _classifier),
+        ("train", [], _detector),
+        ("train", ["--eval-only"], _detector),
         ("pipeline", [], _pipeline),
     ],
 )
 def test_second_start_in_a_folder_in_use_is_one_sentence(
-    repository: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     tool: str,
@@ -101,42 +89,34 @@ def test_second_start_in_a_folder_in_use_is_one_sentence(
     arguments = [*flags, *words(tmp_path)]
     with lock_folder(tmp_path / "run", "the first", name=name):
         before = sorted((tmp_path / "run").iterdir())
-        assert _load_tool(repository, tool).main(arguments) == 1
+        assert main([tool, *arguments]) == 1
         assert sorted((tmp_path / "run").iterdir()) == before
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1] == (
-        f"{tool}.py: OUTPUT_DIR {tmp_path / 'run'} is in use (the first, process {os.getpid()}); "
+        f"nasnet-det {tool}: OUTPUT_DIR {tmp_path / 'run'} is in use (the first, process {os.getpid()}); "
         "wait for its end, or give another OUTPUT_DIR"
     )
-    assert [line for line in error if line.startswith(f"{tool}.py")] == error[-1:]
+    assert [line for line in error if line.startswith(f"nasnet-det {tool}")] == error[-1:]
 
 
-def _run(repository: Path, tool: str, arguments: list[str], **options: Any) -> tuple[int, str]:
+def _run(tool: str, arguments: list[str], **options: Any) -> tuple[int, str]:
     """Status and the sentence on standard error."""
-    done = subprocess.run(
-        [sys.executable, str(repository / f"tools/{tool}.py"), *arguments],
-        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        **options,
-    )
+    done = run_command(tool, *arguments, **options)
     assert "Traceback" not in done.stderr, done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith(f"{tool}.py: ")]
+    told = [line for line in done.stderr.splitlines() if line.startswith(f"nasnet-det {tool}: ")]
     return done.returncode, "\n".join(told)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_folder_is_held_while_it_trains_and_only_a_training_records_itself(
-    repository: Path, tmp_path: Path, stage: str
+    tmp_path: Path, stage: str
 ) -> None:
     tool, words = STAGES[stage]
     folder = tmp_path / "run"
-    assert _run(repository, tool, words(tmp_path)) == (0, "")
+    assert _run(tool, words(tmp_path)) == (0, "")
     config = (folder / CONFIG).read_bytes()
     (start,) = read_starts(folder)
-    assert start["command"][0] == f"{tool}.py"
+    assert start["command"][:2] == ["nasnet-det", tool]
     assert start["seed"] == (0 if stage != "detector" else 1)
     assert {"time", "device", "processes", "versions", "git_commit"} <= start.keys()
     assert {"nasnet_det", "python", "torch"} <= start["versions"].keys()
@@ -146,11 +126,11 @@ def test_folder_is_held_while_it_trains_and_only_a_training_records_itself(
     # A start that fails, and an evaluation, leave both files as they are.
     record = (folder / STARTS).read_bytes()
     wrong = {"search": "SEARCH.SEED", "classifier": "SEED", "detector": "MODEL.NASNET.CHANNELS"}
-    status, told = _run(repository, tool, ["--resume", *words(tmp_path), wrong[stage], "12"])
+    status, told = _run(tool, ["--resume", *words(tmp_path), wrong[stage], "12"])
     assert (status, told.count("\n")) == (1, 0)
     if stage != "search":
         weights = ["MODEL.WEIGHTS", str(folder / "model_final.pth"), "TEST.EVAL_PERIOD", "7"]
-        assert _run(repository, tool, ["--eval-only", *words(tmp_path), *weights]) == (0, "")
+        assert _run(tool, ["--eval-only", *words(tmp_path), *weights]) == (0, "")
     assert (folder / CONFIG).read_bytes() == config
     assert (folder / STARTS).read_bytes() == record
 
@@ -163,30 +143,27 @@ MORE = {  # of what is trained: the file that holds it, and the pair that asks f
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_full_disk_is_one_sentence_and_what_was_there_is_whole(
-    repository: Path, tmp_path: Path, stage: str
-) -> None:
+def test_full_disk_is_one_sentence_and_what_was_there_is_whole(tmp_path: Path, stage: str) -> None:
     """A finished run is asked for more on a disk that has no room for it, then on one that has."""
     (tool, words), (name, more) = STAGES[stage], MORE[stage]
     path = tmp_path / "run" / name
-    assert _run(repository, tool, words(tmp_path)) == (0, "")
+    assert _run(tool, words(tmp_path)) == (0, "")
     before, limit = path.read_bytes(), path.stat().st_size // 2
 
     def fill_the_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     arguments = ["--resume", *words(tmp_path), *more]
-    status, told = _run(repository, tool, arguments, preexec_fn=fill_the_disk)
+    status, told = _run(tool, arguments, preexec_fn=fill_the_disk)
     assert (status, told.count("\n")) == (1, 0)
     assert re.search("can't be written|the storage failed", told), told
     assert stage == "search" or path.read_bytes() == before
     assert not list((tmp_path / "run").glob(f"*{PARTIAL}"))
-    assert _run(repository, tool, arguments) == (0, "")
+    assert _run(tool, arguments) == (0, "")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_read_only_folder_is_one_sentence(
-    repository: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -199,8 +176,8 @@ def test_read_only_folder_is_one_sentence(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(lock, "open", fail, raising=False)
-    assert _load_tool(repository, tool).main(arguments) == 1
+    assert main([tool, *arguments]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"{tool}.py: OUTPUT_DIR {tmp_path / 'run'} can't be written to (Read-only file system)"
+        f"nasnet-det {tool}: OUTPUT_DIR {tmp_path / 'run'} can't be written to (Read-only file system)"
     )
     assert not list((tmp_path / "run").iterdir())

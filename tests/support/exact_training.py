@@ -81,10 +81,9 @@ class Command:
 
     def __init__(self, repository: Path, log: Path, arguments: list[str], *flags: str) -> None:
         self.log = log
-        script = str(repository / "tools" / "train_net.py")
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, script, *flags, *arguments],
+                [sys.executable, "-m", "nasnet_det", "train", *flags, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
