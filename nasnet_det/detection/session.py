@@ -29,7 +29,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.detection.datasets import check_datasets, register_config_datasets
+from nasnet_det.detection.datasets import check_datasets, list_classes, register_config_datasets
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
@@ -260,7 +260,13 @@ def _train(cfg: CfgNode, arguments: argparse.Namespace) -> None:
 def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:
     resume = arguments.resume
     model = Trainer.build_model(cfg)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, save_to_disk=False)
+    checkpointer = Checkpointer(
+        model,
+        cfg.OUTPUT_DIR,
+        save_to_disk=False,
+        is_trained=True,
+        extra={"classes": list_classes(cfg.DATASETS.TEST)},
+    )
     data = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     weights = checkpointer.resumed_from or cfg.MODEL.WEIGHTS
     if not weights:

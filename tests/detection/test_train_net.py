@@ -178,7 +178,7 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     assert 0 <= start["seed"] < 2**31
     assert f"SEED: {start['seed']}" in (run / "config.yaml").read_text()
     assert start["versions"]["torch"] == torch.__version__
-    assert start["command"][1] == "--config-file"
+    assert start["command"][:3] == ["nasnet-det", "train", "--config-file"]
 
     evaluate = _arguments(tmp_path, "--eval-only", "MODEL.WEIGHTS", str(run / "model_final.pth"))
     status, output, sentence = _run(repository, evaluate)
