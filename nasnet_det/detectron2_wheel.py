@@ -247,7 +247,7 @@ def _install(wheel: Path | None) -> None:
         check_hash(labgym)
         built = build_wheel(read_package(labgym), folder)
         run_pip(
-            ["install", "--no-deps", "--no-index", str(built)],
-            f"pip could not install the wheel into {sys.prefix} (its message is above): mend that "
-            "and run this again, or install Detectron2 yourself from its repository",
+            ["install", str(built)],  # and what it needs, where that is missing
+            f"pip could not install the wheel, or what it needs, into {sys.prefix} (its message is "
+            "above): mend that and run this again, or install Detectron2 yourself from its repository",
         )

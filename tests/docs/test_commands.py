@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from nasnet_det.cli.main import VERBS, parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
