@@ -249,5 +249,6 @@ def _install(wheel: Path | None) -> None:
         run_pip(
             ["install", str(built)],  # and what it needs, where that is missing
             f"pip could not install the wheel, or what it needs, into {sys.prefix} (its message is "
-            "above): mend that and run this again, or install Detectron2 yourself from its repository",
+            "above): mend that and run this again, or install Detectron2 yourself from its "
+            "repository",
         )
