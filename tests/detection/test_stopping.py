@@ -48,7 +48,7 @@ def test_signals_to_all_processes_of_a_training_save_it_and_change_no_bit(
         num_saved = find_last_iteration(run) + 1
         assert 0 < num_saved < 40
         sentence = f"{num_saved} iterations are saved, and --resume goes on from there"
-        assert text.splitlines()[-1] == f"train_net.py: stopped by {number.name}; {sentence}"
+        assert text.splitlines()[-1] == f"nasnet-det train: stopped by {number.name}; {sentence}"
         assert "Traceback" not in text
     last = Command(repository, tmp_path / "last.txt", arguments, "--resume")
     assert last.wait() == 0, last.log.read_text()
@@ -66,5 +66,5 @@ def test_signal_to_one_of_two_processes_saves_and_stops_both(
     assert [command.wait() for command in pair] == [143, 143], pair[0].log.read_text()
     assert find_last_iteration(tmp_path / "run") > 0
     texts = [command.log.read_text() for command in pair]
-    assert "train_net.py: stopped by SIGTERM; " in texts[0]
+    assert "stopped by SIGTERM; " in texts[0]
     assert "Traceback" not in "".join(texts)
