@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -54,6 +52,7 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
+        self.output_states = list(spec.concat)
         self.has_h_prev = h_prev_channels is not None
         used = spec.used_states()
 
@@ -82,8 +81,8 @@ class Cell(nn.Module):
 
         self.blocks = nn.ModuleList()
         for k, block in enumerate(spec.blocks):
-            paths = {
-                side: build_operation(
+            left, right = (
+                build_operation(
                     op,
                     state_channels[state],
                     channels,
@@ -91,11 +90,12 @@ class Cell(nn.Module):
                     norm_layer,
                     pool_padding=pool_padding,
                 )
-                for side, op, state in zip(("left", "right"), block.ops, block.inputs, strict=True)
-            }
+                for op, state in zip(block.ops, block.inputs, strict=True)
+            )
+            combine = None
             if block.combine == "concat":
-                paths["combine"] = FactorizedReduction(2 * channels, channels, 1, norm_layer)
-            self.blocks.append(nn.ModuleDict(paths))
+                combine = FactorizedReduction(2 * channels, channels, 1, norm_layer)
+            self.blocks.append(BlockPaths(block, left, right, combine, self.drop_path))
             state_channels[FIRST_BLOCK + k] = channels
 
         # An input in the output has the cell's stride and channels to match.
@@ -109,25 +109,50 @@ class Cell(nn.Module):
 
     def forward(self, h_prev: torch.Tensor | None, h: torch.Tensor) -> torch.Tensor:
         """(B, h_prev_channels, ...), (B, h_channels, H, W) -> (B, ..., H / stride, W / stride)."""
-        raw = h_prev if self.has_h_prev else h
+        raw = h
+        if self.has_h_prev:
+            assert h_prev is not None
+            raw = h_prev
         states = [self.project_h(h), self.project_h_prev(raw)]
-        for block, paths in zip(self.spec.blocks, self.blocks, strict=True):
-            states.append(self._run_block(block, paths, states))
-        return torch.cat(
-            [
-                self.project_output[str(i)](states[i])
-                if str(i) in self.project_output
-                else states[i]
-                for i in self.spec.concat
-            ],
-            dim=1,
-        )
+        for paths in self.blocks:
+            states.append(paths(states))
+        for state, project in self.project_output.items():
+            states[int(state)] = project(states[int(state)])
+        return torch.cat([states[i] for i in self.output_states], dim=1)
 
-    def _run_block(self, block: Block, paths: Any, states: list[torch.Tensor]) -> torch.Tensor:
-        outputs = []
-        for side, op, state in zip(("left", "right"), block.ops, block.inputs, strict=True):
-            output = paths[side](states[state])
-            outputs.append(output if op == "identity" else self.drop_path(output))
-        if block.combine == "add":
-            return outputs[0] + outputs[1]
-        return paths["combine"](torch.cat(outputs, dim=1))
+
+class BlockPaths(nn.Module):
+    """One block of a cell: two operations, each on a state, and what combines them.
+
+    Args:
+        block: says which states are read.
+        left, right: the operations.
+        combine: of both outputs, concatenated; None: they are added.
+        drop_path: the cell's; an identity is never dropped.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        left: nn.Module,
+        right: nn.Module,
+        combine: nn.Module | None,
+        drop_path: DropPath,
+    ) -> None:
+        super().__init__()
+        self.left_state, self.right_state = block.inputs
+        self.drops_left, self.drops_right = (op != "identity" for op in block.ops)
+        self.left, self.right, self.combine = left, right, combine
+        self.drop_path = drop_path
+
+    def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
+        """The cell's states so far -> the next one."""
+        left = self.left(states[self.left_state])
+        if self.drops_left:
+            left = self.drop_path(left)
+        right = self.right(states[self.right_state])
+        if self.drops_right:
+            right = self.drop_path(right)
+        if self.combine is None:
+            return left + right
+        return self.combine(torch.cat([left, right], dim=1))

@@ -83,8 +83,14 @@ class DropPath(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> the same shape, with one mask value for each example."""
-        if not self.training or self.final_prob <= 0.0:
-            return x
+        if self.training and self.final_prob > 0.0:
+            if torch.jit.is_scripting():
+                raise RuntimeError("a scripted network can't drop paths: call eval() first")
+            else:  # TorchScript leaves this branch out
+                return self._drop(x)
+        return x
+
+    def _drop(self, x: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
             return self._drop_compiled(x)
         prob = self.current_prob()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -23,7 +23,6 @@ from nasnet_det.genotype import Genotype, nearest
 from nasnet_det.normalization import NormLayer, get_norm_layer
 from nasnet_det.operations import Conv2dSame
 from nasnet_det.plan import (
-    CellRow,
     NetworkSpec,
     feature_sizes,
     override_spec,
@@ -40,6 +39,7 @@ class NASNetTrunk(nn.Module):
         spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
         start: name of the first cell to run; None runs from the image, the stem included.
         stop: name of the last cell to run; None runs to the end.
+        out_features: which features to keep for the result; None keeps all.
         activation_checkpointing: recompute each cell in the backward pass to save memory.
     """
 
@@ -50,6 +50,7 @@ class NASNetTrunk(nn.Module):
         *,
         start: str | None = None,
         stop: str | None = None,
+        out_features: Collection[str] | None = None,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -64,6 +65,14 @@ class NASNetTrunk(nn.Module):
             raise ValueError(f"the trunk would stop at {stop!r}, before it starts at {start!r}")
         self.spec, self.genotype = spec, genotype
         self.plan = plan[first : last + 1]
+        # TorchScript reads no rows.
+        self._keeps_h_prev = [row.keeps_h_prev for row in self.plan]
+        self._features = [
+            row.feature
+            if row.feature and (out_features is None or row.feature in out_features)
+            else ""
+            for row in self.plan
+        ]
         self.activation_checkpointing = activation_checkpointing
         self.drop_path_progress = DropPathProgress()
         norm_layer = _get_norm_layer(spec)
@@ -100,19 +109,29 @@ class NASNetTrunk(nn.Module):
 
     def run(
         self, h_prev: torch.Tensor | None, h: torch.Tensor
-    ) -> Iterator[tuple[CellRow, torch.Tensor, torch.Tensor]]:
-        """Run the cells on the state ``(h_prev, h)`` and yield (row, its ``h``, its output)."""
-        for row in self.plan:
-            out = self._run_cell(self.cells[row.name], h_prev, h)
-            yield row, h, out
-            h_prev, h = (h_prev if row.keeps_h_prev else h), out
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Run the cells on a state; what no later cell reads is let go of.
 
-    def run_image(
-        self, image: torch.Tensor
-    ) -> Iterator[tuple[CellRow, torch.Tensor, torch.Tensor]]:
-        """:meth:`run` from an image (B, 3, H, W), the stem first."""
-        assert self.stem is not None, "this trunk starts behind the stem"
-        return self.run(None, self.stem(image))
+        Args:
+            h_prev: the first cell's; None where it has none.
+            h: likewise; the image (B, 3, H, W) of a trunk with a stem.
+
+        Returns:
+            the last cell's ``h``; its output; and the features, after ReLU.
+        """
+        if self.stem is not None:
+            h = self.stem(h)
+        features: dict[str, torch.Tensor] = {}
+        for i, cell in enumerate(self.cells.values()):
+            out = cell(h_prev, h) if torch.jit.is_scripting() else self._run_cell(cell, h_prev, h)
+            if self._features[i]:
+                features[self._features[i]] = F.relu(out)
+            if i == len(self._features) - 1:
+                return h, out, features
+            if not self._keeps_h_prev[i]:
+                h_prev = h
+            h = out
+        raise ValueError("a trunk has at least one cell")
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """Features after ReLU, one for each stride.
@@ -124,9 +143,11 @@ class NASNetTrunk(nn.Module):
             ``c<k>`` -> (B, channels, about H / 2**k, about W / 2**k); sizes follow VALID padding
             in the stem and SAME padding after it.
         """
-        return {row.feature: F.relu(out) for row, _, out in self.run_image(image) if row.feature}
+        return self.run(None, image)[2]
 
-    def _run_cell(self, cell: nn.Module, h_prev: Any, h: torch.Tensor) -> torch.Tensor:
+    def _run_cell(
+        self, cell: nn.Module, h_prev: torch.Tensor | None, h: torch.Tensor
+    ) -> torch.Tensor:
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
             return cell(h_prev, h)
         return checkpoint(

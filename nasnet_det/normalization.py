@@ -1,6 +1,6 @@
 """Normalization layers by name, and batch normalization that is frozen."""
 
-from __future__ import annotations
+# Without postponed annotations: TorchScript reads those of a class as types.
 
 from collections.abc import Callable
 from functools import partial

@@ -74,7 +74,7 @@ class Conv2dSame(nn.Conv2d):
             top, bottom = _same_padding(x.shape[2], self.extent[0], self.stride[0])
             left, right = _same_padding(x.shape[3], self.extent[1], self.stride[1])
             x = F.pad(x, (left, right, top, bottom))
-        return super().forward(x)
+        return self._conv_forward(x, self.weight, self.bias)  # TorchScript has no super()
 
 
 class Pool2dSame(nn.Module):
@@ -96,10 +96,12 @@ class Pool2dSame(nn.Module):
         self.pads_with_zeros = stride > 1 and kind in POOL_PADDINGS[padding]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (top, bottom), (left, right) = (
-            _same_padding(n, self.kernel_size, self.stride) for n in x.shape[2:]
-        )
-        if self.pads_with_zeros or _is_exporting():
+        top, bottom = _same_padding(x.shape[2], self.kernel_size, self.stride)
+        left, right = _same_padding(x.shape[3], self.kernel_size, self.stride)
+        pads = self.pads_with_zeros
+        if not torch.jit.is_scripting():
+            pads = pads or _is_exporting()
+        if pads:
             return self._pool_padded(x, (left, right, top, bottom))
         # ceil_mode supplies the one row or column more that SAME adds after an even size.
         if self.kind == "max":
@@ -116,7 +118,7 @@ class Pool2dSame(nn.Module):
         mean = F.avg_pool2d(F.pad(x, padding), self.kernel_size, self.stride)
         if self.pads_with_zeros:
             return mean
-        ones = F.pad(x.new_ones(1, 1, *x.shape[2:]), padding)
+        ones = F.pad(x.new_ones((1, 1, x.shape[2], x.shape[3])), padding)
         return mean / F.avg_pool2d(ones, self.kernel_size, self.stride)
 
     def extra_repr(self) -> str:
@@ -136,7 +138,7 @@ class FactorizedReduction(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int, norm_layer: NormLayer) -> None:
         super().__init__()
-        self.stride = stride
+        self.path_2: nn.Module | None = None
         if stride == 1:
             self.path_1 = Conv2dSame(in_channels, channels, 1)
         else:
@@ -150,7 +152,7 @@ class FactorizedReduction(nn.Module):
         self.norm = norm_layer(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.stride == 1:
+        if self.path_2 is None:
             return self.norm(self.path_1(x))
         first = self.path_1(x[:, :, ::2, ::2])
         second = self.path_2(F.pad(x, (0, 1, 0, 1))[:, :, 1::2, 1::2])

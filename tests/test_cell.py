@@ -254,6 +254,13 @@ class _Recorder(nn.Module):
         return torch.zeros_like(x)
 
 
+def _record(cell: Cell) -> _Recorder:
+    recorder = _Recorder()
+    for paths in cell.blocks:
+        paths.drop_path = recorder
+    return recorder
+
+
 @pytest.mark.parametrize(
     ("spec", "stride", "num_paths"),
     [
@@ -267,7 +274,7 @@ def test_drop_path_is_on_every_operation_but_identity(
     spec: CellSpec, stride: int, num_paths: int
 ) -> None:
     cell = _build(spec, stride=stride)
-    cell.drop_path = recorder = _Recorder()
+    recorder = _record(cell)
     cell(torch.randn(1, 14, 8, 8).double(), torch.randn(1, 10, 8, 8).double())
     assert recorder.num_calls == num_paths
     assert num_paths == sum(op != "identity" for block in spec.blocks for op in block.ops)
@@ -277,15 +284,15 @@ def test_what_drop_path_leaves_are_the_identities() -> None:
     h = torch.randn(2, 10, 8, 8, dtype=torch.float64)
     prev = torch.randn(2, 14, 8, 8, dtype=torch.float64)
     cell = _build(NASNET_A.normal)
-    cell.drop_path = _Recorder()
+    _record(cell)
     state_0, state_1 = cell.project_h(h), cell.project_h_prev(prev)
     none = torch.zeros_like(state_0)
     wanted = torch.cat([state_1, none, none, state_1, none, state_0], dim=1)
     torch.testing.assert_close(cell(prev, h), wanted)
 
     cell = _build(PNASNET_5.normal, stride=2)
-    cell.drop_path = _Recorder()
-    strided = cell.blocks[4]["right"](cell.project_h(h))
+    _record(cell)
+    strided = cell.blocks[4].right(cell.project_h(h))
     assert strided.abs().sum() > 0
     wanted = torch.cat([torch.zeros_like(strided)] * 4 + [strided], dim=1)
     torch.testing.assert_close(cell(prev, h), wanted)

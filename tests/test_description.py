@@ -8,6 +8,7 @@ import pytest
 import torch
 from command import run_command
 from random_genotypes import sample_genotype
+from trunk_steps import list_steps
 
 from nasnet_det.cli.describe import parse_words
 from nasnet_det.cli.main import main
@@ -52,7 +53,7 @@ def test_plan_table_shows_what_the_network_produces(name: str) -> None:
     assert header[:2] == ["cell", "kind"]
     assert stem[:3] == ["stem", "conv", "3x3"]
     with torch.device("meta"):
-        steps = list(NASNetTrunk(spec, genotype).run_image(torch.zeros(2, 3, size, size)))
+        steps = list_steps(NASNetTrunk(spec, genotype), None, torch.zeros(2, 3, size, size))
     assert len(rows) == len(steps)
     for words, (row, h, out) in zip(rows, steps, strict=True):
         shape = f"{out.shape[2]}x{out.shape[3]}x{out.shape[1]}"

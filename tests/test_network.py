@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from trunk_steps import list_steps
 
 from nasnet_det.genotype import GENOTYPES, Genotype
 from nasnet_det.network import AuxiliaryHead, NASNetOutput, NASNetTrunk, create_model
@@ -61,7 +62,7 @@ def test_network_produces_the_published_endpoint_shapes(name: str) -> None:
     with torch.device("cpu" if really else "meta"), torch.no_grad():
         trunk = NASNetTrunk(spec, genotype).eval()
         image = torch.randn(1, 3, spec.input_size, spec.input_size)
-        steps = list(trunk.run_image(image))
+        steps = list_steps(trunk, None, image)
     found = {"stem": list(steps[0][1].shape[1:])}
     found |= {row.name: list(out.shape[1:]) for row, _, out in steps}
     assert found == {key: [c, n, n] for key, (n, c) in _endpoints(name).items()}
@@ -139,7 +140,7 @@ def test_feature_is_the_raw_output_after_relu() -> None:
     spec, genotype = resolve_variant("nasnet_a_mobile")
     trunk = NASNetTrunk(override_spec(spec, **TINY), genotype).eval()
     image = torch.randn(1, 3, 50, 37)
-    raw = {row.feature: out for row, _, out in trunk.run_image(image) if row.feature}
+    raw = {row.feature: out for row, _, out in list_steps(trunk, None, image) if row.feature}
     features = trunk(image)
     assert list(features) == ["c2", "c3", "c4", "c5"]
     for key, feature in features.items():
@@ -190,8 +191,8 @@ def test_epsilon_and_momentum_reach_every_norm() -> None:
 def test_weights_start_with_variance_scaling_by_fan_out() -> None:
     model = create_model("nasnet_a_cifar_6_768", 3, channels=64, num_cells_per_stage=1)
     cell = model.trunk.cells["cell_2"]
-    pointwise = cell.blocks[0]["left"].separable_1.pointwise.weight
-    depthwise = cell.blocks[0]["left"].separable_1.depthwise.weight
+    pointwise = cell.blocks[0].left.separable_1.pointwise.weight
+    depthwise = cell.blocks[0].left.separable_1.depthwise.weight
     assert pointwise.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.05)
     assert depthwise.std().item() == pytest.approx((2 / 25) ** 0.5, rel=0.05), "per group"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from random_genotypes import sample_genotype
+from trunk_steps import list_steps
 
 from nasnet_det.genotype import COMBINERS, OPERATION_NAMES, load_genotype
 from nasnet_det.network import NASNetTrunk
@@ -45,7 +46,7 @@ def test_any_genotype_trains_has_its_declared_shapes_and_survives_json(
     trunk = NASNetTrunk(spec, genotype)
     heights, widths = (feature_sizes(spec, genotype, n) for n in size)
     outs = {}
-    for row, h, out in trunk.run_image(torch.randn(2, 3, *size)):
+    for row, h, out in list_steps(trunk, None, torch.randn(2, 3, *size)):
         assert h.shape == (2, row.h_channels, heights[row.h], widths[row.h])
         assert out.shape == (2, row.out_channels, heights[row.name], widths[row.name]), row.name
         assert out.isfinite().all(), row.name

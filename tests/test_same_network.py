@@ -46,11 +46,11 @@ def copy_weights(
 def copy_block(source: nn.Module, target: nn.Module, swapped: bool) -> None:
     sides = ("right", "left") if swapped else ("left", "right")
     for side, target_side in zip(sides, ("left", "right"), strict=True):
-        copy_weights(source[side], target[target_side])
-    if "combine" in source:
-        width = source["combine"].path_1.in_channels
+        copy_weights(getattr(source, side), getattr(target, target_side))
+    if source.combine is not None:
+        width = source.combine.path_1.in_channels
         halves = torch.arange(width).roll(width // 2 if swapped else 0)
-        copy_weights(source["combine"], target["combine"], halves)
+        copy_weights(source.combine, target.combine, halves)
 
 
 def copy_cell(source: Cell, target: Cell, numbering: dict[int, int]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from trunk_steps import list_steps
 
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPath
@@ -44,7 +45,7 @@ def test_two_halves_equal_the_whole_at_every_split(name: str) -> None:
     whole = NASNetTrunk(spec, genotype).eval()
     image = torch.randn(2, 3, 45, 38)
     with torch.no_grad():
-        wanted = {row.name: out for row, _, out in whole.run_image(image)}
+        wanted = {row.name: out for row, _, out in list_steps(whole, None, image)}
     names = list(wanted)
     for stop, start in itertools.pairwise(names):
         first = NASNetTrunk(spec, genotype, stop=stop).eval()
@@ -56,12 +57,12 @@ def test_two_halves_equal_the_whole_at_every_split(name: str) -> None:
         assert first.plan + second.plan == whole.plan, "each row as in the whole network"
         with torch.no_grad():
             states = {}
-            for row, h, out in first.run_image(image):
+            for row, h, out in list_steps(first, None, image):
                 states.setdefault("stem", h)
                 states[row.name] = out
             # The plan says which two outputs the next cell reads.
             h_prev, h = (states.get(key) for key in (second.plan[0].h_prev, second.plan[0].h))
-            outs = states | {row.name: out for row, _, out in second.run(h_prev, h)}
+            outs = states | {row.name: out for row, _, out in list_steps(second, h_prev, h)}
         for key in names:
             torch.testing.assert_close(outs[key], wanted[key], rtol=0, atol=0, msg=f"{stop}|{key}")
 
@@ -69,7 +70,7 @@ def test_two_halves_equal_the_whole_at_every_split(name: str) -> None:
 def test_run_yields_the_input_beside_the_output() -> None:
     """The pair (h, output) is what the C4 detector crops."""
     trunk = NASNetTrunk(IMAGENET, GENOTYPES["nasnet_a"], stop="cell_3").eval()
-    steps = list(trunk.run_image(torch.randn(1, 3, 40, 40)))
+    steps = list_steps(trunk, None, torch.randn(1, 3, 40, 40))
     for (_, _, out), (row, h, _) in itertools.pairwise(steps):
         assert h is out
         assert row.h_channels == h.shape[1]
@@ -166,8 +167,8 @@ def test_head_runs_on_no_regions(norm: str, training: bool) -> None:
     )
     row = head.train(training).plan[0]
     pair = [torch.zeros(0, n, 17, 17) for n in (row.h_prev_channels, row.h_channels)]
-    *_, (last, _, out) = head.run(*pair)
-    assert out.shape == (0, last.out_channels, 9, 9)
+    _, out, features = head.run(*pair)
+    assert out.shape == features["c5"].shape == (0, head.plan[-1].out_channels, 9, 9)
     out.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
     assert all(b.isfinite().all() for b in head.buffers())

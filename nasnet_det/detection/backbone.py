@@ -51,6 +51,7 @@ class NASNetBackbone(Backbone):
         variant: a name from :func:`nasnet_det.list_models`, or ``<genotype>_<N>@<P>``.
         genotype: replaces the variant's cells: a genotype, a published name or a JSON file.
         out_features: names of the features, ``c<k>`` with stride ``2**k``.
+        last_feature: of these, where the trunk ends; by default the last of them.
         freeze_at: 0 freezes nothing, 1 the stem, k >= 2 everything up to the feature ``c<k>``, at
             most the trunk's last. Frozen batch normalizations become FrozenBatchNorm2d, as in
             Detectron2's ResNet; frozen cells drop no paths.
@@ -74,6 +75,7 @@ class NASNetBackbone(Backbone):
         *,
         genotype: Genotype | str | None = None,
         out_features: Sequence[str] = ("c2", "c3", "c4", "c5"),
+        last_feature: str | None = None,
         freeze_at: int = 0,
         align_features: bool = True,
         channels_last: bool = False,
@@ -91,17 +93,26 @@ class NASNetBackbone(Backbone):
             raise ValueError(
                 f"out_features: wanted some of {list(features)}, got {list(out_features)}"
             )
-        self.rows = {name: row for name, row in features.items() if name in out_features}
+        names = [name for name in features if name in out_features]
+        if last_feature is not None and last_feature not in names:
+            raise ValueError(f"last_feature: wanted one of {names}, got {last_feature!r}")
+        names = names[: names.index(last_feature) + 1] if last_feature else names
+        self.rows = [features[name] for name in names]
+        self.strides = {name: features[name].out_stride for name in names}
         self.align_features = align_features
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        # All strides, not only those of the features, so that the trunk's end changes nothing.
+        self.multiple, self.beyond = (32, 3) if spec.stem == "imagenet" else (4, 1)
+        self.channels_last = channels_last
         self.drop_path_iters = drop_path_iters
         self.trunk = NASNetTrunk(
             spec,
             cells,
-            stop=list(self.rows.values())[-1].name,
+            stop=self.rows[-1].name,
+            out_features=self._kept_features(),
             activation_checkpointing=activation_checkpointing,
         )
-        self.trunk.to(memory_format=self.memory_format)
+        if channels_last:
+            self.trunk.to(memory_format=torch.channels_last)
         self.freeze(freeze_at)
 
     @classmethod
@@ -140,6 +151,9 @@ class NASNetBackbone(Backbone):
             freeze_norms(module.requires_grad_(False))
         self.may_be_noise = bool(frozen)
 
+    def _kept_features(self) -> list[str]:
+        return list(self.strides)
+
     def _follow_training(self) -> None:
         """Do what belongs to a training's step, before it."""
         advance_drop_path(self.trunk, self.drop_path_iters)
@@ -158,7 +172,7 @@ class NASNetBackbone(Backbone):
         """Channels and strides of :meth:`forward`'s maps."""
         return {
             name: ShapeSpec(channels=row.out_channels, stride=row.out_stride)
-            for name, row in self.rows.items()
+            for name, row in zip(self.strides, self.rows, strict=True)
         }
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -170,25 +184,29 @@ class NASNetBackbone(Backbone):
         Returns:
             ``c<k>`` -> (B, channels, ceil(H / 2**k), ceil(W / 2**k)).
         """
-        self._follow_training()
+        if not torch.jit.is_scripting():
+            self._follow_training()
         features = self.trunk(self._prepare(image))
-        return {name: self._crop(features[name], image, row) for name, row in self.rows.items()}
+        return {
+            name: self._crop(feature, image, self.strides[name])
+            for name, feature in features.items()
+        }
 
     def _prepare(self, image: torch.Tensor) -> torch.Tensor:
-        image = image.contiguous(memory_format=self.memory_format)
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
         if not self.align_features:
             return image
-        # All strides, not only those of the features, so that the trunk's end changes nothing.
-        total = 32 if self.trunk.spec.stem == "imagenet" else 4
-        beyond = 3 if self.trunk.spec.stem == "imagenet" else 1
-        height, width = (-(-n // total) * total + beyond for n in image.shape[-2:])
-        return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+        height, width = image.shape[-2], image.shape[-1]
+        below = -(-height // self.multiple) * self.multiple + self.beyond - height
+        beside = -(-width // self.multiple) * self.multiple + self.beyond - width
+        return F.pad(image, (0, beside, 0, below))
 
-    def _crop(self, feature: torch.Tensor, image: torch.Tensor, row: CellRow) -> torch.Tensor:
+    def _crop(self, feature: torch.Tensor, image: torch.Tensor, stride: int) -> torch.Tensor:
         if not self.align_features:
             return feature
-        height, width = (-(-n // row.out_stride) for n in image.shape[-2:])
-        return feature[..., :height, :width]
+        height, width = -(-image.shape[-2] // stride), -(-image.shape[-1] // stride)
+        return feature[:, :, :height, :width]
 
 
 class NASNetC4Backbone(NASNetBackbone):
@@ -204,7 +222,7 @@ class NASNetC4Backbone(NASNetBackbone):
     @configurable
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, out_features=("c4",), **kwargs)
-        if self.rows["c4"].stride != 1:  # its h is larger than its output
+        if self.rows[-1].stride != 1:  # its h is larger than its output
             raise ValueError("num_cells_per_stage: wanted at least 2 for C4, got 1")
 
     @classmethod
@@ -216,14 +234,18 @@ class NASNetC4Backbone(NASNetBackbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of the pair."""
-        row = self.rows["c4"]
+        row = self.rows[-1]
         return {"c4": ShapeSpec(channels=row.pair_channels, stride=row.out_stride)}
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, 3, H, W) -> ``c4``: (B, pair channels, ceil(H / 16), ceil(W / 16))."""
-        self._follow_training()
-        *_, (row, h_prev, h) = self.trunk.run_image(self._prepare(image))
-        return {"c4": self._crop(torch.cat([h_prev, h], dim=1), image, row)}
+        if not torch.jit.is_scripting():
+            self._follow_training()
+        h_prev, h, _ = self.trunk.run(None, self._prepare(image))
+        return {"c4": self._crop(torch.cat([h_prev, h], dim=1), image, self.strides["c4"])}
+
+    def _kept_features(self) -> list[str]:
+        return []  # the pair is no feature
 
 
 def feature_rows(spec: NetworkSpec, genotype: Genotype) -> dict[str, CellRow]:
@@ -256,31 +278,37 @@ def build_nasnet_c4_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetC4Ba
 @BACKBONE_REGISTRY.register()
 def build_nasnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """P2 to P5 and a P6 by subsampling, from ``MODEL.FPN``'s options."""
-    bottom_up = build_nasnet_backbone(cfg, input_shape)
+    bottom_up = _build_bottom_up(cfg, input_shape)
     top_block = LastLevelMaxPool()
-    top_block.in_feature = "p" + _fpn_inputs(cfg, bottom_up)[-1][1:]
+    top_block.in_feature = "p" + cfg.MODEL.FPN.IN_FEATURES[-1][1:]
     return _build_fpn(cfg, bottom_up, top_block)
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_nasnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """P3 to P5, and P6 and P7 by strided convolutions on C5, from ``MODEL.FPN``'s options."""
-    bottom_up = build_nasnet_backbone(cfg, input_shape)
-    last = _fpn_inputs(cfg, bottom_up)[-1]
+    bottom_up = _build_bottom_up(cfg, input_shape)
+    last = cfg.MODEL.FPN.IN_FEATURES[-1]
     channels = bottom_up.output_shape()[last].channels
     return _build_fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, last))
 
 
-def _fpn_inputs(cfg: CfgNode, bottom_up: NASNetBackbone) -> list[str]:
-    """``MODEL.FPN.IN_FEATURES``, which must be neighbours from high to low resolution."""
-    given, valid = list(cfg.MODEL.FPN.IN_FEATURES), list(bottom_up.output_shape())
-    first = valid.index(given[0]) if given and given[0] in valid else 0
-    if not given or given != valid[first : first + len(given)]:
+def _build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetBackbone:
+    """The backbone up to the last of ``MODEL.FPN.IN_FEATURES``.
+
+    These must be neighbours of ``MODEL.NASNET.OUT_FEATURES``, from high to low resolution.
+    """
+    check_backbone(cfg)
+    given = list(cfg.MODEL.FPN.IN_FEATURES)
+    last = given[-1] if given and given[-1] in cfg.MODEL.NASNET.OUT_FEATURES else None
+    with config_errors():
+        bottom_up = NASNetBackbone(cfg, input_shape, last_feature=last)
+    if not given or given != list(bottom_up.output_shape())[-len(given) :]:
         raise ConfigError(
-            f"MODEL.FPN.IN_FEATURES: wanted neighbours of MODEL.NASNET.OUT_FEATURES {valid} "
-            f"in that order, got {given}"
+            "MODEL.FPN.IN_FEATURES: wanted neighbours of MODEL.NASNET.OUT_FEATURES "
+            f"{list(cfg.MODEL.NASNET.OUT_FEATURES)} in that order, got {given}"
         )
-    return given
+    return bottom_up
 
 
 def _build_fpn(cfg: CfgNode, bottom_up: NASNetBackbone, top_block: nn.Module) -> FPN:

@@ -35,6 +35,7 @@ class NASNetBoxHead(nn.Module):
         variant: str = "nasnet_a_mobile",
         *,
         genotype: Genotype | str | None = None,
+        channels_last: bool = False,
         activation_checkpointing: bool = False,
         drop_path_prob: float = 0.0,
         drop_path_iters: int = 0,
@@ -50,8 +51,12 @@ class NASNetBoxHead(nn.Module):
             spec,
             cells,
             start=names[names.index(row.name) + 1],
+            out_features=(),
             activation_checkpointing=activation_checkpointing,
         )
+        self.channels_last = channels_last
+        if channels_last:
+            self.trunk.to(memory_format=torch.channels_last)
         self.drop_path_iters = drop_path_iters
         self.state_channels = [row.h_channels, row.out_channels]
         self.out_channels = self.trunk.plan[-1].out_channels
@@ -65,9 +70,12 @@ class NASNetBoxHead(nn.Module):
         Returns:
             (R, out_channels, ceil(S / 2), ceil(S / 2)), after ReLU.
         """
-        advance_drop_path(self.trunk, self.drop_path_iters)
+        if not torch.jit.is_scripting():
+            advance_drop_path(self.trunk, self.drop_path_iters)
+        if self.channels_last:
+            regions = regions.contiguous(memory_format=torch.channels_last)
         h_prev, h = regions.split(self.state_channels, dim=1)
-        *_, (_, _, out) = self.trunk.run(h_prev, h)
+        _, out, _ = self.trunk.run(h_prev, h)
         return F.relu(out)
 
 
@@ -82,5 +90,7 @@ class NASNetROIHeads(Res5ROIHeads):
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[NASNetBoxHead, int]:
         with config_errors():
-            head = NASNetBoxHead(**network_arguments(cfg))
+            head = NASNetBoxHead(
+                **network_arguments(cfg), channels_last=cfg.MODEL.NASNET.CHANNELS_LAST
+            )
         return head, head.out_channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -19,7 +20,14 @@ from detectron2.modeling import build_backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.utils.events import EventStorage
 
-from nasnet_det.detection import ConfigError, NASNetBackbone, NASNetC4Backbone, get_config
+from nasnet_det.detection import (
+    ConfigError,
+    NASNetBackbone,
+    NASNetBoxHead,
+    NASNetC4Backbone,
+    NASNetROIHeads,
+    get_config,
+)
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
 from nasnet_det.normalization import FrozenBatchNorm2d
@@ -371,3 +379,72 @@ def test_grey_images_are_refused() -> None:
     cfg.MODEL.PIXEL_MEAN = [1.0]
     with pytest.raises(ConfigError, match=r"MODEL.PIXEL_MEAN: wanted 3 values, got \[1.0\]"):
         build_backbone(cfg, ShapeSpec(channels=1))
+
+
+@pytest.mark.parametrize(
+    "name", ["build_nasnet_fpn_backbone", "build_retinanet_nasnet_fpn_backbone"]
+)
+def test_trunk_ends_with_the_last_feature_that_the_pyramid_reads(name: str) -> None:
+    backbone = _build(
+        *FPN, *SMALL, "MODEL.BACKBONE.NAME", name, "MODEL.FPN.IN_FEATURES", "['c3', 'c4']",
+    ).train()  # fmt: skip
+    assert list(backbone.bottom_up.output_shape()) == ["c2", "c3", "c4"]
+    assert backbone.bottom_up.trunk.plan[-1].out_stride == 16
+    sum(f.square().sum() for f in backbone(torch.randn(2, 3, 64, 64)).values()).backward()
+    unused = [name for name, p in backbone.named_parameters() if p.grad is None]
+    assert not unused, "DDP would stop at these"
+
+
+def test_only_the_features_that_are_asked_for_are_kept() -> None:
+    backbone = _small(out_features=("c3", "c5")).eval()
+    image = torch.randn(1, 3, 40, 40)
+    assert list(backbone.trunk(image)) == ["c3", "c5"] == list(backbone(image))
+
+
+class _Outputs:
+    """How many outputs of cells are alive when each cell starts."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        self.references: list[weakref.ref[torch.Tensor]] = []
+        self.num_alive: list[int] = []
+        for cell in trunk.cells.values():
+            cell.register_forward_pre_hook(self.count)
+            cell.register_forward_hook(self.note)
+
+    def count(self, *_: object) -> None:
+        self.num_alive.append(sum(r() is not None for r in self.references))
+
+    def note(self, _: nn.Module, __: object, out: torch.Tensor) -> None:
+        self.references.append(weakref.ref(out))
+
+
+def test_c4_s_trunk_and_head_hold_only_what_the_next_cell_reads() -> None:
+    arguments = {"channels": 8, "num_cells_per_stage": 3}
+    backbone, head = NASNetC4Backbone(**arguments).eval(), NASNetBoxHead(**arguments).eval()
+    parts = _Outputs(backbone.trunk), _Outputs(head.trunk)
+    with torch.no_grad():
+        head(backbone(torch.randn(1, 3, 64, 64))["c4"])
+    for part in parts:
+        assert len(part.num_alive) >= 4
+        assert max(part.num_alive) <= 2, part.num_alive
+        part.count()
+        assert part.num_alive[-1] == 0
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last_reaches_c4_s_head(channels_last: bool) -> None:
+    heads = _build_head(), _build_head("MODEL.NASNET.CHANNELS_LAST", str(channels_last))
+    orders = []
+    for module in heads[1].modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda _, __, out: orders.append(out.stride(1) == 1))
+    heads[1].load_state_dict(heads[0].state_dict())
+    regions = torch.randn(2, sum(heads[0].state_channels), 17, 17)
+    out = heads[1].eval()(regions)
+    assert set(orders) == {channels_last}
+    torch.testing.assert_close(out, heads[0].eval()(regions), rtol=1e-3, atol=1e-3)
+
+
+def _build_head(*opts: str) -> NASNetBoxHead:
+    cfg = get_config("", [*SMALL[:2], "MODEL.NASNET.NUM_CELLS_PER_STAGE", "2", *opts])
+    return NASNetROIHeads._build_res5_block(cfg)[0]
