@@ -125,7 +125,7 @@ def test_factorized_reduction_has_one_norm_and_no_relu() -> None:
     ]
     assert reduction.norm.num_features == 6
     flat = FactorizedReduction(4, 6, 1, BATCH_NORM)
-    assert not hasattr(flat, "path_2"), "stride 1 needs one path"
+    assert flat.path_2 is None, "stride 1 needs one path"
     x = torch.randn(2, 4, 5, 5)
     wanted = nn.functional.conv2d(x, flat.path_1.weight)
     torch.testing.assert_close(flat.eval()(x), flat.norm(wanted))

@@ -106,6 +106,6 @@ def test_detectors_are_scripted_as_detectron2_s_are(name: str) -> None:
     with torch.no_grad():
         (wanted,) = model.inference(inputs, do_postprocess=False)
         (found,) = scripted.inference(inputs, do_postprocess=False)
-    assert len(wanted) == 5
+    assert len(wanted) > 1, "something to compare"
     assert torch.equal(found.scores, wanted.scores)
     assert torch.equal(found.pred_boxes.tensor, wanted.pred_boxes.tensor)
