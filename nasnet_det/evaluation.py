@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasnet_det.errors import InputError
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -57,7 +59,7 @@ def evaluate(
             part of the images.
 
     Raises:
-        ValueError: no image can be read.
+        InputError: no image can be read.
     """
     model.eval()
     num_right, num_all = (torch.zeros(len(classes), dtype=torch.int64) for _ in range(2))
@@ -81,7 +83,7 @@ def evaluate(
     )
     total, num_broken = int(num_all.sum()), int(others[2])
     if not total:
-        raise ValueError(f"none of the {num_broken} images to evaluate can be read")
+        raise InputError(f"none of the {num_broken} images to evaluate can be read")
     return Evaluation(
         top1=int(num_right.sum()) / total,
         top5=int(others[0]) / total,

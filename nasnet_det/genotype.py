@@ -261,14 +261,14 @@ def load_genotype(name_or_path: str | os.PathLike[str]) -> Genotype:
 
     Raises:
         GenotypeError: the file is not valid (all faults, each with its place).
-        ValueError: neither a published name nor a readable JSON file.
+        InputError: neither a published name nor a readable JSON file.
     """
     text = os.fspath(name_or_path)
     if text in GENOTYPES:
         return GENOTYPES[text]
     path = Path(text)
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"no genotype '{text}': it is neither a file nor a published cell, "
             + nearest(text, GENOTYPES)
         )

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPathProgress
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype, nearest
 from nasnet_det.normalization import NormLayer, get_norm_layer
 from nasnet_det.operations import Conv2dSame
@@ -58,11 +59,11 @@ class NASNetTrunk(nn.Module):
         names = [row.name for row in plan]
         for name in (start, stop):
             if name is not None and name not in names:
-                raise ValueError(f"unknown cell {name!r}, {nearest(name, names)}")
+                raise InputError(f"unknown cell {name!r}, {nearest(name, names)}")
         first = names.index(start) if start else 0
         last = names.index(stop) if stop else len(plan) - 1
         if last < first:
-            raise ValueError(f"the trunk would stop at {stop!r}, before it starts at {start!r}")
+            raise InputError(f"the trunk would stop at {stop!r}, before it starts at {start!r}")
         self.spec, self.genotype = spec, genotype
         self.plan = plan[first : last + 1]
         # TorchScript reads no rows.
@@ -225,7 +226,7 @@ class AuxiliaryHead(nn.Module):
     @staticmethod
     def _check_size(height: int, width: int) -> None:
         if min(height, width) < 5:
-            raise ValueError(
+            raise InputError(
                 "the auxiliary head needs a feature map of at least 5x5, "
                 f"got {height}x{width}: use a larger input_size or no auxiliary head"
             )
@@ -259,7 +260,7 @@ class NASNet(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 1:
-            raise ValueError(f"wanted at least 1 class, got num_classes={num_classes}")
+            raise InputError(f"wanted at least 1 class, got num_classes={num_classes}")
         self.trunk = NASNetTrunk(spec, genotype, activation_checkpointing=activation_checkpointing)
         stages = [row for row in self.trunk.plan if row.feature]
         self.aux_feature = stages[-2].feature
@@ -302,7 +303,7 @@ def create_model(
         **spec_overrides: fields of :class:`~nasnet_det.plan.NetworkSpec`, such as ``channels=32``.
 
     Raises:
-        ValueError: an unknown name or field, or an impossible value.
+        InputError: an unknown name or field, or an impossible value.
     """
     if isinstance(name_or_genotype, Genotype):
         spec, genotype = resolve_variant("nasnet_a_mobile", name_or_genotype)

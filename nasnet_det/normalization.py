@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.plan import NORMS
 
@@ -28,7 +29,7 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
         momentum: weight of the new batch in the running statistics (1 - TensorFlow's decay).
 
     Raises:
-        ValueError: an unknown name.
+        InputError: an unknown name.
     """
     if norm == "BN":
         return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
@@ -38,7 +39,7 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
         return partial(FrozenBatchNorm2d, eps=eps)
     if norm == "GN":
         return lambda channels: nn.GroupNorm(count_groups(channels), channels, eps=eps)
-    raise ValueError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
+    raise InputError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
 
 
 def count_groups(channels: int) -> int:

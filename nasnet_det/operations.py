@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.normalization import NormLayer
 from nasnet_det.plan import POOL_PADDINGS
@@ -91,7 +92,7 @@ class Pool2dSame(nn.Module):
     def __init__(self, kind: str, kernel_size: int, stride: int, padding: str = "tf") -> None:
         super().__init__()
         if padding not in POOL_PADDINGS:
-            raise ValueError(f"unknown pool padding {padding!r}, {nearest(padding, POOL_PADDINGS)}")
+            raise InputError(f"unknown pool padding {padding!r}, {nearest(padding, POOL_PADDINGS)}")
         self.kind, self.kernel_size, self.stride, self.padding = kind, kernel_size, stride, padding
         self.pads_with_zeros = stride > 1 and kind in POOL_PADDINGS[padding]
 
@@ -143,7 +144,7 @@ class FactorizedReduction(nn.Module):
             self.path_1 = Conv2dSame(in_channels, channels, 1)
         else:
             if channels < 2:
-                raise ValueError(
+                raise InputError(
                     f"a factorized reduction needs at least 2 channels, got {channels}"
                 )
             # PNASNet-5 mobile has odd ones; TF-slim gives the second path one channel more.
@@ -296,6 +297,6 @@ def build_operation(
         pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
     """
     if name not in OPERATIONS:
-        raise ValueError(f"unknown operation {name!r}, {nearest(name, OPERATIONS)}")
+        raise InputError(f"unknown operation {name!r}, {nearest(name, OPERATIONS)}")
     options = {"pool_padding": pool_padding} if "_pool_" in name else {}
     return OPERATIONS[name](in_channels, channels, stride, norm_layer, **options)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import CellSpec, Genotype, nearest
 
 STEMS: tuple[str, ...] = ("imagenet", "cifar")
@@ -86,7 +87,7 @@ class NetworkSpec:
     drop_path_schedule: str = "time_and_depth"
 
     def validate(self) -> NetworkSpec:
-        """Return ``self`` or raise ValueError naming every impossible value."""
+        """Return ``self`` or raise InputError naming every impossible value."""
         faults = []
         kinds: dict[Any, Any] = {"int": numbers.Integral, "float": numbers.Real}
         kinds |= {"str": str, "bool": bool}
@@ -97,7 +98,7 @@ class NetworkSpec:
             ):
                 faults.append(f"{field.name}: wanted a value of type {field.type}, got {value!r}")
         if faults:
-            raise ValueError("impossible network: " + "; ".join(faults))
+            raise InputError("impossible network: " + "; ".join(faults))
         for key in ("num_cells_per_stage", "stem_multiplier", "input_size"):
             if getattr(self, key) < 1:
                 faults.append(f"{key}: wanted at least 1, got {getattr(self, key)}")
@@ -120,7 +121,7 @@ class NetworkSpec:
             if not 0 <= getattr(self, key) < 1:
                 faults.append(f"{key}: wanted a probability in [0, 1), got {getattr(self, key)}")
         if faults:
-            raise ValueError("impossible network: " + "; ".join(faults))
+            raise InputError("impossible network: " + "; ".join(faults))
         return self
 
 
@@ -172,7 +173,7 @@ def plan_cells(spec: NetworkSpec, genotype: Genotype) -> tuple[CellRow, ...]:
     """The cells of a network in running order. Source: TF-slim nasnet.py and pnasnet.py.
 
     Raises:
-        ValueError: the spec is impossible (all reasons at once).
+        InputError: the spec is impossible (all reasons at once).
         GenotypeError: the genotype is not valid.
     """
     spec.validate()
@@ -228,11 +229,11 @@ def feature_sizes(spec: NetworkSpec, genotype: Genotype, input_size: int) -> dic
     """Height (or width) of every cell's output for an input of ``input_size`` pixels.
 
     Raises:
-        ValueError: the input is smaller than the stem's kernel.
+        InputError: the input is smaller than the stem's kernel.
     """
     smallest = 3 if spec.stem == "imagenet" else 1
     if input_size < smallest:
-        raise ValueError(
+        raise InputError(
             f"wanted an input of at least {smallest} pixels with the {spec.stem} stem, "
             f"got {input_size}"
         )
@@ -247,12 +248,12 @@ def override_spec(spec: NetworkSpec, **overrides: Any) -> NetworkSpec:
     """``spec`` with some fields replaced, checked.
 
     Raises:
-        ValueError: an unknown field (the nearest is named) or an impossible value.
+        InputError: an unknown field (the nearest is named) or an impossible value.
     """
     fields: Sequence[str] = [f.name for f in dataclasses.fields(NetworkSpec)]
     for key in overrides:
         if key not in fields:
-            raise ValueError(f"unknown network field {key!r}, {nearest(key, fields)}")
+            raise InputError(f"unknown network field {key!r}, {nearest(key, fields)}")
     return dataclasses.replace(spec, **overrides).validate()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import GENOTYPES, Genotype, nearest
 from nasnet_det.plan import NetworkSpec
 
@@ -82,14 +83,14 @@ def resolve_variant(name: str, genotype: Genotype | None = None) -> tuple[Networ
         genotype: replaces the variant's own genotype.
 
     Raises:
-        ValueError: unknown name (the nearest is named), or P does not divide into cells.
+        InputError: unknown name (the nearest is named), or P does not divide into cells.
     """
     if name in VARIANTS:
         spec, genotype_name = VARIANTS[name]
         return spec, genotype or GENOTYPES[genotype_name]
     match = _N_AT_P.fullmatch(name)
     if match is None or match["genotype"] not in GENOTYPES:
-        raise ValueError(f"unknown network variant {name!r}, {nearest(name, VARIANTS)}")
+        raise InputError(f"unknown network variant {name!r}, {nearest(name, VARIANTS)}")
     genotype = genotype or GENOTYPES[match["genotype"]]
     base = _PNAS_LARGE if match["genotype"] == "pnasnet_5" else _MOBILE
     n, p = int(match["n"]), int(match["p"])
@@ -98,7 +99,7 @@ def resolve_variant(name: str, genotype: Genotype | None = None) -> tuple[Networ
     per_channel = 4 * num_states
     if p % per_channel:
         below = p - p % per_channel
-        raise ValueError(
+        raise InputError(
             f"channels do not divide in {name!r}: with {num_states} states in the normal "
             f"cell's concat, P must be a multiple of {per_channel}, got {p} "
             f"(nearest: {max(below, per_channel)} or {below + per_channel})"

@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = f"{PROGRAM} {options.verb}"
     try:
         return options.run(options) or 0
-    except (InputError, ValueError, OSError) as error:
+    except (InputError, OSError) as error:
         complain(program, str(error))
         return 1
     except KeyboardInterrupt as stop:

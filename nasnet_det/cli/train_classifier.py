@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             result = evaluate(cfg, **common)
         else:
             result, best = train(cfg, command=options.command, **common)
-    except (InputError, ValueError, KeyboardInterrupt):
+    except (InputError, KeyboardInterrupt):
         if is_first_to_fail():
             raise
         return 1

@@ -28,6 +28,7 @@ from torch import nn
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.config import network_arguments
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
@@ -65,7 +66,7 @@ class NASNetBackbone(Backbone):
         **spec_overrides: further fields of :class:`~nasnet_det.NetworkSpec`, such as ``norm``.
 
     Raises:
-        ValueError: an unknown name or an impossible value.
+        InputError: an unknown name or an impossible value.
     """
 
     @configurable
@@ -90,12 +91,12 @@ class NASNetBackbone(Backbone):
         )
         features = feature_rows(spec, cells)
         if not out_features or not set(out_features) <= set(features):
-            raise ValueError(
+            raise InputError(
                 f"out_features: wanted some of {list(features)}, got {list(out_features)}"
             )
         names = [name for name in features if name in out_features]
         if last_feature is not None and last_feature not in names:
-            raise ValueError(f"last_feature: wanted one of {names}, got {last_feature!r}")
+            raise InputError(f"last_feature: wanted one of {names}, got {last_feature!r}")
         names = names[: names.index(last_feature) + 1] if last_feature else names
         self.rows = [features[name] for name in names]
         self.strides = {name: features[name].out_stride for name in names}
@@ -133,11 +134,11 @@ class NASNetBackbone(Backbone):
         """Stop training the first stages; see the class.
 
         Raises:
-            ValueError: there are not so many.
+            InputError: there are not so many.
         """
         last = self.trunk.plan[-1].out_stride.bit_length() - 1
         if not 0 <= freeze_at <= last:
-            raise ValueError(
+            raise InputError(
                 f"freeze_at (MODEL.BACKBONE.FREEZE_AT): wanted 0 for nothing, 1 for the stem or up "
                 f"to {last} for all up to c{last}, where the trunk ends, got {freeze_at}"
             )
@@ -223,7 +224,7 @@ class NASNetC4Backbone(NASNetBackbone):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, out_features=("c4",), **kwargs)
         if self.rows[-1].stride != 1:  # its h is larger than its output
-            raise ValueError("num_cells_per_stage: wanted at least 2 for C4, got 1")
+            raise InputError("num_cells_per_stage: wanted at least 2 for C4, got 1")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:

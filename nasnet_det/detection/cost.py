@@ -24,6 +24,7 @@ from nasnet_det.detection.datasets import find_coco, register_config_datasets
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.step import get_precision
+from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import DetectorCost
 
 NUM_IMAGES, NUM_WARMUP = 10, 2
@@ -54,7 +55,7 @@ def measure_run(folder: Path) -> DetectorCost:
         folder: the OUTPUT_DIR of a training.
 
     Raises:
-        ValueError: it has no weights, or they or the config can't be used.
+        InputError: it has no weights, or they or the config can't be used.
     """
     weights = find_weights(folder)
     cfg = get_config(str(folder / "config.yaml"), ["MODEL.WEIGHTS", str(weights)])
@@ -74,14 +75,14 @@ def find_weights(folder: Path) -> Path:
     """The newest weights of a run: ``model_final.pth``, or the last checkpoint.
 
     Raises:
-        ValueError: there are none.
+        InputError: there are none.
     """
     tag = folder / "last_checkpoint"
     names = ["model_final.pth", tag.read_text().strip() if tag.is_file() else "", "model_best.pth"]
     for name in filter(None, names):
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"{folder} has no checkpoint (model_final.pth or what last_checkpoint names)")
+    raise InputError(f"{folder} has no checkpoint (model_final.pth or what last_checkpoint names)")
 
 
 def _read_images(names: Sequence[str]) -> list[np.ndarray]:

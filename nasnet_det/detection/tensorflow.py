@@ -33,6 +33,7 @@ from torch import nn
 from torchvision.ops import nms
 
 from nasnet_det.detection.roi_heads import NASNetROIHeads
+from nasnet_det.errors import InputError
 
 LARGEST_LOG_SCALE = 80.0
 """Detectron2 lets a box grow to 1000 / 16 times its anchor, TensorFlow to exp(80) times."""
@@ -175,7 +176,7 @@ class TFBoxPredictor(FastRCNNOutputLayers):
     ) -> None:
         super().__init__(input_shape, **kwargs)
         if num_unused_classes < 0:
-            raise ValueError(f"UNUSED_CLASSES: wanted at least 0, got {num_unused_classes}")
+            raise InputError(f"UNUSED_CLASSES: wanted at least 0, got {num_unused_classes}")
         if num_unused_classes:
             outputs = self.num_classes + 1 + num_unused_classes
             self.cls_score = nn.Linear(self.bbox_pred.in_features, outputs)

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from nasnet_det.errors import InputError
 from nasnet_det.runs.files import write_content
 
 FORMATS = ("svg", "png", "pdf")
@@ -22,11 +23,11 @@ def check_format(path: str | os.PathLike[str]) -> str:
     """The format that a file's name asks for.
 
     Raises:
-        ValueError: there is no such format.
+        InputError: there is no such format.
     """
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise ValueError(
+        raise InputError(
             f"{os.fspath(path)}: wanted a name that ends with .svg, .png or .pdf, "
             f"got {suffix or 'no ending'!r}"
         )
@@ -54,6 +55,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, title: str = ""
     """Write a figure in the format that the file's name ends with.
 
     Raises:
-        ValueError: there is no such format, or the file can't be written.
+        InputError: there is no such format, or the file can't be written.
     """
     write_content(path, render_figure(figure, check_format(path), title=title))

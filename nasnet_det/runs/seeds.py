@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from nasnet_det.errors import InputError
+
 
 def derive_seed(seed: int, *numbers: int) -> int:
     """A well-mixed seed from 0 to 2**32 - 1.
@@ -24,10 +26,10 @@ def derive_seed(seed: int, *numbers: int) -> int:
         *numbers: 0 or more each; what the random numbers are for.
 
     Raises:
-        ValueError: ``seed`` is negative.
+        InputError: ``seed`` is negative.
     """
     if seed < 0:
-        raise ValueError(f"wanted a seed of at least 0, got {seed}")
+        raise InputError(f"wanted a seed of at least 0, got {seed}")
     return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
 

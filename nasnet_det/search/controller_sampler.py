@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nasnet_det.errors import InputError
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.ppo import PPO, PPOStats
@@ -54,7 +55,7 @@ class ControllerSampler(SpaceSampler):
         """The trial's row of its minibatch."""
         index, row = divmod(number, self.minibatch)
         if index < self.num_learned:
-            raise ValueError(
+            raise InputError(
                 f"the controller has learned {self.num_learned} minibatches of {self.minibatch} "
                 f"and can't go back to trial {number}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from optuna.study import Study
 
+from nasnet_det.errors import InputError
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.space_sampler import SpaceSampler
 from nasnet_det.search.streams import Stream
@@ -39,7 +40,7 @@ class EvolutionSampler(SpaceSampler):
     ) -> None:
         super().__init__(space, minibatch=minibatch, seed=seed)
         if population < 1 or tournament < 1:
-            raise ValueError(
+            raise InputError(
                 f"wanted a population and a tournament of at least 1, got {population} and "
                 f"{tournament}"
             )

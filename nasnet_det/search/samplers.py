@@ -28,6 +28,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
+from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.config import build_ppo
@@ -134,12 +135,12 @@ def build_sampler(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
     """The sampler that ``SEARCH.SAMPLER.NAME`` names.
 
     Raises:
-        ValueError: no sampler has this name (the nearest is named), or a key has an impossible
+        InputError: no sampler has this name (the nearest is named), or a key has an impossible
             value.
     """
     name = cfg.SEARCH.SAMPLER.NAME
     if name not in SAMPLERS:
-        raise ValueError(
+        raise InputError(
             f"SEARCH.SAMPLER.NAME: unknown sampler {name!r}, {nearest(name, SAMPLERS)}"
         )
     return SAMPLERS[name](cfg, space)

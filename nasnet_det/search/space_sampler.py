@@ -9,6 +9,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
+from nasnet_det.errors import InputError
 from nasnet_det.search.trials import choices_to_params, get_distributions
 from nasnet_det.space import Choices, SearchSpace
 
@@ -24,7 +25,7 @@ class SpaceSampler(BaseSampler):
 
     def __init__(self, space: SearchSpace, *, minibatch: int = 20, seed: int = 0) -> None:
         if minibatch < 1:
-            raise ValueError(f"wanted a minibatch of at least 1, got {minibatch}")
+            raise InputError(f"wanted a minibatch of at least 1, got {minibatch}")
         self.space, self.minibatch, self.seed = space, minibatch, seed
 
     def propose(self, study: Study, number: int) -> Choices:
@@ -36,7 +37,7 @@ class SpaceSampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """Optuna's question for the parameters that are chosen together: all."""
         if study.directions != [StudyDirection.MAXIMIZE]:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} wants a study with one goal to maximize, "
                 f"got directions {[d.name.lower() for d in study.directions]}"
             )

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nasnet_det.errors import InputError
 from nasnet_det.search.job import Curve
 from nasnet_det.space import Choices, SearchSpace
 
@@ -34,11 +35,11 @@ def params_to_choices(space: SearchSpace, params: Mapping[str, Any]) -> Choices:
     """The inverse of :func:`choices_to_params`.
 
     Raises:
-        ValueError: a parameter is missing or has a value that the space lacks.
+        InputError: a parameter is missing or has a value that the space lacks.
     """
     for decision in space.decisions:
         if params.get(decision.name) not in decision.values:
-            raise ValueError(
+            raise InputError(
                 f"a trial of another search space: wanted {decision.name} to be one of "
                 f"{list(decision.values)}, got {params.get(decision.name)!r}"
             )
@@ -64,12 +65,12 @@ def get_rewarded_trials(
     A trial that failed has none. One that was pruned has its last value.
 
     Raises:
-        ValueError: not all of these trials are finished, though they should be.
+        InputError: not all of these trials are finished, though they should be.
     """
     trials = [t for t in study.get_trials(deepcopy=False) if first <= t.number < stop]
     num_finished = sum(t.state.is_finished() for t in trials)
     if all_finished and num_finished < stop - first:
-        raise ValueError(
+        raise InputError(
             f"wanted trials {first} to {stop - 1} finished before number {stop} is proposed, "
             f"got {num_finished} of {stop - first}"
         )
