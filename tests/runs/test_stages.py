@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("detectron2")
@@ -18,6 +17,7 @@ pytest.importorskip("detectron2")
 from command import run_command
 from tiny_classification import quick
 from tiny_detection import write_tiny_config, write_tiny_dataset
+from tiny_search import SMALL_SEARCH, write_images
 
 from nasnet_det.cli.main import main
 from nasnet_det.runs import lock
@@ -27,18 +27,9 @@ from nasnet_det.runs.record import CONFIG, STARTS, read_starts
 
 
 def _search(folder: Path) -> list[str]:
-    images = folder / "images.npz"
-    if not images.exists():
-        pixels = np.random.default_rng(0).integers(0, 256, (90, 8, 8, 3), dtype=np.uint8)
-        np.savez(images, x_train=pixels, y_train=np.arange(90) % 3)
-    pairs = {
-        "NUM_TRIALS": 2, "SAMPLER.MINIBATCH": 1, "SPACE.NUM_BLOCKS": 1, "CHILD.EPOCHS": 1,
-        "SPACE.OPERATIONS": "['identity','conv_1x1']", "CHILD.NUM_CELLS_PER_STAGE": 1,
-        "CHILD.CHANNELS": 4, "CHILD.BATCH_SIZE": 16, "DATA.NUM_HELD_OUT": 30,
-        "DATA.IMAGE_SIZE": 8, "DATA.UPSAMPLED_SIZE": 10, "DATA.PATH": images,
-    }  # fmt: skip
-    words = [str(word) for key, value in pairs.items() for word in (f"SEARCH.{key}", value)]
-    return [*words, "OUTPUT_DIR", str(folder / "run")]
+    images = write_images(folder / "images.npz")
+    pairs = ["SEARCH.NUM_TRIALS", "2", "SEARCH.SAMPLER.MINIBATCH", "1"]
+    return [*SMALL_SEARCH, *pairs, "SEARCH.DATA.PATH", images, "OUTPUT_DIR", str(folder / "run")]
 
 
 def _classifier(folder: Path) -> list[str]:

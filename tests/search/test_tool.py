@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from command import run_without
+from tiny_search import SMALL_SEARCH, write_images
 
 import nasnet_det
 from nasnet_det import create_model, load_genotype
@@ -24,31 +24,6 @@ from nasnet_det.search.retraining import get_retraining_config
 from nasnet_det.search.size import SizeLimits
 from nasnet_det.search.study import SearchPlan
 
-SMALL = [
-    "SEARCH.NUM_TRIALS",
-    "5",
-    "SEARCH.SAMPLER.MINIBATCH",
-    "3",
-    "SEARCH.SPACE.NUM_BLOCKS",
-    "1",
-    "SEARCH.SPACE.OPERATIONS",
-    "['identity','conv_1x1','sep_conv_3x3']",
-    "SEARCH.CHILD.EPOCHS",
-    "1",
-    "SEARCH.CHILD.NUM_CELLS_PER_STAGE",
-    "1",
-    "SEARCH.CHILD.CHANNELS",
-    "4",
-    "SEARCH.CHILD.BATCH_SIZE",
-    "16",
-    "SEARCH.DATA.NUM_HELD_OUT",
-    "30",
-    "SEARCH.DATA.IMAGE_SIZE",
-    "8",
-    "SEARCH.DATA.UPSAMPLED_SIZE",
-    "10",
-]
-
 
 def call(*words: str) -> int:
     """The command in this process."""
@@ -57,15 +32,11 @@ def call(*words: str) -> int:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    pixels = rng.integers(0, 256, (90, 8, 8, 3), dtype=np.uint8)
-    np.savez(path, x_train=pixels, y_train=np.arange(90) % 3)
-    return str(path)
+    return write_images(tmp_path_factory.mktemp("images") / "images.npz")
 
 
 def arguments(folder: Path, images: str, *opts: str) -> list[str]:
-    return [*SMALL, "SEARCH.DATA.PATH", images, "OUTPUT_DIR", str(folder), *opts]
+    return [*SMALL_SEARCH, "SEARCH.DATA.PATH", images, "OUTPUT_DIR", str(folder), *opts]
 
 
 def test_search_resumes_and_hands_on_a_genotype_with_its_origin(
