@@ -38,7 +38,7 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
     if norm == "FrozenBN":
         return partial(FrozenBatchNorm2d, eps=eps)
     if norm == "GN":
-        return lambda channels: nn.GroupNorm(count_groups(channels), channels, eps=eps)
+        return partial(GroupNorm2d, eps=eps)
     raise InputError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
 
 
@@ -52,6 +52,41 @@ def count_groups(channels: int) -> int:
     """
     groups = range(1, min(MAX_GROUPS, channels // MIN_GROUP_CHANNELS) + 1)
     return max((g for g in groups if channels % g == 0), default=1)
+
+
+class GroupNorm2d(nn.GroupNorm):
+    """Group normalization whose weights know in how many groups they were trained.
+
+    Weights of other groups have the same names and shapes and compute something else. So their
+    number is a buffer, and loading another one, or a file from before there was one, whose groups
+    were the most up to 32 that divide the channels, is an error wherever it happens.
+
+    Args:
+        channels: of the input; see :func:`count_groups`.
+        eps: added to the variance.
+    """
+
+    groups: torch.Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(count_groups(channels), channels, eps=eps)
+        self.register_buffer("groups", torch.tensor(self.num_groups))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        key = prefix + "groups"
+        if prefix + "weight" in state_dict:
+            channels = self.num_channels
+            before = max(g for g in range(1, 33) if channels % g == 0)
+            given = int(state_dict.setdefault(key, torch.tensor(before)))
+            if given != self.num_groups:
+                raise InputError(
+                    f"{prefix}weight was trained with its {channels} channels in {given} groups, "
+                    f"and NORM GN has {self.num_groups} now: train such a network anew",
+                    where=prefix,
+                    wanted=self.num_groups,
+                    got=given,
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class FrozenBatchNorm2d(nn.Module):

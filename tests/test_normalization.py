@@ -9,7 +9,14 @@ import torch
 import torchvision
 from torch import nn
 
-from nasnet_det.normalization import FrozenBatchNorm2d, count_groups, freeze_norms, get_norm_layer
+from nasnet_det.errors import InputError
+from nasnet_det.normalization import (
+    FrozenBatchNorm2d,
+    GroupNorm2d,
+    count_groups,
+    freeze_norms,
+    get_norm_layer,
+)
 from nasnet_det.plan import NORMS
 
 NAMES = ["weight", "bias", "running_mean", "running_var"]
@@ -21,7 +28,7 @@ NAMES = ["weight", "bias", "running_mean", "running_var"]
         ("BN", nn.BatchNorm2d),
         ("SyncBN", nn.SyncBatchNorm),
         ("FrozenBN", FrozenBatchNorm2d),
-        ("GN", nn.GroupNorm),
+        ("GN", GroupNorm2d),
     ],
 )
 def test_norm_is_of_its_kind_with_the_given_epsilon(norm: str, kind: type[nn.Module]) -> None:
@@ -114,3 +121,35 @@ def test_all_norms_of_a_module_are_frozen_and_nothing_else() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
     assert inner[1].eps == 0.01
     assert not module.training or inner[1].training is False
+
+
+def _state_before_groups(channels: int) -> dict[str, torch.Tensor]:
+    """Of a network whose file does not say in how many groups it was trained."""
+    layer = get_norm_layer("GN")(channels)
+    return {f"norm.{k}": v for k, v in layer.state_dict().items() if k in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(("channels", "before"), [(11, 11), (22, 22), (44, 22), (8, 8)])
+def test_weights_of_other_groups_are_refused(channels: int, before: int) -> None:
+    """They have the same names and shapes, and compute something else."""
+    model = nn.ModuleDict({"norm": get_norm_layer("GN")(channels)})
+    for strict in (True, False):
+        with pytest.raises(InputError, match=f"in {before} groups, and NORM GN has") as caught:
+            model.load_state_dict(_state_before_groups(channels), strict=strict)
+        assert (caught.value.got, caught.value.wanted) == (before, model["norm"].num_groups)
+    other = {**model.state_dict(), "norm.groups": torch.tensor(3)}
+    with pytest.raises(InputError, match="in 3 groups"):
+        model.load_state_dict(other)
+
+
+@pytest.mark.parametrize("channels", [88, 168])
+def test_weights_from_before_load_where_the_groups_are_the_same(channels: int) -> None:
+    model = nn.ModuleDict({"norm": get_norm_layer("GN")(channels)})
+    state = _state_before_groups(channels)
+    state["norm.weight"] = torch.rand(channels)
+    model.load_state_dict(state)
+    assert torch.equal(model["norm"].weight, state["norm.weight"])
+    again = nn.ModuleDict({"norm": get_norm_layer("GN")(channels)})
+    again.load_state_dict(model.state_dict())
+    x = torch.randn(2, channels, 3, 3)
+    assert torch.equal(model["norm"](x), again["norm"](x))
