@@ -72,6 +72,11 @@ class Conv2dSame(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride != (1, 1):
+            if self.kernel_size == (1, 1):
+                # oneDNN's own subsampling writes past its memory in the backward pass, with few
+                # channels and channels last (its issue 6035).
+                x = x[:, :, :: self.stride[0], :: self.stride[1]]
+                return F.conv2d(x, self.weight, groups=self.groups)
             top, bottom = _same_padding(x.shape[2], self.extent[0], self.stride[0])
             left, right = _same_padding(x.shape[3], self.extent[1], self.stride[1])
             x = F.pad(x, (left, right, top, bottom))

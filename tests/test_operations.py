@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -227,3 +229,18 @@ def test_table_builds_exactly_the_operations_of_the_space() -> None:
 def test_unknown_operation_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown operation 'avg_pool', did you mean 'avg_pool_3"):
         build_operation("avg_pool", 8, 8, 1, BATCH_NORM)
+
+
+def test_strided_pointwise_convolution_of_few_channels_leaves_memory_whole() -> None:
+    code = """
+import torch
+from nasnet_det.normalization import get_norm_layer
+from nasnet_det.operations import build_operation
+torch.set_num_threads(1)
+for _ in range(40):
+    identity = build_operation("identity", 4, 4, 2, get_norm_layer("BN"))
+    x = torch.randn(16, 4, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    identity.to(memory_format=torch.channels_last)(x).sum().backward()
+"""
+    status = subprocess.run([sys.executable, "-c", code], check=False).returncode
+    assert status == 0, "oneDNN's strided 1x1 convolution aborts here, by a signal"
