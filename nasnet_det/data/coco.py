@@ -78,6 +78,21 @@ def read_coco(path: str | os.PathLike[str], *, with_shapes: bool = False) -> Coc
 @functools.lru_cache(maxsize=4)
 def _read(where: str, changed: int, size: int, with_shapes: bool) -> CocoFile:
     data, digest = read_json(where)
+    return parse_coco(where, data, digest, with_shapes=with_shapes)
+
+
+def parse_coco(where: str, data: Any, digest: str = "", *, with_shapes: bool = False) -> CocoFile:
+    """Check what a JSON holds and take it apart.
+
+    Args:
+        where: opens the sentence of a fault.
+        data: the content.
+        digest: SHA-256 of the file.
+        with_shapes: keep masks and keypoints.
+
+    Raises:
+        DataError: it is not in COCO's format; the first fault is named.
+    """
     if not isinstance(data, dict):
         raise DataError(
             f"{where}: wanted an object with images, annotations and categories, got "

@@ -1,7 +1,14 @@
-"""Sizes that a file claims, compared with those in the headers of the pictures."""
+"""Sizes that a file claims, compared with those in the headers of the pictures.
+
+The key ``DATASETS.SIZE_MISMATCH`` says what is done about other sizes: ``stop`` names the first;
+``picture`` takes those of the pictures, and boxes stay the pixels that they are. A size that the
+file does not say is always the picture's. Width and height exchanged are a picture that was
+annotated before it was turned upright: its boxes lie elsewhere, so that it stops in either case.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nasnet_det.data.broken_pictures import describe_broken
+from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import PictureError, read_size
+
+SIZE_POLICIES = ("stop", "picture")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,10 +30,12 @@ class SizeComparison:
 
     Attributes:
         other: index -> width and height in pixels of each upright picture that has another size.
+        unknown: the same of each picture whose size is not claimed.
         broken: index -> name and reason of each picture that can't be read.
     """
 
     other: dict[int, tuple[int, int]]
+    unknown: dict[int, tuple[int, int]]
     broken: dict[int, str]
 
 
@@ -30,16 +44,81 @@ def compare_sizes(paths: Sequence[str | os.PathLike[str]], sizes: np.ndarray) ->
 
     Args:
         paths: of N pictures.
-        sizes: (N, 2), width and height; NaN where unknown, which no picture contradicts.
+        sizes: (N, 2), width and height; NaN where unknown.
     """
-    other: dict[int, tuple[int, int]] = {}
-    broken: dict[int, str] = {}
+    found = SizeComparison({}, {}, {})
     for index, (path, claimed) in enumerate(zip(paths, sizes.tolist(), strict=True)):
         try:
             size = read_size(path)
         except PictureError as error:
-            broken[index] = describe_broken(os.fspath(path), error)
+            found.broken[index] = describe_broken(os.fspath(path), error)
             continue
-        if any(a != b for a, b in zip(size, claimed, strict=True) if b == b):  # NaN is not itself
-            other[index] = size
-    return SizeComparison(other, broken)
+        if any(side != side for side in claimed):
+            found.unknown[index] = size
+        elif size != tuple(claimed):
+            found.other[index] = size
+    return found
+
+
+def settle_sizes(
+    where: str, names: Sequence[str], sizes: np.ndarray, image_root: str, *, policy: str
+) -> tuple[np.ndarray, SizeComparison]:
+    """The sizes to work with.
+
+    Args:
+        where: opens the sentence of a fault.
+        names: of N pictures, from ``image_root``.
+        sizes: (N, 2), as claimed; NaN where unknown.
+        image_root: a folder.
+        policy: one of :data:`SIZE_POLICIES`.
+
+    Returns:
+        sizes (N, 2), NaN where a picture can't be read and the file says nothing; what was found.
+
+    Raises:
+        DataError: a size is another one, and the policy is to stop.
+    """
+    found = compare_sizes([os.path.join(image_root, name) for name in names], sizes)
+    settled = sizes.copy()
+    for index, size in found.unknown.items():
+        settled[index] = size
+    if found.unknown:
+        logger.info(
+            "%s: no size of %d of %d images; that of the picture is taken",
+            *(where, len(found.unknown), len(names)),
+        )
+    turned = [i for i, size in found.other.items() if size[::-1] == tuple(sizes[i])]
+    refused = [*found.other] if policy == "stop" else turned
+    if refused:
+        raise _describe_other(where, names, sizes, found.other, refused[0])
+    for index, size in found.other.items():
+        settled[index] = size
+    if found.other:
+        logger.warning(
+            "%s: %d of %d images have another size than the JSON says, the first %s; that of the "
+            "picture is taken",
+            *(where, len(found.other), len(names), names[next(iter(found.other))]),
+        )
+    return settled, found
+
+
+def _describe_other(
+    where: str,
+    names: Sequence[str],
+    sizes: np.ndarray,
+    other: dict[int, tuple[int, int]],
+    first: int,
+) -> DataError:
+    width, height = other[first]
+    claimed = "x".join(f"{side:g}" for side in sizes[first])
+    is_turned = (height, width) == tuple(sizes[first])
+    advice = (
+        "annotate the images as they are shown, or take the EXIF orientation out of them"
+        if is_turned
+        else "correct the sizes, or set DATASETS.SIZE_MISMATCH to picture where the boxes are right"
+    )
+    return DataError(
+        f"{where}: {len(other)} of {len(names)} images have another size than the JSON says, the "
+        f"first: {names[first]} is {width}x{height} (upright, as its EXIF says) instead of "
+        f"{claimed}; {advice}"
+    )

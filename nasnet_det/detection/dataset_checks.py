@@ -18,7 +18,7 @@ from nasnet_det.data.coco import CocoFile
 from nasnet_det.data.coco_objects import Objects
 from nasnet_det.data.columns import shorten
 from nasnet_det.data.error import DataError
-from nasnet_det.data.picture_sizes import compare_sizes
+from nasnet_det.data.picture_sizes import settle_sizes
 
 # Which key counts the classes; an architecture that is not listed may have a key of its own.
 NUM_CLASSES_KEYS = {
@@ -191,23 +191,14 @@ def _check_image_files(where: str, names: Sequence[str], image_root: str) -> Non
 
 def _check_pictures(where: str, coco: CocoFile, image_root: str, broken_images: str) -> None:
     """Read the headers of all images: broken ones are the policy's, other sizes are refused."""
-    paths = [os.path.join(image_root, name) for name in coco.file_names]
-    found = compare_sizes(paths, coco.sizes)
+    _, found = settle_sizes(where, coco.file_names, coco.sizes, image_root, policy="stop")
     broken = BrokenPictures(broken_images)
     for text in found.broken.values():
         broken.add(text)
-    if len(found.broken) == len(paths):
+    if len(found.broken) == len(coco.file_names):
         raise DataError(
-            f"{where}: none of its {len(paths)} images can be read, the first: {found.broken[0]}"
-        )
-    if found.other:
-        first, (width, height) = next(iter(found.other.items()))
-        claimed = "x".join(f"{side:g}" for side in coco.sizes[first])
-        raise DataError(
-            f"{where}: {len(found.other)} of {len(paths)} images have another size than the JSON "
-            f"says, the first: {coco.file_names[first]} is {width}x{height} (upright, as its EXIF "
-            f"says) instead of {claimed}; annotate the images as they are shown, or take the EXIF "
-            "orientation out of them"
+            f"{where}: none of its {len(coco.file_names)} images can be read, the first: "
+            f"{found.broken[0]}"
         )
 
 

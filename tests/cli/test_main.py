@@ -90,6 +90,7 @@ def test_unknown_option_is_one_sentence(verb: str, capsys: pytest.CaptureFixture
         "predict": ["--config-file", "a", "--input", "b", "--output", "c"],
         "report": ["a", "--out", "b"],
         "pipeline": ["--config-file", "a"],
+        "convert-data": ["a", "--out", "b"],
         "convert-weights": ["a.pth", "--out", "b.pth"],
         "verify-weights": [required[0], *required[4:], "a.jpg"],
     }
@@ -205,6 +206,7 @@ MISTAKES = [
     ("report nowhere --out b", "nowhere: there is no such folder or file"),
     ("report . --out b", ". holds no run: wanted the OUTPUT_DIR of nasnet-det train or"),
     ("pipeline --config-file no.yaml", "no config file 'no.yaml'"),
+    ("convert-data nowhere --out b", "nowhere: there is no such file or folder"),
     ("convert-weights no.pth --out b.pth", "no.pth: there is no such file"),
     ("verify-weights no.pth --against timm --images .", "no pictures found: wanted "),
     ("install-detectron2 --wheel no.whl", ""),  # there is one already, so nothing is read
