@@ -27,7 +27,7 @@ from nasnet_det.data.columns import (
     read_records,
 )
 from nasnet_det.data.error import DataError
-from nasnet_det.data.json_file import read_json
+from nasnet_det.data.formats.recognition import read_annotations, stamp_files
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class CocoFile:
     """A data set: I images and K categories by their ids, N objects in the order of the file.
 
     Attributes:
-        path, sha256: of the JSON.
+        path, sha256: of the JSON; of another format its address, and the sum of what was read.
         image_ids, file_names: of the images, (I,); ids are all numbers or all texts.
         sizes: (I, 2), width and height in pixels; NaN where the JSON has none.
         category_ids, category_names: of the categories, (K,).
@@ -56,11 +56,15 @@ class CocoFile:
     objects: Objects
 
 
-def read_coco(path: str | os.PathLike[str], *, with_shapes: bool = False) -> CocoFile:
-    """Read a data set's JSON; the same file is parsed only once.
+def read_coco(
+    path: str | os.PathLike[str], *, images: str = "", with_shapes: bool = False
+) -> CocoFile:
+    """Read a data set; the same files are parsed only once.
 
     Args:
-        path: of the JSON, which may be gzipped.
+        path: of the JSON, which may be gzipped, or the address of a set in another format
+            (``formats/recognition.py``).
+        images: of another format, the folder of pictures where it is not the format's own.
         with_shapes: keep masks and keypoints.
 
     Raises:
@@ -68,17 +72,21 @@ def read_coco(path: str | os.PathLike[str], *, with_shapes: bool = False) -> Coc
     """
     where = os.path.abspath(path)
     try:
-        status = os.stat(where)
+        stamp = stamp_files(where)
+    except FileNotFoundError:
+        raise DataError(f"{where}: there is no such file; wanted annotations") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{where}: can't be read: {reason}") from None
-    return _read(where, status.st_mtime_ns, status.st_size, with_shapes)
+    return _read(where, stamp, images, with_shapes)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(where: str, changed: int, size: int, with_shapes: bool) -> CocoFile:
-    data, digest = read_json(where)
-    return parse_coco(where, data, digest, with_shapes=with_shapes)
+def _read(where: str, stamp: object, images: str, with_shapes: bool) -> CocoFile:
+    found = read_annotations(where, images=images)
+    for line in found.losses.describe():
+        logger.warning("%s: left out: %s", where, line)
+    return parse_coco(where, found.content, found.sha256, with_shapes=with_shapes)
 
 
 def parse_coco(where: str, data: Any, digest: str = "", *, with_shapes: bool = False) -> CocoFile:

@@ -36,8 +36,10 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # Logits of the box head that stand for no class, for TFNASNetROIHeads (tensorflow.py).
     node.UNUSED_CLASSES = 0
 
-    # A COCO-format data set by its files, in place of a registered name in DATASETS.TRAIN / TEST.
-    # The classes, and the number of classes of the heads, are read from the JSON.
+    # A data set by its files, in place of a registered name in DATASETS.TRAIN / TEST: a COCO JSON
+    # and its folder of images, or, in *_JSON alone, a folder of Pascal VOC or a data.yaml of YOLO,
+    # of which the training and the validation part are taken, or the one named as VOC2007#trainval.
+    # The classes, and the number of classes of the heads, are read from the annotations.
     cfg.DATASETS.TRAIN_JSON = ""
     cfg.DATASETS.TRAIN_IMAGES = ""
     cfg.DATASETS.TEST_JSON = ""

@@ -18,6 +18,7 @@ from nasnet_det.data.coco import CocoFile
 from nasnet_det.data.coco_objects import Objects
 from nasnet_det.data.columns import shorten
 from nasnet_det.data.error import DataError
+from nasnet_det.data.formats.recognition import parse_address
 from nasnet_det.data.picture_sizes import settle_sizes
 
 # Which key counts the classes; an architecture that is not listed may have a key of its own.
@@ -38,7 +39,7 @@ def check_files_exist(name: str) -> None:
     """
     metadata = MetadataCatalog.get(name)
     json_file, image_root = str(metadata.json_file), metadata.get("image_root")
-    if not PathManager.isfile(json_file):
+    if not PathManager.exists(parse_address(json_file)[0]):
         raise DataError(f"data set {name!r}: no file {json_file}{_builtin_hint(name)}")
     # An evaluator writes a JSON for a set that came from Python; that has no images folder.
     if image_root and not PathManager.isdir(str(image_root)):

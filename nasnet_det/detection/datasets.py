@@ -1,4 +1,4 @@
-"""Data sets of a config: COCO-format files by their paths, and the check before any work starts.
+"""Data sets of a config: files and folders by their paths, and the check before any work starts.
 
 ``register_config_datasets`` gives the files named in ``DATASETS.TRAIN_JSON`` and its siblings to
 Detectron2. ``check_datasets`` then reads every data set of the config, those of Detectron2 too, and
@@ -22,6 +22,12 @@ from detectron2.utils.file_io import PathManager
 from nasnet_det.data.broken_pictures import check_policy
 from nasnet_det.data.coco import CocoFile, read_coco
 from nasnet_det.data.error import DataError
+from nasnet_det.data.formats.recognition import (
+    find_address,
+    find_images,
+    is_coco,
+    parse_address,
+)
 from nasnet_det.detection.dataset_checks import (
     check_dataset,
     check_files_exist,
@@ -35,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def register_config_datasets(cfg: CfgNode) -> None:
-    """Register the COCO-format files that a config names and set the keys that follow from them.
+    """Register the data sets that a config names by paths, and set the keys that follow from them.
 
     Where ``DATASETS.TRAIN_JSON`` (``TEST_JSON``) is named, ``DATASETS.TRAIN`` (``TEST``) becomes
     the registered name, such as ``("coco_json/instances_train",)``, and the numbers of classes of
@@ -46,8 +52,8 @@ def register_config_datasets(cfg: CfgNode) -> None:
         cfg: a config with the keys of ``add_nasnet_config``, not frozen; changed in place.
 
     Raises:
-        DataError: a JSON without its images folder or the reverse, or a JSON that can't be read
-            or has no proper list of categories.
+        DataError: a JSON without its images folder or the reverse, or a data set that can't be
+            read or has no proper list of categories.
     """
     num_classes = None
     for split in ("TEST", "TRAIN"):
@@ -124,11 +130,19 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
 
 
 def _files_of_split(cfg: CfgNode, split: str) -> tuple[str, str] | None:
-    """The JSON and the images folder of ``TRAIN`` or ``TEST``; None where neither is named."""
+    """The address and the images folder of ``TRAIN`` or ``TEST``; None where neither is named.
+
+    Other formats than COCO's say themselves where the images are.
+    """
     keys = (f"{split}_JSON", f"{split}_IMAGES")
     given = {f"DATASETS.{key}": os.fspath(cfg.DATASETS[key]) for key in keys}
     if not any(given.values()):
         return None
+    path = os.path.abspath(os.path.expanduser(given[f"DATASETS.{keys[0]}"]))
+    if given[f"DATASETS.{keys[0]}"] and not is_coco(path):
+        address = find_address(path, is_train=split == "TRAIN")
+        images = os.path.expanduser(given[f"DATASETS.{keys[1]}"])
+        return address, os.path.abspath(images or find_images(address))
     if not all(given.values()):
         (key, value), (other, _) = sorted(given.items(), key=lambda item: not item[1])
         raise DataError(
@@ -145,9 +159,7 @@ def _needs_shapes(cfg: CfgNode) -> bool:
 
 def _register(json_file: str, image_root: str, *, with_shapes: bool, needs_masks: bool) -> str:
     """The name under which the files are known to Detectron2 from now on."""
-    if not os.path.isfile(json_file):
-        raise DataError(f"{json_file}: there is no such file; wanted COCO-format annotations")
-    coco = read_coco(json_file, with_shapes=with_shapes)
+    coco = read_coco(json_file, images=image_root, with_shapes=with_shapes)
     metadata = {
         "json_file": json_file,
         "image_root": image_root,
@@ -155,7 +167,8 @@ def _register(json_file: str, image_root: str, *, with_shapes: bool, needs_masks
         "thing_classes": list(coco.category_names),
         "thing_dataset_id_to_contiguous_id": {key: i for i, key in enumerate(coco.category_ids)},
     }
-    path = Path(json_file)
+    place, split = parse_address(json_file)
+    path = Path(place, split) if split else Path(place)
     stem = Path(path.name.removesuffix(".gz")).stem
     base = "/".join(filter(None, (path.parent.name, stem)))
     for number in itertools.count(1):
@@ -177,7 +190,7 @@ def _register(json_file: str, image_root: str, *, with_shapes: bool, needs_masks
 def _load_records(
     json_file: str, image_root: str, with_shapes: bool, needs_masks: bool
 ) -> list[dict[str, Any]]:
-    coco = read_coco(json_file, with_shapes=with_shapes)
+    coco = read_coco(json_file, images=image_root, with_shapes=with_shapes)
     return build_records(coco, image_root, needs_masks=needs_masks)
 
 
@@ -189,8 +202,10 @@ def find_coco(name: str, *, with_shapes: bool = False) -> CocoFile | None:
     """
     if not _is_coco(name):
         return None
-    path = PathManager.get_local_path(str(MetadataCatalog.get(name).json_file))
-    return read_coco(path, with_shapes=with_shapes)
+    metadata = MetadataCatalog.get(name)
+    path = PathManager.get_local_path(str(metadata.json_file))
+    images = str(metadata.get("image_root") or "")
+    return read_coco(path, images=images, with_shapes=with_shapes)
 
 
 def _names(value: str | Iterable[str]) -> list[str]:

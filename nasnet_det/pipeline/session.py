@@ -8,6 +8,7 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten
+from nasnet_det.data.formats.recognition import find_address, is_coco, parse_address
 from nasnet_det.errors import requires
 from nasnet_det.pipeline.chain import plan_stages
 from nasnet_det.pipeline.stages import describe_stages, run_stages
@@ -67,12 +68,15 @@ def read_detector_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     cfg = get_config(config_file, opts)
     check_names(cfg)
     for split in ("TRAIN", "TEST"):
-        if cfg.DATASETS[f"{split}_JSON"]:
-            _check_paths(cfg, f"DATASETS.{split}_JSON", f"DATASETS.{split}_IMAGES")
+        if path := cfg.DATASETS[f"{split}_JSON"]:
+            if is_coco(path):
+                _check_paths(cfg, f"DATASETS.{split}_JSON", f"DATASETS.{split}_IMAGES")
+            else:
+                find_address(path, is_train=split == "TRAIN")
             continue
         for name in cfg.DATASETS[split]:
             path = find_annotations(name)
-            if path and not Path(path).is_file():
+            if path and not Path(parse_address(path)[0]).exists():
                 raise ConfigError(
                     f"DATASETS.{split}: {name} has no file {path}; set DETECTRON2_DATASETS to the "
                     "folder of the data sets"

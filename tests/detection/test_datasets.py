@@ -22,6 +22,7 @@ from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 from tiny_coco import make_annotation, make_coco, write_json
 from tiny_pictures import write_pictures_of
+from tiny_voc import write_voc_folder
 
 from nasnet_det.config import ConfigError
 from nasnet_det.data.coco import read_coco
@@ -690,3 +691,42 @@ def test_check_finds_coco_in_detectron2s_own_folder(
     assert "crowd boxes, 2 images without boxes" in done.stdout
     assert "coco_2017_val: 158 images, 1424 boxes, 80 classes, " in done.stdout
     assert "MODEL.ROI_HEADS.NUM_CLASSES: wanted 80, the number" in done.stdout
+
+
+# ---- Other formats than COCO's
+
+
+def test_voc_folder_is_a_data_set_as_a_json_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects = {"a": [("cat", 1, 1, 60, 40), ("dog", 11, 6, 30, 40)], "b": [("cat", 3, 4, 9, 9)]}
+    folder = write_voc_folder(tmp_path, objects, train="a", val="b")
+    cfg = make_config((str(folder), ""), (str(folder), ""))
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg)
+        check_datasets(cfg)
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("voc/train",), ("voc/val",))
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
+    assert "data set voc/train: 1 images, 2 boxes, 2 classes, 0 crowd boxes" in caplog.text
+    assert "data set voc/val: 1 images, 1 boxes, 2 classes" in caplog.text
+    (record,) = DatasetCatalog.get("voc/train")
+    assert record["file_name"] == str(folder / "JPEGImages/a.jpg")
+    assert (record["width"], record["height"]) == (60, 40)
+    assert [a["bbox"] for a in record["annotations"]] == [[0, 0, 60, 40], [10, 5, 20, 35]]
+    Image.new("RGB", (50, 40)).save(folder / "JPEGImages/b.jpg")
+    with pytest.raises(DataError, match=r"data set 'voc/val' .* b.jpg is 50x40"):
+        check_datasets(cfg)
+    (folder / "Annotations/b.xml").write_text("<annotation>")
+    with pytest.raises(DataError, match=r"1 faults in 2 XML files: b.xml"):
+        check_datasets(cfg)
+
+
+def test_split_of_a_folder_is_named_after_a_hash(tmp_path: Path) -> None:
+    objects = {"a": [("cat", 1, 1, 60, 40)], "b": [("cat", 3, 4, 9, 9)]}
+    folder = write_voc_folder(tmp_path, objects, train="a", extra="b")
+    cfg = make_config((f"{folder}#extra", str(folder / "JPEGImages")))
+    register_config_datasets(cfg)
+    assert cfg.DATASETS.TRAIN == ("voc/extra",)
+    assert [Path(r["file_name"]).name for r in DatasetCatalog.get("voc/extra")] == ["b.jpg"]
+    with pytest.raises(DataError, match="wanted a split for an evaluation, got extra, train"):
+        register_config_datasets(make_config(test=(str(folder), "")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -30,12 +32,14 @@ class AnnotatedSet:
         image_root: the folder that file names start from; "" where it is not known.
         content: as in a COCO JSON: ``images``, ``annotations``, ``categories``.
         losses: what the source has and ``content`` has not.
+        sha256: of the file, or of the content where there are many files.
     """
 
     where: str
     image_root: str
     content: dict[str, Any]
     losses: Losses = field(default_factory=Losses)
+    sha256: str = ""
 
 
 class SetBuilder:
@@ -121,7 +125,8 @@ class SetBuilder:
             "annotations": self.annotations,
             "categories": categories,
         }
-        return AnnotatedSet(self.where, self.image_root, content, self.losses)
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return AnnotatedSet(self.where, self.image_root, content, self.losses, digest)
 
 
 def tidy_number(value: float) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from nasnet_det.data.picture_files import is_hidden, list_pictures
 from nasnet_det.data.pictures import PictureError, read_size
 
+SUFFIXES = (".xml", ".txt", ".json", ".csv")
 
-def list_annotation_files(folder: str, suffix: str) -> list[str]:
+
+def list_annotation_files(folder: str, suffix: str | tuple[str, ...]) -> list[str]:
     """The files below a folder that end with ``suffix``, relative to it with ``/``, sorted.
 
     Hidden names don't count, and links are followed, each folder once.
@@ -27,6 +30,16 @@ def list_annotation_files(folder: str, suffix: str) -> list[str]:
             prefix + n for n in names if n.lower().endswith(suffix) and not is_hidden(n)
         ]  # fmt: skip
     return sorted(found)
+
+
+def stamp_folder(root: str) -> tuple[Any, ...]:
+    """A value that changes when a file of annotations below a folder does, or when one comes."""
+    status = os.stat(root)
+    stamps = [(root, status.st_mtime_ns, status.st_size)]
+    for name in list_annotation_files(root, SUFFIXES) if os.path.isdir(root) else ():
+        status = os.stat(os.path.join(root, name))
+        stamps.append((name, status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
 
 
 def index_pictures(folder: str) -> dict[str, str]:

@@ -12,8 +12,11 @@ from typing import Any
 
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.annotated_set import AnnotatedSet, choose_split
-from nasnet_det.data.formats.voc import is_voc, list_voc_splits, read_voc
+from nasnet_det.data.formats.files import stamp_folder
+from nasnet_det.data.formats.voc import find_voc_images, is_voc, list_voc_splits, read_voc
 from nasnet_det.data.json_file import read_json
+
+OTHER_SUFFIXES = (".yaml", ".yml", ".csv")
 
 
 @dataclass(frozen=True)
@@ -26,34 +29,48 @@ class Format:
         list_splits: the names of its parts; none where it has no parts.
         read: (path, split, images=..., and options) -> :class:`AnnotatedSet`.
         options: names of the reader's options.
+        find_images: path -> the folder of pictures, where nothing else is said.
+        list_roots: path -> files and folders that the annotations are in.
     """
 
     name: str
     recognises: Callable[[str], bool]
     list_splits: Callable[[str], list[str]]
     read: Callable[..., AnnotatedSet]
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    find_images: Callable[[str], str] = os.path.dirname
+    list_roots: Callable[[str], list[str]] = lambda path: [path]
 
 
 def is_coco(path: str) -> bool:
-    """Whether a file is read as a COCO JSON, because it is nothing else."""
-    return os.path.isfile(path)
+    """Whether a path is meant as that of a COCO JSON, be it there or not."""
+    is_other = os.path.splitext(path)[1].lower() in OTHER_SUFFIXES
+    return not is_other and not os.path.isdir(path) and not parse_address(path)[1]
 
 
 def _read_coco(path: str, split: str, *, images: str = "") -> AnnotatedSet:
-    return AnnotatedSet(path, images, read_json(path)[0])
+    content, digest = read_json(path)
+    return AnnotatedSet(path, images, content, sha256=digest)
 
 
 FORMATS = (
-    Format("voc", is_voc, list_voc_splits, read_voc, ("classes", "first_pixel", "keep_difficult")),
-    Format("coco", is_coco, lambda _: [], _read_coco, ()),
+    Format(
+        "voc",
+        is_voc,
+        list_voc_splits,
+        read_voc,
+        ("classes", "first_pixel", "keep_difficult"),
+        find_voc_images,
+    ),
+    Format("coco", is_coco, lambda _: [], _read_coco),
 )
 
 
 def parse_address(address: str) -> tuple[str, str]:
     """The path and the split; the split is empty where there is none."""
     path, mark, split = address.rpartition("#")
-    return (path, split) if mark and not os.path.exists(address) else (address, "")
+    is_split = mark and os.path.exists(path) and not os.path.exists(address)
+    return (path, split) if is_split else (address, "")
 
 
 def find_format(path: str) -> Format:
@@ -79,6 +96,24 @@ def list_addresses(path: str) -> dict[str, str]:
     place, split = parse_address(path)
     names = [split] if split else find_format(place).list_splits(place)
     return {name: f"{place}#{name}" for name in names} or {"": place}
+
+
+def stamp_files(address: str) -> object:
+    """A value that changes when the files of a data set do.
+
+    Raises:
+        OSError: there is nothing at the path.
+    """
+    path, split = parse_address(address)
+    os.stat(path)
+    stamps = [stamp_folder(root) for root in find_format(path).list_roots(path)]
+    return split, *stamps
+
+
+def find_images(address: str) -> str:
+    """The folder of a data set's pictures by its format."""
+    path, _ = parse_address(address)
+    return find_format(path).find_images(path)
 
 
 def find_address(path: str, *, is_train: bool) -> str:

@@ -46,6 +46,11 @@ def is_voc(path: str) -> bool:
     return os.path.isdir(path) and bool(list_annotation_files(_find_annotations(path), ".xml"))
 
 
+def find_voc_images(path: str) -> str:
+    """The folder of the pictures."""
+    return os.path.join(path, PICTURES) if _find_annotations(path) != path else path
+
+
 def list_voc_splits(path: str) -> list[str]:
     """The lists in ``ImageSets/Main``; where XMLs lie beside pictures, the folders of these.
 
@@ -85,8 +90,7 @@ def read_voc(
         DataError: an XML can't be read; all faults are counted, and the first are named.
     """
     place = _find_annotations(path)
-    if not images:
-        images = os.path.join(path, PICTURES) if place != path else path
+    images = images or find_voc_images(path)
     faults = Faults(path)
     names = [name[:-4] for name in list_annotation_files(place, ".xml")]
     roots = {name: _read_root(place, name, faults) for name in names}
