@@ -51,6 +51,11 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # detectors want them. 0 keeps their shape, with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
     cfg.INPUT.SQUARE_TEST = 0
 
+    # Side in pixels of the overlapping tiles in which large test pictures are looked at, beside the
+    # whole; 0: the whole alone. Each tile is resized as INPUT says of a picture. OVERLAP is the
+    # share of its side that a tile has in common with the next.
+    cfg.TEST.TILES = CfgNode({"SIZE": 0, "OVERLAP": 0.2})
+
     # SGD as in Detectron2, or AdamW, whose decoupled SOLVER.WEIGHT_DECAY is larger (0.05, say).
     cfg.SOLVER.OPTIMIZER = "SGD"
     # float16 (with loss scaling) or bfloat16; a CPU always computes in bfloat16.

@@ -113,7 +113,7 @@ NOT_NEGATIVE = (
     *("SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS"),
     *("SOLVER.BIAS_LR_FACTOR", "SOLVER.WARMUP_FACTOR", "SOLVER.NUM_DECAYS"),
     *("SOLVER.REFERENCE_WORLD_SIZE", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE"),
-    *("INPUT.MIN_SIZE_TEST", "INPUT.SQUARE_TEST", "DATALOADER.NUM_WORKERS"),
+    *("INPUT.MIN_SIZE_TEST", "INPUT.SQUARE_TEST", "TEST.TILES.SIZE", "DATALOADER.NUM_WORKERS"),
     *("DATALOADER.REPEAT_THRESHOLD", "MODEL.NASNET.UNUSED_CLASSES"),
     *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "MODEL.RPN.PRE_NMS_TOPK_TEST"),
     *("MODEL.RPN.POST_NMS_TOPK_TRAIN", "MODEL.RPN.POST_NMS_TOPK_TEST"),
@@ -129,7 +129,11 @@ RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
     (AT_LEAST_ONE, lambda n: n >= 1, "at least 1"),
     (NOT_NEGATIVE, lambda n: n >= 0, "at least 0"),
     (SHARES, lambda n: 0 <= n <= 1, "a number in [0, 1]"),
-    (("MODEL.ANCHOR_GENERATOR.OFFSET",), lambda n: 0 <= n < 1, "a number in [0, 1)"),
+    (
+        ("MODEL.ANCHOR_GENERATOR.OFFSET", "TEST.TILES.OVERLAP"),
+        lambda n: 0 <= n < 1,
+        "a number in [0, 1)",
+    ),
     (("MODEL.RETINANET.PRIOR_PROB",), lambda n: 0 < n < 1, "a number in (0, 1)"),
     (("SEED",), lambda n: n <= MAX_SEED, f"at most {MAX_SEED}"),
 )

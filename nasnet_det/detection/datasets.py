@@ -82,9 +82,14 @@ def get_categories(name: str) -> list[dict[str, Any]]:
     return [{"id": labels[label], "name": name} for label, name in enumerate(names)]
 
 
+def list_categories(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Categories of the first of some sets, as :func:`get_categories` gives them."""
+    return [category for name in names[:1] for category in get_categories(name)]
+
+
 def list_classes(names: Sequence[str]) -> list[str]:
     """Class names of the first of some sets, in the order of the labels; [] if unknown."""
-    return [category["name"] for name in names[:1] for category in get_categories(name)]
+    return [category["name"] for category in list_categories(names)]
 
 
 def find_annotations(name: str) -> str:

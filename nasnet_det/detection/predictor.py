@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,48 +14,52 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from pycocotools import mask as mask_util
+from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmentation_masks
 
 from nasnet_det.config import ConfigError
+from nasnet_det.detection.categories import find_categories
 from nasnet_det.detection.checkpoint import Checkpointer
-from nasnet_det.detection.datasets import get_categories
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import autocast, device_type, get_precision
+from nasnet_det.detection.tiles import TiledDetector
 from nasnet_det.detection.trainer import Trainer
-from nasnet_det.runs.record import read_starts
 
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
 class Predictor:
-    """A trained detector as a function of one picture.
+    """A trained detector as a function of pictures.
 
     Unlike Detectron2's DefaultPredictor it reads weights safely, takes RGB whatever the network
-    wants, computes in the precision of the config, and knows its classes by name.
+    wants, computes in the precision of the config, and knows its classes by name. With
+    ``TEST.TILES.SIZE`` it looks at tiles of large pictures too.
 
     Args:
         cfg: its ``MODEL.WEIGHTS`` is a checkpoint.
+        batch_size: pictures, or tiles, that the model gets at a time.
 
     Raises:
         ConfigError: no weights are named, or the model can't be built.
-        CheckpointError: the weights can't be loaded, don't fit, lack a tensor or are of other
-            classes than the data sets of the config.
+        CheckpointError: the weights can't be loaded, don't fit or lack a tensor.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, *, batch_size: int = 1) -> None:
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS: wanted a trained detector's checkpoint, got none")
+        if batch_size < 1:
+            raise ConfigError(f"batch size: wanted at least 1, got {batch_size}")
         self.cfg = cfg.clone()
+        self.batch_size = batch_size
         self.model = Trainer.build_model(cfg).eval()
         self.categories = find_categories(cfg)
-        known = [category["name"] for category in _of_datasets(cfg)]
-        classes = known if len(known) == len(self.categories) else []
-        Checkpointer(
-            self.model, save_to_disk=False, is_trained=True, extra={"classes": classes}
-        ).load(cfg.MODEL.WEIGHTS)
+        checkpointer = Checkpointer(self.model, save_to_disk=False, is_trained=True)
+        checkpointer.load(cfg.MODEL.WEIGHTS)
+        self.tiled: TiledDetector | None = None  # which resizes what it sees of a picture
+        if cfg.TEST.TILES.SIZE:
+            self.tiled = TiledDetector.from_config(cfg, self.model, batch_size=batch_size).eval()
         self.resize = build_test_resize(cfg)
 
-    @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Instances:
         """Find objects.
 
@@ -63,16 +68,36 @@ class Predictor:
 
         Returns:
             instances on the CPU: ``pred_boxes`` in pixels of ``image``, ``scores``,
-            ``pred_classes``, and masks where the model makes them; best first.
+            ``pred_classes``, and masks or keypoints where the model makes them; best first.
         """
+        return self.find_objects([image])[0]
+
+    @torch.no_grad()
+    def find_objects(self, images: Sequence[np.ndarray]) -> list[Instances]:
+        """Find objects in pictures, ``batch_size`` at a time; see :meth:`__call__`.
+
+        Only neighbours of one size share a batch. So none is padded for another one's sake, and
+        what is found in a picture does not depend on the others.
+        """
+        detect = self.tiled or self.model
+        found: list[Instances] = []
+        for _, alike in itertools.groupby(images, lambda image: image.shape):
+            inputs = [self._to_input(image) for image in alike]
+            for start in range(0, len(inputs), self.batch_size):
+                with autocast(get_precision(self.cfg), device_type(self.cfg)):
+                    results = detect(inputs[start : start + self.batch_size])
+                found += [result["instances"].to("cpu") for result in results]
+        return [one[one.scores.argsort(descending=True, stable=True)] for one in found]
+
+    def _to_input(self, image: np.ndarray) -> dict[str, Any]:
         height, width = image.shape[:2]
         given = image if self.cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
-        resized = self.resize.get_transform(given).apply_image(given)
-        tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-        with autocast(get_precision(self.cfg), device_type(self.cfg)):
-            (result,) = self.model([{"image": tensor, "height": height, "width": width}])
-        instances: Instances = result["instances"].to("cpu")
-        return instances[instances.scores.argsort(descending=True, stable=True)]
+        if self.tiled:
+            seen = given.copy()
+        else:
+            seen = self.resize.get_transform(given).apply_image(given).astype("float32")
+        tensor = torch.as_tensor(seen.transpose(2, 0, 1))
+        return {"image": tensor, "height": height, "width": width}
 
     def draw(self, image: np.ndarray, instances: Instances) -> np.ndarray:
         """A copy of the picture (H, W, 3) with the instances drawn on it."""
@@ -83,17 +108,25 @@ class Predictor:
             [category["name"] for category in self.categories],
             scores=instances.scores.tolist(),
             masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
+            keypoints=instances.pred_keypoints[:, :, :2].numpy()
+            if instances.has("pred_keypoints")
+            else None,
         )
 
-    def to_annotations(self, instances: Instances, image_id: int) -> list[dict[str, Any]]:
-        """Entries of a COCO results file: boxes as x, y, width, height in pixels."""
+    def to_annotations(self, instances: Instances, image_id: Any) -> list[dict[str, Any]]:
+        """Entries of a COCO results file, which a data set may have too.
+
+        Boxes are x, y, width and height in pixels, masks are RLE, keypoints x, y and score each.
+        """
         boxes = instances.pred_boxes.tensor.double()
         sizes = boxes[:, 2:] - boxes[:, :2]
-        return [
+        annotations: list[dict[str, Any]] = [
             {
                 "image_id": image_id,
                 "category_id": self.categories[label]["id"],
                 "bbox": [round(value, 2) for value in (*box[:2], *size)],
+                "area": round(size[0] * size[1], 2),
+                "iscrowd": 0,
                 "score": round(score, 5),
             }
             for box, size, label, score in zip(
@@ -104,35 +137,23 @@ class Predictor:
                 strict=True,
             )
         ]
+        if instances.has("pred_masks"):
+            for annotation, mask in zip(annotations, instances.pred_masks.numpy(), strict=True):
+                annotation["segmentation"] = _encode(mask)
+                annotation["area"] = int(mask.sum())
+        if instances.has("pred_keypoints"):
+            # COCO's keypoints are indices of pixels, the model's are measured from their corners.
+            points = instances.pred_keypoints.double() - torch.tensor([0.5, 0.5, 0.0])
+            for annotation, one in zip(annotations, points, strict=True):
+                annotation["keypoints"] = [round(value, 3) for value in one.flatten().tolist()]
+                annotation["num_keypoints"] = len(one)
+        return annotations
 
 
-def find_categories(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Names and COCO ids of a model's classes, in the order of its labels.
-
-    They stand in the ``run.json`` beside the weights; else in the data sets of the config, where
-    those are at hand; else the classes are numbered.
-    """
-    num_classes = (
-        cfg.MODEL.RETINANET.NUM_CLASSES
-        if cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
-        else cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    )
-    for categories in (_of_run(Path(cfg.MODEL.WEIGHTS).parent), _of_datasets(cfg)):
-        if len(categories) == num_classes:
-            return categories
-    return [{"id": i, "name": f"class {i}"} for i in range(1, num_classes + 1)]
-
-
-def _of_run(folder: Path) -> list[dict[str, Any]]:
-    try:
-        categories: list[dict[str, Any]] = read_starts(folder)[-1]["categories"]
-        return [{"id": item["id"], "name": str(item["name"])} for item in categories]
-    except (ValueError, LookupError, TypeError):
-        return []
-
-
-def _of_datasets(cfg: CfgNode) -> list[dict[str, Any]]:
-    return next(filter(None, map(get_categories, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN))), [])
+def _encode(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO's compressed RLE, in what JSON can hold."""
+    encoded = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
 
 
 def draw_boxes(
@@ -143,6 +164,7 @@ def draw_boxes(
     *,
     scores: Sequence[float] | None = None,
     masks: np.ndarray | None = None,
+    keypoints: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw labelled boxes in one colour for each class.
 
@@ -153,6 +175,7 @@ def draw_boxes(
         class_names: names of all classes.
         scores: N probabilities to print, if any.
         masks: (N, H, W), if any.
+        keypoints: (N, K, 2) as x, y in pixels, if any.
     """
     texts = [class_names[label] for label in labels]
     if scores is not None:
@@ -179,6 +202,8 @@ def draw_boxes(
             label_background_colors=colors,
             fill_labels=True,
         )
+    for points, color in zip(() if keypoints is None else keypoints, colors, strict=False):
+        canvas = draw_keypoints(canvas, torch.as_tensor(points)[None] * scale, colors=color)
     return canvas.permute(1, 2, 0).numpy()
 
 

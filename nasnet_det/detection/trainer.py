@@ -43,7 +43,7 @@ from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config_values import check_values
-from nasnet_det.detection.datasets import find_coco, list_classes
+from nasnet_det.detection.datasets import find_coco, list_categories, list_classes
 from nasnet_det.detection.evaluator import CocoEvaluator, count_detections
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
@@ -61,6 +61,7 @@ from nasnet_det.detection.step import (
     get_precision,
 )
 from nasnet_det.detection.stopping import StopOnSignal
+from nasnet_det.detection.tiles import TiledDetector
 from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import DatasetResults, DetectorResults, write_results
 from nasnet_det.runs.files import FileError
@@ -106,6 +107,7 @@ class Trainer(DefaultTrainer):
                 "version": nasnet_det.__version__,
                 CHECKPOINT_KEY: describe_backbone(cfg),
                 "classes": list_classes(cfg.DATASETS.TRAIN),
+                "categories": list_categories(cfg.DATASETS.TRAIN),
             },
             trainer=weakref.proxy(self),
         )
@@ -314,7 +316,8 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> ReadableBatches:
         """As Detectron2's, with ``INPUT.SQUARE_TEST`` and without images that can't be read."""
-        mapper = PictureMapper(cfg, is_train=False, augmentations=[build_test_resize(cfg)])
+        resize = [] if cfg.TEST.TILES.SIZE else [build_test_resize(cfg)]  # of tiles: in the model
+        mapper = PictureMapper(cfg, is_train=False, augmentations=resize)
         loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
         loader.worker_init_fn = leave_signals
         return ReadableBatches(loader)
@@ -362,6 +365,8 @@ class Trainer(DefaultTrainer):
         Returns:
             task -> metric -> value; with several sets, set -> task -> metric -> value.
         """
+        if cfg.TEST.TILES.SIZE:
+            model = TiledDetector.from_config(cfg, model)
         with autocast(get_precision(cfg), device_type(cfg)):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
