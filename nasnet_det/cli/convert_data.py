@@ -1,7 +1,8 @@
-"""SOURCE is a COCO JSON, a Pascal VOC folder, or a folder of pictures with XMLs beside them. A part
-of one is named as VOC2007#val; without a name all parts are converted. OUT gets the annotations,
-and report.txt and report.json, which say what was lost: the written files are read again and
-compared. For COCO the pictures stay where they are.
+"""SOURCE is a COCO JSON, a Pascal VOC folder or one of pictures with XMLs beside them, a data.yaml
+of YOLO, a folder of labelme's JSONs, or a CSV. A part of one is named as VOC2007#val; without a
+name all parts are converted. OUT gets the annotations, and report.txt and report.json, which say
+what was lost: the written files are read again and compared. For COCO and CSV the pictures stay
+where they are.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ SUMMARY = "Convert annotations between COCO, Pascal VOC, YOLO, labelme and CSV."
 EXAMPLES = (
     "VOCdevkit/VOC2007 --out voc_as_coco",
     "VOCdevkit/VOC2007#trainval --out voc_as_coco --keep-difficult",
-    "train.json val.json --images pictures --to voc --out as_voc",
+    "train.json val.json --images pictures --to yolo --out as_yolo",
+    "pets/data.yaml --out pets_as_coco",
 )
-FORMATS = ("coco", "voc")
+FORMATS = ("coco", "csv", "labelme", "voc", "yolo")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--first-pixel", type=int, choices=(0, 1), default=None,
-        help="the number of the first pixel in the source (VOC 1)",
+        help="the number of the first pixel in the source (VOC 1, CSV 0)",
     )  # fmt: skip
     parser.add_argument(
         "--keep-difficult", action="store_true", default=None,

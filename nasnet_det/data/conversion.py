@@ -20,10 +20,13 @@ from nasnet_det.data.coco import parse_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.annotated_set import AnnotatedSet
 from nasnet_det.data.formats.comparison import find_losses
+from nasnet_det.data.formats.labelme import write_labelme
 from nasnet_det.data.formats.losses import Losses
 from nasnet_det.data.formats.picture_copies import WAYS, place_pictures, plan_names
 from nasnet_det.data.formats.recognition import list_addresses, parse_address, read_annotations
+from nasnet_det.data.formats.table import write_table
 from nasnet_det.data.formats.voc import PICTURES, write_voc
+from nasnet_det.data.formats.yolo import name_yolo_split, write_yolo
 from nasnet_det.data.picture_sizes import settle_sizes
 from nasnet_det.genotype import nearest
 from nasnet_det.runs.files import PARTIAL, write_content, write_json
@@ -38,14 +41,18 @@ class Target:
     Attributes:
         write: (set, names of the pictures, folder, split).
         pictures: the folder of a split's pictures, with ``{split}``; None where they stay.
+        prefix: of the pictures' names in the format, before those in their folder.
         is_flat: whether pictures lie in one folder.
         address: where a split is read again.
+        name_split: the name that the format has for a split.
     """
 
     write: Callable[[AnnotatedSet, Sequence[str], str, str], None]
     address: str
     pictures: str | None = None
+    prefix: str = ""
     is_flat: bool = False
+    name_split: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def convert_data(
         raise DataError(f"--to: unknown format {to!r}, {nearest(to, TARGETS)}")
     if pictures not in WAYS:
         raise DataError(f"--pictures: unknown way {pictures!r}, {nearest(pictures, WAYS)}")
-    sets = _read_sources(sources, images, size_mismatch, options)
+    sets = _read_sources(sources, images, size_mismatch, options, TARGETS[to].name_split)
     with new_folder(out) as folder:
         names = _write(TARGETS[to], sets, folder, pictures)
         _measure_losses(to, sets, names, folder)
@@ -144,7 +151,11 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _read_sources(
-    sources: Sequence[str], images: str, size_mismatch: str, options: Mapping[str, Any]
+    sources: Sequence[str],
+    images: str,
+    size_mismatch: str,
+    options: Mapping[str, Any],
+    name_split: Callable[[str], str],
 ) -> dict[str, AnnotatedSet]:
     """Split -> set."""
     sets: dict[str, AnnotatedSet] = {}
@@ -153,7 +164,7 @@ def _read_sources(
             found = read_annotations(address, images=images, **options)
             parse_coco(found.where, found.content)
             _settle_sizes(found, size_mismatch)
-            name = split.replace("/", "_") or _name_split(address)
+            name = name_split(split.replace("/", "_") or _name_split(address))
             if name in sets:
                 raise DataError(f"{source}: there is another split of the name {name!r}")
             sets[name] = found
@@ -216,19 +227,30 @@ def _measure_losses(
     """Read what was written, and count in each set what did not come back."""
     for split, found in sets.items():
         written = read_annotations(TARGETS[to].address.format(folder=folder, split=split))
-        lost = find_losses(found.content, written.content, names[split])
+        prefix = TARGETS[to].prefix.format(split=split)
+        lost = find_losses(found.content, written.content, [prefix + n for n in names[split]])
         for kind, count in lost.counts.items():
             found.losses.add(kind, count=count)
             found.losses.examples[kind] += lost.examples[kind]
 
 
 def _describe(split: str, found: AnnotatedSet) -> Converted:
-    keys = ("images", "annotations", "categories")
-    counts = [len(found.content.get(key, ())) for key in keys]
-    return Converted(found.where, split, found.image_root, *counts, found.losses)
+    images, objects, classes = (
+        len(found.content.get(key, ())) for key in ("images", "annotations", "categories")
+    )
+    return Converted(found.where, split, found.image_root, images, objects, classes, found.losses)
 
 
 TARGETS: Mapping[str, Target] = {
     "coco": Target(_write_coco, "{folder}/{split}.json"),
     "voc": Target(write_voc, "{folder}#{split}", PICTURES, is_flat=True),
+    "yolo": Target(
+        write_yolo,
+        "{folder}/data.yaml#{split}",
+        "images/{split}",
+        prefix="images/{split}/",
+        name_split=name_yolo_split,
+    ),
+    "labelme": Target(write_labelme, "{folder}#{split}", "{split}", prefix="{split}/"),
+    "csv": Target(write_table, "{folder}/{split}.csv"),
 }

@@ -32,6 +32,13 @@ def list_annotation_files(folder: str, suffix: str | tuple[str, ...]) -> list[st
     return sorted(found)
 
 
+def list_folders_with(folder: str, suffix: str) -> list[str]:
+    """The folders in a folder with such files below them; none if it has such files itself."""
+    files = list_annotation_files(folder, suffix)
+    is_split = all("/" in name for name in files)
+    return sorted({name.split("/")[0] for name in files}) if is_split else []
+
+
 def stamp_folder(root: str) -> tuple[Any, ...]:
     """A value that changes when a file of annotations below a folder does, or when one comes."""
     status = os.stat(root)

@@ -13,7 +13,16 @@ from typing import Any
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.annotated_set import AnnotatedSet, choose_split
 from nasnet_det.data.formats.files import stamp_folder
+from nasnet_det.data.formats.labelme import is_labelme, list_labelme_splits, read_labelme
+from nasnet_det.data.formats.table import is_table, read_table
 from nasnet_det.data.formats.voc import find_voc_images, is_voc, list_voc_splits, read_voc
+from nasnet_det.data.formats.yolo import (
+    find_yolo_images,
+    is_yolo,
+    list_yolo_roots,
+    list_yolo_splits,
+    read_yolo,
+)
 from nasnet_det.data.json_file import read_json
 
 OTHER_SUFFIXES = (".yaml", ".yml", ".csv")
@@ -55,12 +64,24 @@ def _read_coco(path: str, split: str, *, images: str = "") -> AnnotatedSet:
 
 FORMATS = (
     Format(
-        "voc",
-        is_voc,
-        list_voc_splits,
-        read_voc,
-        ("classes", "first_pixel", "keep_difficult"),
-        find_voc_images,
+        *("voc", is_voc, list_voc_splits, read_voc),
+        options=("classes", "first_pixel", "keep_difficult"),
+        find_images=find_voc_images,
+    ),
+    Format(
+        *("yolo", is_yolo, list_yolo_splits, read_yolo),
+        options=("classes",),
+        find_images=find_yolo_images,
+        list_roots=list_yolo_roots,
+    ),
+    Format(
+        *("labelme", is_labelme, list_labelme_splits, read_labelme),
+        options=("classes",),
+        find_images=lambda path: path,
+    ),
+    Format(
+        *("csv", is_table, lambda _: [], read_table),
+        options=("classes", "first_pixel"),
     ),
     Format("coco", is_coco, lambda _: [], _read_coco),
 )

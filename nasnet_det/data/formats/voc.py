@@ -28,7 +28,12 @@ from nasnet_det.data.formats.annotated_set import (
     SetBuilder,
     group_objects,
 )
-from nasnet_det.data.formats.files import get_base, index_pictures, list_annotation_files
+from nasnet_det.data.formats.files import (
+    get_base,
+    index_pictures,
+    list_annotation_files,
+    list_folders_with,
+)
 from nasnet_det.data.formats.losses import Faults
 from nasnet_det.runs.files import write_content
 
@@ -61,9 +66,7 @@ def list_voc_splits(path: str) -> list[str]:
     elif os.path.isdir(os.path.join(path, ANNOTATIONS)):
         names = []
     else:
-        files = list_annotation_files(path, ".xml")
-        names = sorted({name.split("/")[0] for name in files})
-        names = [] if any("/" not in name for name in files) else names
+        names = list_folders_with(path, ".xml")
     return [name for name in names if name != "trainval" or "train" not in names]
 
 
