@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -94,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     program = f"{PROGRAM} {options.verb}"
+    # fvcore, which Detectron2 imports, calls it; its users can do nothing about it.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     try:
         return options.run(options) or 0
     except (InputError, OSError) as error:

@@ -207,7 +207,7 @@ MISTAKES = [
     ("report . --out b", ". holds no run: wanted the OUTPUT_DIR of nasnet-det train or"),
     ("pipeline --config-file no.yaml", "no config file 'no.yaml'"),
     ("convert-data nowhere --out b", "nowhere: there is no such file or folder"),
-    ("convert-weights no.pth --out b.pth", "no.pth: there is no such file"),
+    ("convert-weights no.pth --out b.pth", "no.pth can't be read (No such file or directory)"),
     ("verify-weights no.pth --against timm --images .", "no pictures found: wanted "),
     ("install-detectron2 --wheel no.whl", ""),  # there is one already, so nothing is read
 ]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command import start_command
 
 pytest.importorskip("detectron2")
@@ -26,6 +27,7 @@ from nasnet_det.detection.checkpoint import read_weights
 from nasnet_det.genotype import load_genotype
 from nasnet_det.pipeline.chain import get_pipeline_config, plan_stages
 from nasnet_det.pipeline.stages import Stage
+from nasnet_det.search import collect_results
 from nasnet_det.search.config import get_search_config
 from nasnet_det.weights.backbone_file import read_card
 
@@ -216,3 +218,57 @@ def test_chain_killed_in_every_stage_ends_with_a_detector_of_the_found_cells(
     assert again.returncode == 0
     told = [line.split(" (")[0] for line in output.splitlines()]
     assert told == [f"[{i}/{len(ALL)}] {name}: done already" for i, name in enumerate(ALL, 1)]
+
+
+def _ask(config: Path, *words: str) -> dict[str, str]:
+    """What each stage of a finished chain does when it is asked for something else."""
+    process = _start(config, *words, stdout=subprocess.PIPE)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    begins = [f"[{i}/{len(ALL)}] {name}: " for i, name in enumerate(ALL, 1)]
+    lines = output.splitlines()
+    return {
+        name: next(line.removeprefix(b) for line in lines if line.startswith(b)).split(" (")[0]
+        for name, b in zip(ALL, begins, strict=True)
+    }
+
+
+@pytest.mark.slow
+def test_finished_chain_asked_for_more_goes_on_and_keeps_what_is_there(tmp_path: Path) -> None:
+    config, out = _write_pipeline(tmp_path), tmp_path / "out"
+    assert set(_ask(config).values()) == {"to be made"}
+    done = dict.fromkeys(ALL, "done already")
+
+    workers = [
+        "search.SEARCH.EXECUTOR.NUM_WORKERS", "1", "classifier.DATA.NUM_WORKERS", "1",
+        "detector.DATALOADER.NUM_WORKERS", "1", "detector.SOLVER.CHECKPOINT_PERIOD", "3",
+        "detector.TEST.EVAL_PERIOD", "2", "classifier.TEST.EVAL_PERIOD", "2",
+    ]  # fmt: skip
+    assert _ask(config, *workers) == done
+
+    detector = torch.load(out / "detector/model_final.pth", weights_only=True)["model"]
+    longer = [*workers, "detector.SOLVER.MAX_ITER", "6"]
+    told = _ask(config, *longer)
+    assert told["detector"] == "goes on: SOLVER.MAX_ITER was 4, is 6"
+    assert {told[name] for name in ALL[:4]} == {"done already"}
+    assert told["evaluation"].startswith("made anew: ")
+    grown = torch.load(out / "detector/model_final.pth", weights_only=True)
+    assert grown["iteration"] == 5
+    assert any(not torch.equal(grown["model"][name], value) for name, value in detector.items())
+
+    epochs = (out / "classifier/metrics.json").read_text().splitlines()
+    longer += ["classifier.SOLVER.EPOCHS", "3"]
+    told = _ask(config, *longer)
+    assert told["classifier"] == "goes on: SOLVER.EPOCHS was 2, is 3"
+    assert told["detector"].startswith("made anew: export/backbone.safetensors is another")
+    lines = (out / "classifier/metrics.json").read_text().splitlines()
+    assert lines[: len(epochs)] == epochs
+    assert len(lines) > len(epochs)
+
+    children = collect_results(out / "search").children
+    told = _ask(config, *longer, "search.SEARCH.NUM_TRIALS", "4")
+    assert told["search"] == "goes on: SEARCH.NUM_TRIALS was 2, is 4"
+    assert told["search_report"].startswith("made anew: ")
+    grown_children = collect_results(out / "search").children
+    assert (grown_children[:2], len(grown_children)) == (children, 4)
+    assert not (out / "search.1").exists()
