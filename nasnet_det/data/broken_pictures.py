@@ -7,6 +7,7 @@ such a picture out, names it and counts it; ``stop`` ends the run with its name.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from nasnet_det.config import ConfigError
 from nasnet_det.data.error import DataError
@@ -18,14 +19,14 @@ _NAMED = 20  # so many stand in the log by name
 logger = logging.getLogger(__name__)
 
 
-def check_policy(key: str, policy: str) -> None:
-    """See that the value of a key is a policy.
+def check_policy(key: str, policy: str, policies: Sequence[str] = POLICIES) -> None:
+    """See that the value of a key is one of the policies.
 
     Raises:
         ConfigError: it is not.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"{key}: unknown name {policy!r}, {nearest(policy, POLICIES)}")
+    if policy not in policies:
+        raise ConfigError(f"{key}: unknown name {policy!r}, {nearest(policy, policies)}")
 
 
 class BrokenPictures:

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from nasnet_det.data.columns import (
 )
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.recognition import read_annotations, stamp_files
+from nasnet_det.data.picture_sizes import fill_sizes, settle_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +58,20 @@ class CocoFile:
 
 
 def read_coco(
-    path: str | os.PathLike[str], *, images: str = "", with_shapes: bool = False
+    path: str | os.PathLike[str],
+    *,
+    images: str = "",
+    with_shapes: bool = False,
+    size_mismatch: str = "stop",
 ) -> CocoFile:
     """Read a data set; the same files are parsed only once.
 
     Args:
         path: of the JSON, which may be gzipped, or the address of a set in another format
             (``formats/recognition.py``).
-        images: of another format, the folder of pictures where it is not the format's own.
+        images: the folder of pictures, whose headers say the sizes that the file does not say.
+        size_mismatch: what is done about other sizes: ``stop`` leaves them to the check of the
+            data set, ``picture`` takes those of the pictures; see ``picture_sizes.py``.
         with_shapes: keep masks and keypoints.
 
     Raises:
@@ -78,18 +85,33 @@ def read_coco(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{where}: can't be read: {reason}") from None
-    return _read(where, stamp, images, with_shapes)
+    return _read(where, stamp, images, with_shapes, size_mismatch)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(where: str, stamp: object, images: str, with_shapes: bool) -> CocoFile:
+def _read(
+    where: str, stamp: object, images: str, with_shapes: bool, size_mismatch: str
+) -> CocoFile:
     found = read_annotations(where, images=images)
     for line in found.losses.describe():
         logger.warning("%s: left out: %s", where, line)
-    return parse_coco(where, found.content, found.sha256, with_shapes=with_shapes)
+    settle = None
+    if os.path.isdir(images):
+        complete = fill_sizes if size_mismatch == "stop" else settle_sizes
+        settle = functools.partial(complete, where, image_root=images)
+    return parse_coco(
+        where, found.content, found.sha256, with_shapes=with_shapes, settle_sizes=settle
+    )
 
 
-def parse_coco(where: str, data: Any, digest: str = "", *, with_shapes: bool = False) -> CocoFile:
+def parse_coco(
+    where: str,
+    data: Any,
+    digest: str = "",
+    *,
+    with_shapes: bool = False,
+    settle_sizes: Callable[[Sequence[str], np.ndarray], np.ndarray] | None = None,
+) -> CocoFile:
     """Check what a JSON holds and take it apart.
 
     Args:
@@ -97,6 +119,7 @@ def parse_coco(where: str, data: Any, digest: str = "", *, with_shapes: bool = F
         data: the content.
         digest: SHA-256 of the file.
         with_shapes: keep masks and keypoints.
+        settle_sizes: gives better sizes (I, 2) for the names and sizes of the images.
 
     Raises:
         DataError: it is not in COCO's format; the first fault is named.
@@ -111,6 +134,8 @@ def parse_coco(where: str, data: Any, digest: str = "", *, with_shapes: bool = F
     has_annotations = "annotations" in data
     records = read_records(where, data, "annotations") if has_annotations else []
     sizes = np.array([size for _, size in images.values()])
+    if settle_sizes is not None:
+        sizes = settle_sizes([name for name, _ in images.values()], sizes)
     objects = read_objects(
         where, records, list(images), list(categories), sizes, with_shapes=with_shapes
     )

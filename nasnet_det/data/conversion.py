@@ -27,7 +27,12 @@ from nasnet_det.data.formats.recognition import list_addresses, parse_address, r
 from nasnet_det.data.formats.table import write_table
 from nasnet_det.data.formats.voc import PICTURES, write_voc
 from nasnet_det.data.formats.yolo import name_yolo_split, write_yolo
-from nasnet_det.data.picture_sizes import settle_sizes
+from nasnet_det.data.picture_sizes import (
+    check_sizes,
+    compare_sizes,
+    fill_sizes,
+    settle_sizes,
+)
 from nasnet_det.genotype import nearest
 from nasnet_det.runs.files import PARTIAL, write_content, write_json
 
@@ -177,10 +182,13 @@ def _settle_sizes(found: AnnotatedSet, policy: str) -> None:
     names = [image["file_name"].replace("\\", "/") for image in images]
     keys = ("width", "height")
     claimed = np.array([[image.get(k) or np.nan for k in keys] for image in images], np.float64)
-    if not found.image_root:
-        settled = claimed
-    else:
-        settled, _ = settle_sizes(found.where, names, claimed, found.image_root, policy=policy)
+    root, settled = found.image_root, claimed
+    if root and policy == "picture":
+        settled = settle_sizes(found.where, names, claimed, image_root=root)
+    elif root:
+        settled = fill_sizes(found.where, names, claimed, image_root=root)
+        compared = compare_sizes([os.path.join(root, name) for name in names], settled)
+        check_sizes(found.where, names, settled, compared.other)
     for image, size in zip(images, settled.tolist(), strict=True):
         if size[0] != size[0]:
             raise DataError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,37 +60,46 @@ def compare_sizes(paths: Sequence[str | os.PathLike[str]], sizes: np.ndarray) ->
     return found
 
 
-def settle_sizes(
-    where: str, names: Sequence[str], sizes: np.ndarray, image_root: str, *, policy: str
-) -> tuple[np.ndarray, SizeComparison]:
-    """The sizes to work with.
+def fill_sizes(
+    where: str, names: Sequence[str], sizes: np.ndarray, *, image_root: str
+) -> np.ndarray:
+    """Sizes with those of the pictures where they are unknown; NaN where a picture can't be read.
 
     Args:
-        where: opens the sentence of a fault.
+        where: opens a line of the log.
         names: of N pictures, from ``image_root``.
-        sizes: (N, 2), as claimed; NaN where unknown.
+        sizes: (N, 2), width and height; NaN where unknown.
         image_root: a folder.
-        policy: one of :data:`SIZE_POLICIES`.
-
-    Returns:
-        sizes (N, 2), NaN where a picture can't be read and the file says nothing; what was found.
-
-    Raises:
-        DataError: a size is another one, and the policy is to stop.
     """
-    found = compare_sizes([os.path.join(image_root, name) for name in names], sizes)
-    settled = sizes.copy()
+    places = np.flatnonzero(np.isnan(sizes).any(axis=1)).tolist()
+    found = compare_sizes([os.path.join(image_root, names[i]) for i in places], sizes[places])
+    filled = sizes.copy()
     for index, size in found.unknown.items():
-        settled[index] = size
+        filled[places[index]] = size
     if found.unknown:
         logger.info(
             "%s: no size of %d of %d images; that of the picture is taken",
             *(where, len(found.unknown), len(names)),
         )
-    turned = [i for i, size in found.other.items() if size[::-1] == tuple(sizes[i])]
-    refused = [*found.other] if policy == "stop" else turned
-    if refused:
-        raise _describe_other(where, names, sizes, found.other, refused[0])
+    return filled
+
+
+def settle_sizes(
+    where: str, names: Sequence[str], sizes: np.ndarray, *, image_root: str
+) -> np.ndarray:
+    """The sizes of the pictures, whatever is claimed.
+
+    Args:
+        where: opens a line of the log, or the sentence of a fault.
+        names, sizes, image_root: as in :func:`fill_sizes`.
+
+    Raises:
+        DataError: width and height of a picture are exchanged.
+    """
+    settled = fill_sizes(where, names, sizes, image_root=image_root)
+    found = compare_sizes([os.path.join(image_root, name) for name in names], settled)
+    turned = {i: size for i, size in found.other.items() if size[::-1] == tuple(settled[i])}
+    check_sizes(where, names, settled, turned)
     for index, size in found.other.items():
         settled[index] = size
     if found.other:
@@ -99,25 +108,34 @@ def settle_sizes(
             "picture is taken",
             *(where, len(found.other), len(names), names[next(iter(found.other))]),
         )
-    return settled, found
+    return settled
 
 
-def _describe_other(
-    where: str,
-    names: Sequence[str],
-    sizes: np.ndarray,
-    other: dict[int, tuple[int, int]],
-    first: int,
-) -> DataError:
-    width, height = other[first]
+def check_sizes(
+    where: str, names: Sequence[str], sizes: np.ndarray, other: Mapping[int, tuple[int, int]]
+) -> None:
+    """Refuse sizes that pictures don't have.
+
+    Args:
+        where: opens the sentence.
+        names, sizes: of the pictures, as claimed.
+        other: of :class:`SizeComparison`.
+
+    Raises:
+        DataError: there is one.
+    """
+    if not other:
+        return
+    first, (width, height) = next(iter(other.items()))
     claimed = "x".join(f"{side:g}" for side in sizes[first])
     is_turned = (height, width) == tuple(sizes[first])
     advice = (
         "annotate the images as they are shown, or take the EXIF orientation out of them"
         if is_turned
-        else "correct the sizes, or set DATASETS.SIZE_MISMATCH to picture where the boxes are right"
+        else "correct the sizes, or set DATASETS.SIZE_MISMATCH (--size-mismatch) to picture where "
+        "the boxes are right"
     )
-    return DataError(
+    raise DataError(
         f"{where}: {len(other)} of {len(names)} images have another size than the JSON says, the "
         f"first: {names[first]} is {width}x{height} (upright, as its EXIF says) instead of "
         f"{claimed}; {advice}"

@@ -46,6 +46,8 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.DATASETS.TEST_IMAGES = ""
     # skip: images that can't be read are left out, named and counted; stop: the first ends the run.
     cfg.DATASETS.BROKEN_IMAGES = "skip"
+    # Where a picture has another size than its annotations say: stop, or take the picture's.
+    cfg.DATASETS.SIZE_MISMATCH = "stop"
 
     # The side in pixels of the square to which test images are distorted, as TensorFlow's
     # detectors want them. 0 keeps their shape, with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.

@@ -27,6 +27,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.data.broken_pictures import POLICIES
+from nasnet_det.data.picture_sizes import SIZE_POLICIES
 from nasnet_det.detection.config_relations import (
     are_numbers,
     check_input,
@@ -65,6 +66,7 @@ NAMES: dict[str, Collection[str]] = {
         *("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"),
     ),
     "DATASETS.BROKEN_IMAGES": POLICIES,
+    "DATASETS.SIZE_MISMATCH": SIZE_POLICIES,
     # Pillow's modes that a picture can be converted to and that have channels, and Detectron2's.
     "INPUT.FORMAT": (
         *("RGB", "BGR", "L", "YUV-BT.601", "HSV", "LAB", "YCbCr"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nasnet_det.data.coco_objects import Objects
 from nasnet_det.data.columns import shorten
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.recognition import parse_address
-from nasnet_det.data.picture_sizes import settle_sizes
+from nasnet_det.data.picture_sizes import check_sizes, compare_sizes
 
 # Which key counts the classes; an architecture that is not listed may have a key of its own.
 NUM_CLASSES_KEYS = {
@@ -68,11 +68,18 @@ def check_dataset(
         DataError: the first fault that would end or spoil a training or an evaluation.
     """
     metadata = MetadataCatalog.get(name)
-    where = f"data set {name!r} ({metadata.json_file})"
-    _check_metadata(where, coco, metadata.as_dict())
+    json_file, image_root = metadata.get("json_file"), str(metadata.get("image_root") or "")
+    where = f"data set {name!r}" + (f" ({json_file})" if json_file else "")
+    if json_file:
+        _check_metadata(where, coco, metadata.as_dict())
     objects = coco.objects
+    broken: dict[int, str] = {}
+    # Listing a remote store is the user's bill.
+    if (image_root or not json_file) and "://" not in image_root + coco.file_names[0]:
+        _check_image_files(where, coco.file_names, image_root)
+        broken = _check_pictures(where, coco, image_root, cfg.DATASETS.BROKEN_IMAGES)
     if is_train:
-        _check_sizes(where, coco)
+        _check_sizes(where, coco, broken)
         if not objects.is_usable.any():
             raise DataError(
                 f"{where}: none of its {len(coco.image_ids)} images has a box to train on; wanted "
@@ -89,13 +96,10 @@ def check_dataset(
         )
     if cfg.MODEL.MASK_ON and len(objects):
         _check_masks(where, objects, cfg.INPUT.MASK_FORMAT, is_train=is_train)
+        _check_mask_sizes(where, coco)
     if cfg.MODEL.KEYPOINT_ON and is_train:
         wanted = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
         _check_keypoints(where, objects, metadata.as_dict(), wanted)
-    image_root = metadata.get("image_root")
-    if image_root and "://" not in str(image_root):  # listing a remote store is the user's bill
-        _check_image_files(where, coco.file_names, str(image_root))
-        _check_pictures(where, coco, str(image_root), cfg.DATASETS.BROKEN_IMAGES)
     logger.info(
         "data set %s: %d images, %d boxes, %d classes, %d crowd boxes, %d images without boxes",
         *(name, len(coco.image_ids), len(objects), len(coco.category_ids)),
@@ -103,8 +107,10 @@ def check_dataset(
     )
 
 
-def _check_sizes(where: str, coco: CocoFile) -> None:
-    unknown = [i for i, known in enumerate(np.isfinite(coco.sizes).all(axis=1)) if not known]
+def _check_sizes(where: str, coco: CocoFile, broken: Collection[int]) -> None:
+    """See that each image has a size; broken pictures are not trained on."""
+    known = np.isfinite(coco.sizes).all(axis=1)
+    unknown = [i for i in np.flatnonzero(~known).tolist() if i not in broken]
     if unknown:
         raise DataError(
             f"{where}: images.width: wanted width and height of every image, but {len(unknown)} of "
@@ -130,6 +136,20 @@ def _check_masks(where: str, objects: Objects, mask_format: str, *, is_train: bo
     if is_train and mask_format == "polygon" and any(isinstance(mask, dict) for mask in masks):
         raise DataError(
             f"{where}: INPUT.MASK_FORMAT: wanted bitmask, since some masks are RLEs, got polygon"
+        )
+
+
+def _check_mask_sizes(where: str, coco: CocoFile) -> None:
+    """See that each RLE is one of its image."""
+    objects = coco.objects
+    sizes = coco.sizes[objects.image].reshape(-1, 2)[:, ::-1].tolist()
+    pairs = zip(objects.masks, sizes, strict=True)
+    wrong = [i for i, (m, size) in enumerate(pairs) if isinstance(m, dict) and m["size"] != size]
+    if wrong:
+        raise DataError(
+            f"{where}: annotations.segmentation: wanted masks of the size of their image, but "
+            f"{len(wrong)} of {len(sizes)} have another one, the first: annotation "
+            f"{objects.ids[wrong[0]]} has {objects.masks[wrong[0]]['size']} (height, width)"
         )
 
 
@@ -185,22 +205,32 @@ def _check_image_files(where: str, names: Sequence[str], image_root: str) -> Non
             missing.append(name)
     if missing:
         raise DataError(
-            f"{where}: {len(missing)} of {len(names)} images are missing in {image_root}: "
-            f"{shorten(missing)}; file_name must be relative to that folder"
+            f"{where}: {len(missing)} of {len(names)} images are missing"
+            + (f" in {image_root}" if image_root else "")
+            + f": {shorten(missing)}"
+            + ("; file_name must be relative to that folder" if image_root else "")
         )
 
 
-def _check_pictures(where: str, coco: CocoFile, image_root: str, broken_images: str) -> None:
-    """Read the headers of all images: broken ones are the policy's, other sizes are refused."""
-    _, found = settle_sizes(where, coco.file_names, coco.sizes, image_root, policy="stop")
+def _check_pictures(
+    where: str, coco: CocoFile, image_root: str, broken_images: str
+) -> dict[int, str]:
+    """Read the headers of all images: broken ones are the policy's, other sizes are refused.
+
+    Returns:
+        index -> name and reason of each broken one.
+    """
+    paths = [os.path.join(image_root, name) for name in coco.file_names]
+    found = compare_sizes(paths, coco.sizes)
     broken = BrokenPictures(broken_images)
     for text in found.broken.values():
         broken.add(text)
-    if len(found.broken) == len(coco.file_names):
+    if len(found.broken) == len(paths):
         raise DataError(
-            f"{where}: none of its {len(coco.file_names)} images can be read, the first: "
-            f"{found.broken[0]}"
+            f"{where}: none of its {len(paths)} images can be read, the first: {found.broken[0]}"
         )
+    check_sizes(where, coco.file_names, coco.sizes, found.other)
+    return found.broken
 
 
 def _list_files(folder: str) -> set[str]:

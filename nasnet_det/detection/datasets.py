@@ -28,14 +28,18 @@ from nasnet_det.data.formats.recognition import (
     is_coco,
     parse_address,
 )
+from nasnet_det.data.picture_sizes import SIZE_POLICIES
 from nasnet_det.detection.dataset_checks import (
     check_dataset,
     check_files_exist,
     check_num_classes,
     check_same_classes,
 )
-from nasnet_det.detection.records import build_records
+from nasnet_det.detection.records import load_records
+from nasnet_det.detection.registered_sets import adopt_registered_sets, read_registered
 from nasnet_det.genotype import nearest
+
+OTHER_EVALUATORS = ("lvis",)  # whose JSON has names of images and an evaluation of its own
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +63,15 @@ def register_config_datasets(cfg: CfgNode) -> None:
     for split in ("TEST", "TRAIN"):
         files = _files_of_split(cfg, split)
         if files is not None:
-            name = _register(*files, with_shapes=_needs_shapes(cfg), needs_masks=cfg.MODEL.MASK_ON)
+            name = _register(
+                *files,
+                with_shapes=_needs_shapes(cfg),
+                needs_masks=cfg.MODEL.MASK_ON,
+                size_mismatch=cfg.DATASETS.SIZE_MISMATCH,
+            )
             cfg.DATASETS[split] = (name,)
             num_classes = len(MetadataCatalog.get(name).thing_classes)
+    adopt_sets(cfg)
     if num_classes is None:
         return
     for node, key in ((cfg.MODEL.ROI_HEADS, "ROI_HEADS"), (cfg.MODEL.RETINANET, "RETINANET")):
@@ -71,6 +81,16 @@ def register_config_datasets(cfg: CfgNode) -> None:
                 *(key, num_classes, node.NUM_CLASSES),
             )
             node.NUM_CLASSES = num_classes
+
+
+def adopt_sets(cfg: CfgNode) -> None:
+    """Let the COCO-format sets of a config that have names be loaded by our reader."""
+    adopt_registered_sets(
+        [*_names(cfg.DATASETS.TRAIN), *_names(cfg.DATASETS.TEST)],
+        with_shapes=_needs_shapes(cfg),
+        needs_masks=cfg.MODEL.MASK_ON,
+        size_mismatch=cfg.DATASETS.SIZE_MISMATCH,
+    )
 
 
 def get_categories(name: str) -> list[dict[str, Any]]:
@@ -100,19 +120,20 @@ def find_annotations(name: str) -> str:
 def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
     """Check the data sets of a config without decoding an image.
 
-    Every COCO-format set of ``DATASETS.TRAIN`` and ``DATASETS.TEST`` is read once: its records, its
-    boxes, the headers of its images, and whether classes and heads fit together. A set that is not
-    in COCO's format is left alone. One info line is logged a set.
+    Every set of ``DATASETS.TRAIN`` and ``DATASETS.TEST`` is read once, those from Python too: its
+    records, its boxes, the headers of its images, and whether classes and heads fit together. Of
+    LVIS only the names are. One info line is logged a set.
 
     Args:
         cfg: after :func:`register_config_datasets`.
         eval_only: leave ``DATASETS.TRAIN`` out.
 
     Raises:
-        ConfigError: ``DATASETS.BROKEN_IMAGES`` is no policy.
+        ConfigError: ``DATASETS.BROKEN_IMAGES`` or ``SIZE_MISMATCH`` is no policy.
         DataError: the first fault that was found.
     """
     check_policy("DATASETS.BROKEN_IMAGES", cfg.DATASETS.BROKEN_IMAGES)
+    check_policy("DATASETS.SIZE_MISMATCH", cfg.DATASETS.SIZE_MISMATCH, SIZE_POLICIES)
     train = [] if eval_only else _names(cfg.DATASETS.TRAIN)
     test = _names(cfg.DATASETS.TEST)
     if not (test if eval_only else train):
@@ -121,15 +142,21 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
             f"DATASETS.{split}: wanted the name of a data set, got none; name one, or give its "
             f"files by DATASETS.{split}_JSON and DATASETS.{split}_IMAGES"
         )
-    names = [name for name in dict.fromkeys([*train, *test]) if _is_coco(name)]
+    names = list(dict.fromkeys([*train, *test]))
     for name in names:  # cheap, so all of them before the first is read
-        check_files_exist(name)
+        if _is_coco(name):
+            check_files_exist(name)
     classes: dict[str, tuple[str, ...]] = {}
     for name in names:
         coco = find_coco(name, with_shapes=_needs_shapes(cfg))
-        assert coco is not None
+        metadata = MetadataCatalog.get(name)
+        if coco is None and metadata.get("evaluator_type") not in OTHER_EVALUATORS:
+            coco = read_registered(name, with_shapes=_needs_shapes(cfg))
+        if coco is None:
+            continue
         check_dataset(cfg, name, coco, is_train=name in train, is_test=name in test)
-        classes[name] = coco.category_names
+        if metadata.get("json_file") or metadata.get("thing_classes"):
+            classes[name] = coco.category_names
     check_same_classes(classes)
     check_num_classes(cfg, classes)
 
@@ -162,13 +189,17 @@ def _needs_shapes(cfg: CfgNode) -> bool:
     return bool(cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
 
 
-def _register(json_file: str, image_root: str, *, with_shapes: bool, needs_masks: bool) -> str:
+def _register(
+    json_file: str, image_root: str, *, with_shapes: bool, needs_masks: bool, size_mismatch: str
+) -> str:
     """The name under which the files are known to Detectron2 from now on."""
-    coco = read_coco(json_file, images=image_root, with_shapes=with_shapes)
+    options: dict[str, Any] = {"with_shapes": with_shapes, "size_mismatch": size_mismatch}
+    coco = read_coco(json_file, images=image_root, **options)
     metadata = {
         "json_file": json_file,
         "image_root": image_root,
         "evaluator_type": "coco",
+        "size_mismatch": size_mismatch,
         "thing_classes": list(coco.category_names),
         "thing_dataset_id_to_contiguous_id": {key: i for i, key in enumerate(coco.category_ids)},
     }
@@ -186,17 +217,14 @@ def _register(json_file: str, image_root: str, *, with_shapes: bool, needs_masks
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
             break
-    load = partial(_load_records, json_file, image_root, with_shapes, needs_masks)
+    load = partial(_load_records, json_file, image_root, needs_masks=needs_masks, **options)
     DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(**metadata)
     return name
 
 
-def _load_records(
-    json_file: str, image_root: str, with_shapes: bool, needs_masks: bool
-) -> list[dict[str, Any]]:
-    coco = read_coco(json_file, images=image_root, with_shapes=with_shapes)
-    return build_records(coco, image_root, needs_masks=needs_masks)
+def _load_records(json_file: str, image_root: str, **options: Any) -> list[dict[str, Any]]:
+    return load_records(json_file, image_root, **options)[1]
 
 
 def find_coco(name: str, *, with_shapes: bool = False) -> CocoFile | None:
@@ -210,7 +238,8 @@ def find_coco(name: str, *, with_shapes: bool = False) -> CocoFile | None:
     metadata = MetadataCatalog.get(name)
     path = PathManager.get_local_path(str(metadata.json_file))
     images = str(metadata.get("image_root") or "")
-    return read_coco(path, images=images, with_shapes=with_shapes)
+    policy = str(metadata.get("size_mismatch", "stop"))
+    return read_coco(path, images=images, with_shapes=with_shapes, size_mismatch=policy)
 
 
 def _names(value: str | Iterable[str]) -> list[str]:
@@ -230,6 +259,5 @@ def _is_coco(name: str) -> bool:
             "looked for in the folder DETECTRON2_DATASETS, and a set of your own is given by "
             "DATASETS.TRAIN_JSON and TRAIN_IMAGES (TEST_JSON and TEST_IMAGES)"
         )
-    metadata = MetadataCatalog.get(name)
-    # LVIS has a json_file too, with image names, categories and an evaluation of its own.
-    return bool(metadata.get("json_file")) and metadata.get("evaluator_type") != "lvis"
+    kind = MetadataCatalog.get(name).get("evaluator_type")
+    return bool(find_annotations(name)) and kind not in OTHER_EVALUATORS

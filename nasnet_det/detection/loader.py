@@ -23,6 +23,7 @@ from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from nasnet_det.data.error import DataError
+from nasnet_det.detection.datasets import adopt_sets
 from nasnet_det.detection.mapper import PictureMapper
 from nasnet_det.detection.sampler import BatchSampler, Key, group_by_shape
 from nasnet_det.detection.seeds import Purpose
@@ -77,6 +78,7 @@ def build_train_loader(cfg: CfgNode, *, mapper: Callable[[Any], Any] | None = No
     Raises:
         DataError: pictures are to be grouped by their shape, and have none.
     """
+    adopt_sets(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     mapper = PictureMapper(cfg, is_train=True) if mapper is None else mapper
     # Detectron2's samplers draw their seeds from numpy.

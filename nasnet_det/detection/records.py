@@ -7,10 +7,36 @@ from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathManager
 from pycocotools import mask as mask_util
 
-from nasnet_det.data.coco import CocoFile
+from nasnet_det.data.coco import CocoFile, read_coco
 from nasnet_det.data.coco_objects import Objects
+
+
+def load_records(
+    path: str, image_root: str, *, with_shapes: bool, needs_masks: bool, size_mismatch: str
+) -> tuple[CocoFile, list[dict[str, Any]]]:
+    """Read a data set and build its records.
+
+    A picture of which neither the file nor its header says a size can't be read, and is left out.
+
+    Args:
+        path: as :func:`~nasnet_det.data.coco.read_coco` takes it.
+        image_root, needs_masks: as in :func:`build_records`.
+        with_shapes: keep masks and keypoints.
+        size_mismatch: ``stop`` or ``picture``.
+    """
+    coco = read_coco(
+        PathManager.get_local_path(path),
+        images=image_root,
+        with_shapes=with_shapes,
+        size_mismatch=size_mismatch,
+    )
+    records = build_records(coco, image_root, needs_masks=needs_masks)
+    if os.path.isdir(image_root):
+        records = [record for record in records if "width" in record]
+    return coco, records
 
 
 def build_records(coco: CocoFile, image_root: str, *, needs_masks: bool) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config_values import check_values
-from nasnet_det.detection.datasets import find_coco, list_categories, list_classes
+from nasnet_det.detection.datasets import adopt_sets, find_coco, list_categories, list_classes
 from nasnet_det.detection.evaluator import CocoEvaluator, count_detections
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
@@ -317,6 +317,7 @@ class Trainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> ReadableBatches:
         """As Detectron2's, with ``INPUT.SQUARE_TEST`` and without images that can't be read."""
         resize = [] if cfg.TEST.TILES.SIZE else [build_test_resize(cfg)]  # of tiles: in the model
+        adopt_sets(cfg)
         mapper = PictureMapper(cfg, is_train=False, augmentations=resize)
         loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
         loader.worker_init_fn = leave_signals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -12,13 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("detectron2", reason="detection needs Detectron2")
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import register_coco_instances, register_pascal_voc
+from detectron2.structures import BoxMode
 from PIL import Image
 from tiny_coco import make_annotation, make_coco, write_json
 from tiny_pictures import write_pictures_of
@@ -192,12 +195,166 @@ def test_check_says_where_a_builtin_set_is_looked_for() -> None:
         check_datasets(cfg)
 
 
-def test_check_leaves_other_formats_alone(caplog: pytest.LogCaptureFixture) -> None:
-    DatasetCatalog.register("from_python", list)
+def test_check_leaves_lvis_alone(caplog: pytest.LogCaptureFixture) -> None:
     cfg = make_config()
-    cfg.DATASETS.TRAIN = ("from_python", "voc_2007_trainval", "lvis_v1_train")
+    cfg.DATASETS.TRAIN = ("lvis_v1_train",)
     check_datasets(cfg)
-    assert "from_python" not in caplog.text
+    assert not caplog.text
+
+
+def make_records(folder: Path) -> list[dict[str, Any]]:
+    """Two pictures of 100x80 as a user's function gives them."""
+    write_pictures_of(make_coco(), folder)
+    box: dict[str, Any] = {"bbox": np.array([1, 2, 31.5, 42]), "bbox_mode": BoxMode.XYXY_ABS}
+    size = {"width": 100, "height": 80}
+    return [
+        {"file_name": str(folder / "a.jpg"), "annotations": [{**box, "category_id": 1}], **size},
+        {"file_name": str(folder / "c.jpg"), "annotations": [], **size},
+    ]
+
+
+def check_records(records: Any, classes: list[str] | None = None) -> None:
+    name = "from_python"
+    DatasetCatalog.pop(name, None)
+    MetadataCatalog.pop(name, None)
+    DatasetCatalog.register(name, lambda: records)
+    if classes:
+        MetadataCatalog.get(name).thing_classes = classes
+    cfg = make_config()
+    cfg.DATASETS.TRAIN = (name,)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    check_datasets(cfg)
+
+
+def test_check_of_a_set_from_python_is_that_of_a_json(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = make_records(tmp_path)
+    with caplog.at_level(logging.INFO):
+        check_records(records, ["cat", "dog"])
+    assert "data set from_python: 2 images, 1 boxes, 2 classes, 0 crowd boxes, 1 im" in caplog.text
+    check_records(records)  # of unknown classes
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda r: r[0].update(width=90), r"'from_python': 1 of 2 images have another size.*a.jpg"),
+        (lambda r: r[1].update(file_name="no.jpg"), "1 of 2 images are missing: 'no.jpg'"),
+        (lambda r: r[0].pop("file_name"), "record 1: wanted a dict with a file_name"),
+        (lambda r: r[0]["annotations"][0].pop("bbox_mode"), "a.jpg, object 1: wanted bbox, bbox_m"),
+        (
+            lambda r: r[0]["annotations"][0].update(category_id=2),
+            r"category_id: wanted an id .* the first \(id 'a.jpg, object 1 of record 1'\) has 2",
+        ),
+        (
+            lambda r: r[0]["annotations"][0].update(bbox=[9, 9, 5, 5]),
+            r"1 of 1 boxes have a negative size, the first: annotation a.jpg, object 1 of record 1",
+        ),
+        (lambda r: r[0]["annotations"][0].update(bbox=[1, 2]), "wanted a box of four numbers"),
+        (lambda r: r[0]["annotations"].clear(), "none of its 2 images has a box to train on"),
+        (lambda r: r.clear(), "data set 'from_python' has no record"),
+    ],
+)
+def test_fault_of_a_set_from_python_is_one_sentence(
+    change: Callable[[Any], Any], sentence: str, tmp_path: Path
+) -> None:
+    records = make_records(tmp_path)
+    change(records)
+    with pytest.raises(DataError, match=sentence):
+        check_records(records, ["cat", "dog"])
+
+
+def test_check_of_detectron2s_voc_is_that_of_a_json(tmp_path: Path) -> None:
+    folder = write_voc_folder(tmp_path, {"a": [("cat", 1, 1, 60, 40)], "b": []}, train="ab")
+    register_pascal_voc("my_voc", str(folder), "train", 2007, ["cat", "dog"])
+    cfg = make_config()
+    cfg.DATASETS.TRAIN = ("my_voc",)
+    with pytest.raises(DataError, match="NUM_CLASSES: wanted 2, the number of categories of data"):
+        check_datasets(cfg)
+    (folder / "JPEGImages/a.jpg").unlink()
+    with pytest.raises(DataError, match="'my_voc': 1 of 2 images are missing"):
+        check_datasets(cfg)
+    (folder / "ImageSets/Main/train.txt").unlink()
+    with pytest.raises(DataError, match="'my_voc' can't be loaded: .*No such file"):
+        check_datasets(cfg)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip"])
+def test_set_with_a_name_is_loaded_by_our_reader(encoding: str, tmp_path: Path) -> None:
+    data = make_coco()
+    data["annotations"][0]["segmentation"] = [[]]  # for which Detectron2 drops the object
+    text = json.dumps(data)
+    path = tmp_path / "boxes.json"
+    path.write_bytes(gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding))
+    images = write_pictures_of(data, tmp_path / "images")
+    register_coco_instances("named", {}, str(path), str(images))
+    cfg = make_config()
+    cfg.DATASETS.TRAIN = ("named",)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    for _ in range(2):
+        register_config_datasets(cfg)
+        check_datasets(cfg)
+    (record,) = get_detection_dataset_dicts(cfg.DATASETS.TRAIN)
+    assert [a["category_id"] for a in record["annotations"]] == [1, 0]
+    metadata = MetadataCatalog.get("named")
+    assert metadata.thing_classes == ["cat", "dog"]
+    assert metadata.thing_dataset_id_to_contiguous_id == {2: 0, 7: 1}
+
+
+def test_sizes_that_pictures_do_not_have(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make_coco()
+    data["images"][0].update(width=50, height=200)
+    data["annotations"][0]["bbox"] = [0, 0, 50, 80]
+    data["annotations"].pop(1)
+    data["images"][1].pop("height")
+    files = write_files(tmp_path, data)
+    with pytest.raises(DataError, match=r"1 of 3 images .* a.jpg is 100x80 .* instead of 50x200"):
+        check_files(files)
+    cfg = make_config(files)
+    cfg.DATASETS.SIZE_MISMATCH = "picture"
+    with caplog.at_level(logging.INFO):
+        register_config_datasets(cfg)
+        check_datasets(cfg)
+    assert "no size of 1 of 3 images; that of the picture is taken" in caplog.text
+    assert "1 of 3 images have another size than the JSON says, the first a.jpg" in caplog.text
+    records = DatasetCatalog.get(cfg.DATASETS.TRAIN[0])
+    assert {(r["width"], r["height"]) for r in records} == {(100, 80)}
+    data["images"][0].update(width=80, height=100)  # annotated before it was turned upright
+    files = write_files(tmp_path / "turned", data)
+    cfg = make_config(files)
+    cfg.DATASETS.SIZE_MISMATCH = "picture"
+    with pytest.raises(DataError, match="take the EXIF orientation out"):
+        register_config_datasets(cfg)
+    cfg.DATASETS.SIZE_MISMATCH = "pictures"
+    with pytest.raises(ConfigError, match="SIZE_MISMATCH: unknown name 'pictures', did you mean"):
+        check_datasets(cfg)
+
+
+def test_broken_picture_without_a_size_is_skipped(tmp_path: Path) -> None:
+    data = make_coco()
+    data["images"][1].pop("width")
+    files = write_files(tmp_path, data)
+    (tmp_path / "images/deep/er/b.jpg").write_bytes(b"")
+    cfg = make_config(files)
+    register_config_datasets(cfg)
+    check_datasets(cfg)
+    names = [Path(r["file_name"]).name for r in DatasetCatalog.get(cfg.DATASETS.TRAIN[0])]
+    assert names == ["a.jpg", "c.jpg"]
+    cfg.DATASETS.BROKEN_IMAGES = "stop"
+    with pytest.raises(DataError, match=r"b.jpg .* can't be read; mend or remove it"):
+        check_datasets(cfg)
+
+
+def test_mask_of_another_size_than_its_image_is_one_sentence(tmp_path: Path) -> None:
+    data = make_coco()
+    rle = {"size": [100, 80], "counts": [4000, 4000]}
+    data["annotations"] = [make_annotation(1, 5, 2, [0, 0, 9, 9], segmentation=rle)]
+    cfg = make_config(write_files(tmp_path, data))
+    cfg.MODEL.MASK_ON, cfg.INPUT.MASK_FORMAT = True, "bitmask"
+    register_config_datasets(cfg)
+    with pytest.raises(DataError, match=r"1 of 1 have another one, .* has \[100, 80\]"):
+        check_datasets(cfg)
 
 
 def test_check_with_eval_only_does_not_look_at_the_training_set(tmp_path: Path) -> None:
@@ -314,11 +471,6 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "file name of another type": (
         _set("images", 2, file_name=["c.jpg"]),
         r"images\.file_name: wanted a file's name, .*\(id 9\) has \['c\.jpg'\]",
-    ),
-    "no width": (
-        _without("images", 1, "width"),
-        r"images\.width: wanted width and height of every image, but 1 of 3 lack them, the first "
-        "has id 3",
     ),
     "no height": (_set("images", 1, height=0), r"images\.height: .*\(id 3\) has 0"),
     "absurd height": (_set("images", 1, height=float("nan")), r"images\.height: .* has nan"),

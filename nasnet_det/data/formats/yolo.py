@@ -204,7 +204,7 @@ class _LabelReader:
         if not path.is_file():
             return
         if size is None:
-            self.faults.texts.append(f"{name}: its size can't be read, by which shares are pixels")
+            self.builder.losses.add("pictures that can't be read, with their objects", name)
             return
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         for number, line in enumerate(text.splitlines(), start=1):
