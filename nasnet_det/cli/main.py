@@ -21,14 +21,8 @@ from nasnet_det.errors import InputError
 PROGRAM = "nasnet-det"
 VERBS = (
     *("describe", "search", "train-classifier", "export-backbone", "export", "train", "predict"),
-    *(
-        "report",
-        "pipeline",
-        "convert-data",
-        "convert-weights",
-        "verify-weights",
-        "install-detectron2",
-    ),
+    *("report", "pipeline", "convert-data", "split", "crops"),
+    *("convert-weights", "verify-weights", "install-detectron2"),
 )
 NUMBER = re.compile(r"-\.?\d")  # a value such as -1e-5, which is no option
 

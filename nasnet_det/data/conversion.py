@@ -169,7 +169,7 @@ def _read_sources(
             found = read_annotations(address, images=images, **options)
             parse_coco(found.where, found.content)
             _settle_sizes(found, size_mismatch)
-            name = name_split(split.replace("/", "_") or _name_split(address))
+            name = name_split(split.replace("/", "_") or get_split_name(address))
             if name in sets:
                 raise DataError(f"{source}: there is another split of the name {name!r}")
             sets[name] = found
@@ -198,7 +198,7 @@ def _settle_sizes(found: AnnotatedSet, policy: str) -> None:
         image.update(zip(keys, map(int, size), strict=True))
 
 
-def _name_split(address: str) -> str:
+def get_split_name(address: str) -> str:
     """``train`` of ``instances_train.json``."""
     name = Path(parse_address(address)[0]).name.removesuffix(".gz")
     return Path(name).stem.removeprefix("instances_")

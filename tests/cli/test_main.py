@@ -91,6 +91,8 @@ def test_unknown_option_is_one_sentence(verb: str, capsys: pytest.CaptureFixture
         "report": ["a", "--out", "b"],
         "pipeline": ["--config-file", "a"],
         "convert-data": ["a", "--out", "b"],
+        "split": ["a", "--out", "b"],
+        "crops": ["a", "--out", "b"],
         "convert-weights": ["a.pth", "--out", "b.pth"],
         "verify-weights": [required[0], *required[4:], "a.jpg"],
     }
@@ -207,6 +209,8 @@ MISTAKES = [
     ("report . --out b", ". holds no run: wanted the OUTPUT_DIR of nasnet-det train or"),
     ("pipeline --config-file no.yaml", "no config file 'no.yaml'"),
     ("convert-data nowhere --out b", "nowhere: there is no such file or folder"),
+    ("split nowhere --out b", "nowhere: there is no such file or folder"),
+    ("crops nowhere --out b", "nowhere: there is no such file or folder"),
     ("convert-weights no.pth --out b.pth", "no.pth can't be read (No such file or directory)"),
     ("verify-weights no.pth --against timm --images .", "no pictures found: wanted "),
     ("install-detectron2 --wheel no.whl", ""),  # there is one already, so nothing is read
