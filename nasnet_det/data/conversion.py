@@ -20,12 +20,12 @@ from nasnet_det.data.coco import parse_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.annotated_set import AnnotatedSet
 from nasnet_det.data.formats.comparison import find_losses
-from nasnet_det.data.formats.labelme import write_labelme
+from nasnet_det.data.formats.labelme import name_labelme_folder, write_labelme
 from nasnet_det.data.formats.losses import Losses
 from nasnet_det.data.formats.picture_copies import WAYS, place_pictures, plan_names
 from nasnet_det.data.formats.recognition import list_addresses, parse_address, read_annotations
 from nasnet_det.data.formats.table import write_table
-from nasnet_det.data.formats.voc import PICTURES, write_voc
+from nasnet_det.data.formats.voc import PICTURES, name_voc_list, write_voc
 from nasnet_det.data.formats.yolo import name_yolo_split, write_yolo
 from nasnet_det.data.picture_sizes import (
     check_sizes,
@@ -251,7 +251,7 @@ def _describe(split: str, found: AnnotatedSet) -> Converted:
 
 TARGETS: Mapping[str, Target] = {
     "coco": Target(_write_coco, "{folder}/{split}.json"),
-    "voc": Target(write_voc, "{folder}#{split}", PICTURES, is_flat=True),
+    "voc": Target(write_voc, "{folder}#{split}", PICTURES, is_flat=True, name_split=name_voc_list),
     "yolo": Target(
         write_yolo,
         "{folder}/data.yaml#{split}",
@@ -259,6 +259,12 @@ TARGETS: Mapping[str, Target] = {
         prefix="images/{split}/",
         name_split=name_yolo_split,
     ),
-    "labelme": Target(write_labelme, "{folder}#{split}", "{split}", prefix="{split}/"),
+    "labelme": Target(
+        write_labelme,
+        "{folder}#{split}",
+        "{split}",
+        prefix="{split}/",
+        name_split=name_labelme_folder,
+    ),
     "csv": Target(write_table, "{folder}/{split}.csv"),
 }

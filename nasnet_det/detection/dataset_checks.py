@@ -48,13 +48,14 @@ def check_files_exist(name: str) -> None:
 
 def _builtin_hint(name: str) -> str:
     """How Detectron2 looks for the sets that it knows by name, COCO's among them."""
-    if not re.match(r"(keypoints_)?coco_20\d\d_", name):
+    if not re.match(r"(keypoints_)?coco_20\d\d_|lvis_v", name):
         return ""
     value = os.environ.get("DETECTRON2_DATASETS")
     state = f"now {value!r}" if value else f"not set, so {os.path.abspath('datasets')!r}"
     return (
         f"; it is looked for in the folder DETECTRON2_DATASETS ({state}), which must contain "
-        "coco/annotations and coco/<images> and be set before Python starts; for a set of your "
+        f"{'lvis' if name.startswith('lvis') else 'coco/annotations'} and coco/<images> and be set "
+        "before Python starts; for a set of your "
         "own, give DATASETS.TRAIN_JSON, TRAIN_IMAGES, TEST_JSON and TEST_IMAGES"
     )
 

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ from nasnet_det.detection.dataset_checks import (
 )
 from nasnet_det.detection.records import load_records
 from nasnet_det.detection.registered_sets import adopt_registered_sets, read_registered
+from nasnet_det.errors import MissingPackageError
 from nasnet_det.genotype import nearest
-
-OTHER_EVALUATORS = ("lvis",)  # whose JSON has names of images and an evaluation of its own
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
 
     Every set of ``DATASETS.TRAIN`` and ``DATASETS.TEST`` is read once, those from Python too: its
     records, its boxes, the headers of its images, and whether classes and heads fit together. Of
-    LVIS only the names are. One info line is logged a set.
+    LVIS only its files are looked for. One info line is logged a set.
 
     Args:
         cfg: after :func:`register_config_datasets`.
@@ -144,13 +144,15 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
         )
     names = list(dict.fromkeys([*train, *test]))
     for name in names:  # cheap, so all of them before the first is read
-        if _is_coco(name):
+        if _is_coco(name) or is_lvis(name):
             check_files_exist(name)
+        if is_lvis(name) and find_spec("lvis") is None:  # which Detectron2 reads and scores it with
+            raise MissingPackageError("lvis", "pip install lvis")
     classes: dict[str, tuple[str, ...]] = {}
     for name in names:
         coco = find_coco(name, with_shapes=_needs_shapes(cfg))
         metadata = MetadataCatalog.get(name)
-        if coco is None and metadata.get("evaluator_type") not in OTHER_EVALUATORS:
+        if coco is None and not is_lvis(name):
             coco = read_registered(name, with_shapes=_needs_shapes(cfg))
         if coco is None:
             continue
@@ -259,5 +261,9 @@ def _is_coco(name: str) -> bool:
             "looked for in the folder DETECTRON2_DATASETS, and a set of your own is given by "
             "DATASETS.TRAIN_JSON and TRAIN_IMAGES (TEST_JSON and TEST_IMAGES)"
         )
-    kind = MetadataCatalog.get(name).get("evaluator_type")
-    return bool(find_annotations(name)) and kind not in OTHER_EVALUATORS
+    return bool(find_annotations(name)) and not is_lvis(name)
+
+
+def is_lvis(name: str) -> bool:
+    """Whether a set is in the format of LVIS, with names of images and scores of its own."""
+    return MetadataCatalog.get(name).get("evaluator_type") == "lvis"

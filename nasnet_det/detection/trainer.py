@@ -25,7 +25,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, LVISEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import (
@@ -43,7 +43,13 @@ from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config_values import check_values
-from nasnet_det.detection.datasets import adopt_sets, find_coco, list_categories, list_classes
+from nasnet_det.detection.datasets import (
+    adopt_sets,
+    find_coco,
+    is_lvis,
+    list_categories,
+    list_classes,
+)
 from nasnet_det.detection.evaluator import CocoEvaluator, count_detections
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
@@ -324,11 +330,13 @@ class Trainer(DefaultTrainer):
         return ReadableBatches(loader)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-        """COCO's evaluation; its files lie in ``OUTPUT_DIR/inference``."""
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """COCO's evaluation, or LVIS's own; its files lie in ``OUTPUT_DIR/inference``."""
         folder = os.path.join(cfg.OUTPUT_DIR, "inference")
         if len(cfg.DATASETS.TEST) > 1:
             folder = os.path.join(folder, dataset_name.replace("/", "_"))
+        if is_lvis(dataset_name):
+            return LVISEvaluator(dataset_name, output_dir=folder)
         coco = find_coco(dataset_name, with_shapes=cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
         limit = count_detections(cfg.TEST.DETECTIONS_PER_IMAGE)
         if coco is None or cfg.MODEL.KEYPOINT_ON:

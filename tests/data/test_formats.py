@@ -83,6 +83,29 @@ def test_voc_reads_what_tools_write(tmp_path: Path) -> None:
     assert kept[0]["iscrowd"] == 0
 
 
+def test_voc_of_kaggle_and_of_a_devkit(tmp_path: Path) -> None:
+    write_picture(tmp_path / "kit/set/images/a.png")
+    (tmp_path / "kit/set/annotations").mkdir()
+    (tmp_path / "kit/set/annotations/a.xml").write_text(make_xml([("cat", 1, 1, 60, 40)]))
+    found = read_annotations(find_address(str(tmp_path / "kit/set"), is_train=True))
+    assert boxes_of(found.content) == [("images/a.png", "cat", 0, 0, 60, 40)]
+    folder = write_voc_folder(tmp_path / "kit", {"a": [("cat", 1, 1, 9, 9)]})
+    with pytest.raises(DataError, match=f"it holds data sets and is none; wanted one of {folder}"):
+        find_format(str(tmp_path / "kit"))
+
+
+def test_splits_of_any_name_come_back(tmp_path: Path) -> None:
+    folder = write_voc_folder(tmp_path, {"a": [("cat", 1, 1, 60, 40)]})
+    convert_data([str(folder)], tmp_path / "coco")
+    (path,) = (p for p in (tmp_path / "coco").iterdir() if p.stem == "voc")
+    path = path.rename(tmp_path / "my_own_pets.json")
+    images = str(folder / "JPEGImages")
+    for to in ("voc", "yolo", "labelme", "csv"):
+        (split,) = convert_data([str(path)], tmp_path / to / "out", to=to, images=images)
+        assert "objects" not in split.losses.counts
+        assert "images" not in split.losses.counts
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY b "b"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
 THEFT = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>'
 

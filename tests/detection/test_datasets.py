@@ -32,6 +32,7 @@ from nasnet_det.data.coco import read_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.detection.config import get_config
 from nasnet_det.detection.datasets import check_datasets, register_config_datasets
+from nasnet_det.errors import MissingPackageError
 
 
 @pytest.fixture(autouse=True)
@@ -195,11 +196,20 @@ def test_check_says_where_a_builtin_set_is_looked_for() -> None:
         check_datasets(cfg)
 
 
-def test_check_leaves_lvis_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_check_of_lvis_looks_for_its_files_and_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = make_config()
     cfg.DATASETS.TRAIN = ("lvis_v1_train",)
-    check_datasets(cfg)
-    assert not caplog.text
+    with pytest.raises(DataError, match=r"no file .*lvis_v1_train.json; it is looked for in the"):
+        check_datasets(cfg)
+    files = write_files(tmp_path, make_coco())
+    DatasetCatalog.register("mine", list)
+    MetadataCatalog.get("mine").set(json_file=files[0], image_root=files[1], evaluator_type="lvis")
+    cfg.DATASETS.TRAIN = ("mine",)
+    monkeypatch.setattr("nasnet_det.detection.datasets.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match="lvis is not installed: run pip install lvis"):
+        check_datasets(cfg)
 
 
 def make_records(folder: Path) -> list[dict[str, Any]]:

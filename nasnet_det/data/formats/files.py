@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from nasnet_det.data.picture_files import is_hidden, list_pictures
@@ -32,11 +33,19 @@ def list_annotation_files(folder: str, suffix: str | tuple[str, ...]) -> list[st
     return sorted(found)
 
 
-def list_folders_with(folder: str, suffix: str) -> list[str]:
-    """The folders in a folder with such files below them; none if it has such files itself."""
-    files = list_annotation_files(folder, suffix)
-    is_split = all("/" in name for name in files)
-    return sorted({name.split("/")[0] for name in files}) if is_split else []
+def find_split_folders(files: Sequence[str]) -> list[str]:
+    """The folders that files are in, if all of them are called as splits are; else none.
+
+    Args:
+        files: names relative to the folder of the data set.
+    """
+    folders = sorted({os.path.dirname(name).partition("/")[0] for name in files})
+    return folders if all(map(is_split_name, folders)) else []
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a name is like ``train``, ``val2017`` or ``testing``."""
+    return any(word in name.lower() for word in ("train", "val", "test"))
 
 
 def stamp_folder(root: str) -> tuple[Any, ...]:

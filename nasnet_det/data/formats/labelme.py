@@ -26,8 +26,10 @@ from nasnet_det.data.formats.annotated_set import (
     tidy_number,
 )
 from nasnet_det.data.formats.files import (
+    find_split_folders,
     get_base,
     index_pictures,
+    is_split_name,
     list_annotation_files,
 )
 from nasnet_det.data.formats.losses import Faults
@@ -45,9 +47,8 @@ def is_labelme(path: str) -> bool:
 
 
 def list_labelme_splits(path: str) -> list[str]:
-    """The folders in a folder, where all JSONs are in such."""
-    folders = [os.path.dirname(name).partition("/")[0] for name in _list_files(path)[0]]
-    return sorted(set(folders)) if all(folders) else []
+    """The folders in a folder, where all JSONs are in such that are called as splits are."""
+    return find_split_folders(_list_files(path)[0])
 
 
 def _list_files(path: str) -> tuple[list[str], list[str]]:
@@ -212,6 +213,11 @@ def _encode_mask(shape: Record, image: Record) -> dict[str, Any]:
     whole[top : top + height, left : left + width] = pixels[..., 0] > 0
     rle = mask_util.encode(whole)
     return {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode()}
+
+
+def name_labelme_folder(name: str) -> str:
+    """A split's name for a folder, which is to be known again."""
+    return name if is_split_name(name) else "train"
 
 
 def write_labelme(found: AnnotatedSet, names: Sequence[str], folder: str, split: str) -> None:

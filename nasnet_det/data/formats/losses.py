@@ -80,8 +80,9 @@ class Faults:
             DataError: there is; the first are named.
         """
         if self.texts:
+            shown = "; ".join(self.texts[:NUM_EXAMPLES])
             raise DataError(
                 f"{self.where}: {len(self.texts)} faults in {num_files} {kind}: "
-                + "; ".join(self.texts[:NUM_EXAMPLES])
+                + " ".join(shown.split())  # a name may have lines
                 + ("; ..." if len(self.texts) > NUM_EXAMPLES else "")
             )

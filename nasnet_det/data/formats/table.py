@@ -128,7 +128,7 @@ def _read_lines(path: str) -> tuple[dict[int, Line], list[str]]:
     if needed or not {"right", "box width"} & set(roles.values()):
         raise DataError(
             f"{path}: wanted the columns {', '.join(HEAD)}, or path,x1,y1,x2,y2,class without a "
-            f"header, got {', '.join(head)!s:.100}"
+            f"header, got {', '.join(head)!r:.100}"
         )
     lines = {
         number: {role: row[i].strip() if i < len(row) else "" for i, role in roles.items()}

@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
+from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.annotated_set import (
     AnnotatedSet,
     Box,
@@ -29,10 +30,10 @@ from nasnet_det.data.formats.annotated_set import (
     group_objects,
 )
 from nasnet_det.data.formats.files import (
+    find_split_folders,
     get_base,
     index_pictures,
     list_annotation_files,
-    list_folders_with,
 )
 from nasnet_det.data.formats.losses import Faults
 from nasnet_det.runs.files import write_content
@@ -47,7 +48,15 @@ Element = ElementTree.Element
 
 
 def is_voc(path: str) -> bool:
-    """Whether a path is a folder with ``Annotations/``, or with XMLs in it."""
+    """Whether a path is a folder with ``Annotations/``, or with XMLs in it.
+
+    Raises:
+        DataError: it is a folder of several data sets, as ``VOCdevkit``.
+    """
+    inner = sorted(map(str, Path(path).glob(f"*/{ANNOTATIONS}"))) if os.path.isdir(path) else []
+    if inner and not os.path.isdir(os.path.join(path, ANNOTATIONS)):
+        names = ", ".join(os.path.dirname(name) for name in inner)
+        raise DataError(f"{path}: it holds data sets and is none; wanted one of {names}")
     return os.path.isdir(path) and bool(list_annotation_files(_find_annotations(path), ".xml"))
 
 
@@ -66,7 +75,7 @@ def list_voc_splits(path: str) -> list[str]:
     elif os.path.isdir(os.path.join(path, ANNOTATIONS)):
         names = []
     else:
-        names = list_folders_with(path, ".xml")
+        names = find_split_folders(list_annotation_files(path, ".xml"))
     return [name for name in names if name != "trainval" or "train" not in names]
 
 
@@ -103,6 +112,8 @@ def read_voc(
         classes = sorted(found - {""})
     builder = SetBuilder(f"{path}#{split}" if split else path, images, classes)
     pictures = index_pictures(images)
+    for name in list(pictures.values()):  # XMLs and pictures may be in folders side by side
+        pictures.setdefault(os.path.splitext(os.path.basename(name))[0], name)
     voc = _Voc(builder, faults, first_pixel, keep_difficult)
     keys = _list_keys(path, split, names)
     for key in keys:
@@ -169,7 +180,8 @@ class _Voc:
         """
         base = get_base(_get_text(root, "filename"))
         folder = f"{os.path.dirname(key)}/" if "/" in key else ""
-        name = pictures.get(key) or pictures.get(folder + os.path.splitext(base)[0])
+        stems = (key, folder + os.path.splitext(base)[0], os.path.basename(key))
+        name = next((pictures[stem] for stem in stems if stem in pictures), None)
         sides = [_read_number(_get_text(root, f"size/{side}")) for side in ("width", "height")]
         size = (int(sides[0]), int(sides[1])) if all(0 < side < 2**31 for side in sides) else None
         image = self.builder.add_image(
@@ -227,6 +239,11 @@ def _read_number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def name_voc_list(name: str) -> str:
+    """A split's name for a list: one with ``_`` is a list of one class."""
+    return name.replace("_", "-")
 
 
 def write_voc(found: AnnotatedSet, names: Sequence[str], folder: str, split: str) -> None:

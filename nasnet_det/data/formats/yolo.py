@@ -189,7 +189,12 @@ class _LabelReader:
     ) -> None:
         self.builder, self.faults, self.names = builder, faults, names
         is_shape = isinstance(shape, list) and len(shape) == 2 and shape[1] in (2, 3)
-        self.keypoints = (int(shape[0]), int(shape[1])) if is_shape else None
+        if shape is not None and not (is_shape and type(shape[0]) is int and shape[0] > 0):
+            raise DataError(
+                f"{builder.where}: kpt_shape: wanted the number of keypoints, then 2 or 3, got "
+                f"{reprlib.repr(shape)}"
+            )
+        self.keypoints = (shape[0], shape[1]) if shape is not None else None
 
     def add(self, picture: str) -> None:
         """One picture.
