@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.evaluation import COCOEvaluator, LVISEvaluator, coco_evaluation
 from pycocotools.coco import COCO
 
 from nasnet_det.data.coco import CocoFile
@@ -55,6 +55,20 @@ class CocoEvaluator(COCOEvaluator):
         self._kpt_oks_sigmas = ()
         self._coco_api = build_coco_api(coco, needs_masks=needs_masks)
         self._do_evaluation = coco.has_annotations and len(coco.objects) > 0
+
+
+class LvisEvaluator(LVISEvaluator):
+    """Detectron2's evaluator with a package lvis (0.5.3) that knows no NumPy of today."""
+
+    def evaluate(self) -> Any:
+        """As the base class; ``np.float``, which NumPy 1.24 took away, is there meanwhile."""
+        if hasattr(np, "float"):
+            return super().evaluate()
+        np.float = float  # type: ignore[attr-defined]
+        try:
+            return super().evaluate()
+        finally:
+            del np.float  # type: ignore[attr-defined]
 
 
 def count_detections(detections_per_image: int) -> int:

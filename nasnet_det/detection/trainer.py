@@ -25,7 +25,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, LVISEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import (
@@ -50,7 +50,7 @@ from nasnet_det.detection.datasets import (
     list_categories,
     list_classes,
 )
-from nasnet_det.detection.evaluator import CocoEvaluator, count_detections
+from nasnet_det.detection.evaluator import CocoEvaluator, LvisEvaluator, count_detections
 from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
 from nasnet_det.detection.loader import build_train_loader, leave_signals, start_from
@@ -336,7 +336,7 @@ class Trainer(DefaultTrainer):
         if len(cfg.DATASETS.TEST) > 1:
             folder = os.path.join(folder, dataset_name.replace("/", "_"))
         if is_lvis(dataset_name):
-            return LVISEvaluator(dataset_name, output_dir=folder)
+            return LvisEvaluator(dataset_name, output_dir=folder)
         coco = find_coco(dataset_name, with_shapes=cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
         limit = count_detections(cfg.TEST.DETECTIONS_PER_IMAGE)
         if coco is None or cfg.MODEL.KEYPOINT_ON:
