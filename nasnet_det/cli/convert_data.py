@@ -24,7 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to convert")
     parser.add_argument("--out", required=True, metavar="OUT", help="a new or an empty folder")
     parser.add_argument("--to", choices=FORMATS, default="coco", help="(coco)")
-    parser.add_argument("--images", default="", metavar="FOLDER", help="where the pictures lie")
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="where the pictures lie; one for all sources, or one each",
+    )
     parser.add_argument(
         "--pictures", choices=("copy", "link", "none"), default="copy", help="in OUT (copy)"
     )

@@ -18,7 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sources, the folder of pictures, margin and smallest size."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="what to cut out")
     parser.add_argument("--out", required=True, metavar="OUT", help="a new or an empty folder")
-    parser.add_argument("--images", default="", metavar="FOLDER", help="where the pictures lie")
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="where the pictures lie; one for all sources, or one each",
+    )
     parser.add_argument(
         "--margin", type=float, default=0.1, metavar="SHARE", help="of the longer side (0.1)"
     )

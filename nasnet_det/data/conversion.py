@@ -97,7 +97,7 @@ def convert_data(
     out: str | os.PathLike[str],
     *,
     to: str = "coco",
-    images: str = "",
+    images: str | Sequence[str] = "",
     pictures: str = "copy",
     size_mismatch: str = "stop",
     **options: Any,
@@ -108,7 +108,8 @@ def convert_data(
         sources: addresses, see ``formats/recognition.py``.
         out: a folder that is not there yet, or empty.
         to: a name of :data:`TARGETS`.
-        images: the folder of the sources' pictures, where the format does not say it.
+        images: the folder of the sources' pictures, or one a source, where the format does not say
+            it.
         pictures: ``copy``, ``link`` or ``none``; for COCO and CSV they stay where they are.
         size_mismatch: what is done about sizes that pictures don't have; see ``picture_sizes.py``.
         **options: of the sources' readers.
@@ -157,16 +158,16 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def _read_sources(
     sources: Sequence[str],
-    images: str,
+    images: str | Sequence[str],
     size_mismatch: str,
     options: Mapping[str, Any],
     name_split: Callable[[str], str],
 ) -> dict[str, AnnotatedSet]:
     """Split -> set."""
     sets: dict[str, AnnotatedSet] = {}
-    for source in sources:
+    for source, folder in pair_folders(sources, images):
         for split, address in list_addresses(os.path.expanduser(source)).items():
-            found = read_annotations(address, images=images, **options)
+            found = read_annotations(address, images=folder, **options)
             parse_coco(found.where, found.content)
             _settle_sizes(found, size_mismatch)
             name = name_split(split.replace("/", "_") or get_split_name(address))
@@ -196,6 +197,22 @@ def _settle_sizes(found: AnnotatedSet, policy: str) -> None:
                 + (f" in {found.image_root}" if found.image_root else "; name their folder")
             )
         image.update(zip(keys, map(int, size), strict=True))
+
+
+def pair_folders(sources: Sequence[str], images: str | Sequence[str]) -> list[tuple[str, str]]:
+    """Each source with the folder of its pictures, "" where none is named.
+
+    Raises:
+        DataError: there are neither one folder for all nor as many as sources.
+    """
+    folders = [images] if isinstance(images, str) else [*images] or [""]
+    if len(folders) not in (1, len(sources)):
+        raise DataError(
+            f"--images: wanted one folder, or one for each of {len(sources)} sources, got "
+            f"{len(folders)}"
+        )
+    folders = [os.path.expanduser(folder) for folder in folders]
+    return list(zip(sources, folders * (len(sources) // len(folders)), strict=True))
 
 
 def get_split_name(address: str) -> str:

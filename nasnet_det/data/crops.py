@@ -17,7 +17,7 @@ import numpy as np
 from nasnet_det.data.broken_pictures import BrokenPictures, describe_broken
 from nasnet_det.data.class_folders import TEST_NAMES
 from nasnet_det.data.coco import CocoFile, parse_coco
-from nasnet_det.data.conversion import get_split_name, new_folder
+from nasnet_det.data.conversion import get_split_name, new_folder, pair_folders
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.losses import Losses
 from nasnet_det.data.formats.recognition import list_addresses, read_annotations
@@ -44,7 +44,7 @@ def crop_objects(
     sources: Sequence[str],
     out: str | os.PathLike[str],
     *,
-    images: str = "",
+    images: str | Sequence[str] = "",
     margin: float = MARGIN,
     min_size: int = MIN_SIZE,
     broken_images: str = "skip",
@@ -54,7 +54,7 @@ def crop_objects(
     Args:
         sources: COCO JSONs or addresses of other formats, for the splits ``train`` and ``val``.
         out: a folder that is not there yet, or empty.
-        images: the folder of the pictures.
+        images: the folder of the pictures, or one a source.
         margin: around the box, as a share of its longer side.
         min_size: pixels of the longer side below which an object is left out.
         broken_images: what is done about pictures that can't be read; see ``broken_pictures.py``.
@@ -70,9 +70,9 @@ def crop_objects(
     broken = BrokenPictures(broken_images)
     made: dict[str, Crops] = {}
     with new_folder(out) as folder:
-        for source in sources:
+        for source, images_folder in pair_folders(sources, images):
             for split, address in list_addresses(os.path.expanduser(source)).items():
-                found = read_annotations(address, images=os.path.expanduser(images))
+                found = read_annotations(address, images=images_folder)
                 if not os.path.isdir(found.image_root):
                     raise DataError(f"{address}: no folder of its pictures; name it by --images")
                 name = _name_part(split or get_split_name(address))

@@ -108,8 +108,11 @@ def test_search_and_classifier_train_on_crops(tmp_path: Path) -> None:
     from nasnet_det.classification.data import load_data
     from nasnet_det.data.image_sets import load_images
 
-    sources = [write_set(tmp_path, "train"), write_set(tmp_path, "val2017", 2)]
-    crop_objects(sources, tmp_path / "out", images=str(tmp_path / "pictures"))
+    sources = [write_set(tmp_path / "a", "train"), write_set(tmp_path / "b", "val2017", 2)]
+    folders = [str(tmp_path / name / "pictures") for name in "ab"]
+    with pytest.raises(DataError, match="--images: wanted one folder, or one for each of 2"):
+        crop_objects(sources, tmp_path / "out", images=[*folders, "c"])
+    crop_objects(sources, tmp_path / "out", images=folders)
     images = load_images(str(tmp_path / "out"), 16)
     assert images.images.shape == (8, 3, 16, 16)
     means = images.images.float().mean(dim=(2, 3))
