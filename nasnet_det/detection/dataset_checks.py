@@ -230,6 +230,11 @@ def _check_pictures(
         raise DataError(
             f"{where}: none of its {len(paths)} images can be read, the first: {found.broken[0]}"
         )
+    if found.broken:
+        logger.warning(
+            "%s: %d of %d images can't be read and are skipped",
+            *(where, len(found.broken), len(paths)),
+        )
     check_sizes(where, coco.file_names, coco.sizes, found.other)
     return found.broken
 

@@ -723,6 +723,7 @@ def test_broken_pictures_are_skipped_and_said_or_stop(
     Path(files[1], "c.jpg").write_bytes(b"<html>404</html>")
     check_files(files)
     assert "c.jpg (cannot identify image file) can't be read and is skipped" in caplog.text
+    assert "1 of 3 images can't be read and are skipped" in caplog.text
     cfg = make_config(files)
     register_config_datasets(cfg)
     cfg.DATASETS.BROKEN_IMAGES = "stop"
