@@ -25,6 +25,7 @@ from nasnet_det.data.coco import CocoFile, read_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.recognition import (
     find_address,
+    find_format,
     find_images,
     is_coco,
     parse_address,
@@ -177,6 +178,8 @@ def _files_of_split(cfg: CfgNode, split: str) -> tuple[str, str] | None:
         address = find_address(path, is_train=split == "TRAIN")
         images = os.path.expanduser(given[f"DATASETS.{keys[1]}"])
         return address, os.path.abspath(images or find_images(address))
+    if given[f"DATASETS.{keys[0]}"] and not os.path.exists(path) and ".json" not in path:
+        find_format(path)  # it is not there
     if not all(given.values()):
         (key, value), (other, _) = sorted(given.items(), key=lambda item: not item[1])
         raise DataError(

@@ -155,8 +155,8 @@ def test_registering_takes_a_test_set_alone(tmp_path: Path) -> None:
 )
 def test_registering_refuses_half_of_a_pair(key: str, other: str) -> None:
     cfg = make_config()
-    cfg.DATASETS[key] = "somewhere"
-    wanted = f"got DATASETS.{key} = 'somewhere' without DATASETS.{other}"
+    cfg.DATASETS[key] = "some.json"
+    wanted = f"got DATASETS.{key} = 'some.json' without DATASETS.{other}"
     with pytest.raises(DataError, match=re.escape(wanted)):
         register_config_datasets(cfg)
 
@@ -891,5 +891,7 @@ def test_split_of_a_folder_is_named_after_a_hash(tmp_path: Path) -> None:
     register_config_datasets(cfg)
     assert cfg.DATASETS.TRAIN == ("voc/extra",)
     assert [Path(r["file_name"]).name for r in DatasetCatalog.get("voc/extra")] == ["b.jpg"]
+    with pytest.raises(DataError, match="VOC2020: there is no such file or folder"):
+        register_config_datasets(make_config((str(tmp_path / "VOC2020"), "")))
     with pytest.raises(DataError, match="wanted a split for an evaluation, got extra, train"):
         register_config_datasets(make_config(test=(str(folder), "")))
