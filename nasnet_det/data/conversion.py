@@ -151,6 +151,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[str]:
     os.makedirs(partial)
     try:
         yield partial
+        if os.path.isdir(out):
+            os.rmdir(out)
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -154,6 +154,17 @@ def test_round_trip_through_voc_is_lossless_or_told(tmp_path: Path) -> None:
         assert (tmp_path / f"again/{name}.json").read_text() == wanted
 
 
+def test_trainval_is_no_other_part_unless_it_is_named(tmp_path: Path) -> None:
+    objects = {name: [("cat", 1, 1, 9, 9)] for name in "abc"}
+    folder = write_voc_folder(tmp_path, objects, train="a", val="b", trainval="ab", test="c")
+    (tmp_path / "out").mkdir()
+    splits = convert_data([str(folder)], tmp_path / "out")
+    assert [split.split for split in splits] == ["test", "train", "val"]
+    assert len(read_annotations(f"{folder}#trainval").content["images"]) == 2
+    assert find_address(str(folder), is_train=True) == f"{folder}#train"
+    assert find_address(str(folder), is_train=False) == f"{folder}#val"
+
+
 def test_report_says_what_was_lost(tmp_path: Path) -> None:
     write_picture(tmp_path / "pictures/deep/a.jpg")
     content = {

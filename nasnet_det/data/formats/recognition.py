@@ -113,9 +113,14 @@ def find_format(path: str) -> Format:
 
 
 def list_addresses(path: str) -> dict[str, str]:
-    """Split -> address of all that a path holds; one of the name "" where it has no splits."""
+    """Split -> address of all that a path holds; one of the name "" where it has no splits.
+
+    ``trainval`` does not count beside ``train``, as it is no other part.
+    """
     place, split = parse_address(path)
     names = [split] if split else find_format(place).list_splits(place)
+    if "train" in names and "trainval" in names:
+        names = [name for name in names if name != "trainval"]
     return {name: f"{place}#{name}" for name in names} or {"": place}
 
 

@@ -68,7 +68,7 @@ def find_voc_images(path: str) -> str:
 def list_voc_splits(path: str) -> list[str]:
     """The lists in ``ImageSets/Main``; where XMLs lie beside pictures, the folders of these.
 
-    Lists of one class, as ``cat_train.txt``, don't count, and ``trainval`` not beside ``train``.
+    Lists of one class, as ``cat_train.txt``, don't count.
     """
     if os.path.isdir(lists := os.path.join(path, LISTS)):
         names = [name[:-4] for name in list_annotation_files(lists, ".txt") if "_" not in name]
@@ -76,7 +76,7 @@ def list_voc_splits(path: str) -> list[str]:
         names = []
     else:
         names = find_split_folders(list_annotation_files(path, ".xml"))
-    return [name for name in names if name != "trainval" or "train" not in names]
+    return names
 
 
 def read_voc(
