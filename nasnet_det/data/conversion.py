@@ -7,9 +7,7 @@ files are read again and compared with what was to be written.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from nasnet_det.data.picture_sizes import (
     settle_sizes,
 )
 from nasnet_det.genotype import nearest
-from nasnet_det.runs.files import PARTIAL, write_content, write_json
+from nasnet_det.runs.files import new_folder, write_content, write_json
 
 REPORT = "report.json"
 
@@ -134,28 +132,6 @@ def convert_data(
         text = "".join(split.describe() + "\n" for split in converted)
         write_content(os.path.join(folder, "report.txt"), text)
     return converted
-
-
-@contextmanager
-def new_folder(path: str | os.PathLike[str]) -> Iterator[str]:
-    """A folder to fill, which gets its name when it is whole.
-
-    Raises:
-        DataError: there is something at the path already.
-    """
-    out = os.path.abspath(os.path.expanduser(path))
-    if os.path.lexists(out) and not (os.path.isdir(out) and not os.listdir(out)):
-        raise DataError(f"{out}: wanted a new or an empty folder; nothing in it is overwritten")
-    partial = f"{out}{PARTIAL}"
-    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
-    os.makedirs(partial)
-    try:
-        yield partial
-        if os.path.isdir(out):
-            os.rmdir(out)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_sources(

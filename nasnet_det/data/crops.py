@@ -17,11 +17,12 @@ import numpy as np
 from nasnet_det.data.broken_pictures import BrokenPictures, describe_broken
 from nasnet_det.data.class_folders import TEST_NAMES
 from nasnet_det.data.coco import CocoFile, parse_coco
-from nasnet_det.data.conversion import get_split_name, new_folder, pair_folders
+from nasnet_det.data.conversion import get_split_name, pair_folders
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.losses import Losses
 from nasnet_det.data.formats.recognition import list_addresses, read_annotations
 from nasnet_det.data.pictures import PictureError, read_picture
+from nasnet_det.runs.files import new_folder
 
 MIN_SIZE = 16
 MARGIN = 0.1

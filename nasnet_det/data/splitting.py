@@ -17,10 +17,9 @@ import numpy as np
 
 from nasnet_det.data.alike import group_alike
 from nasnet_det.data.coco import CocoFile, parse_coco
-from nasnet_det.data.conversion import new_folder
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.recognition import read_annotations
-from nasnet_det.runs.files import write_json
+from nasnet_det.runs.files import new_folder, write_json
 
 PARTS = ("train", "val")
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the process is killed."""
+"""Files and folders that are whole or absent, whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +56,28 @@ def write_content(path: str | os.PathLike[str], content: str | bytes) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write a JSON file as :func:`write_whole_file` does."""
     write_content(path, json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A folder to fill, which gets its name when it is whole.
+
+    Raises:
+        FileError: there is something at the path already.
+    """
+    out = os.path.abspath(os.path.expanduser(path))
+    if os.path.lexists(out) and not (os.path.isdir(out) and not os.listdir(out)):
+        raise FileError(f"{out}: wanted a new or an empty folder; nothing in it is overwritten")
+    partial = f"{out}{PARTIAL}"
+    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+    os.makedirs(partial)
+    try:
+        yield partial
+        if os.path.isdir(out):
+            os.rmdir(out)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _find_reason(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from nasnet_det.data.conversion import convert_data
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.picture_copies import plan_names
 from nasnet_det.data.formats.recognition import find_address, find_format, read_annotations
+from nasnet_det.runs.files import FileError
 
 
 def boxes_of(content: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -214,7 +215,7 @@ def test_nothing_is_overwritten_and_nothing_left_behind(tmp_path: Path) -> None:
     mine = tmp_path / "out/mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(DataError, match="wanted a new or an empty folder"):
+    with pytest.raises(FileError, match="wanted a new or an empty folder"):
         convert_data([str(folder)], mine.parent)
     (folder / "Annotations/a.xml").write_text("<annotation>")
     with pytest.raises(DataError, match="1 faults"):

@@ -11,40 +11,22 @@ keys of the annotations.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
 
 from nasnet_det.data.error import DataError
-from nasnet_det.data.formats.annotated_set import (
-    AnnotatedSet,
-    Box,
-    Record,
-    SetBuilder,
-    group_objects,
-)
+from nasnet_det.data.formats.annotated_set import AnnotatedSet, SetBuilder, group_objects
 from nasnet_det.data.formats.files import (
     find_split_folders,
-    get_base,
     index_pictures,
     list_annotation_files,
 )
 from nasnet_det.data.formats.losses import Faults
+from nasnet_det.data.formats.voc_xml import XmlReader, format_xml, get_text, read_root
 from nasnet_det.runs.files import write_content
 
 ANNOTATIONS, PICTURES, LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
-FLAGS = ("truncated", "occluded", "difficult")
-_IMAGE_TAGS = ("folder", "filename", "path", "size", "object")
-_OBJECT_TAGS = ("name", "bndbox", "pose", *FLAGS)
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-Element = ElementTree.Element
 
 
 def is_voc(path: str) -> bool:
@@ -105,16 +87,16 @@ def read_voc(
     images = images or find_voc_images(path)
     faults = Faults(path)
     names = [name[:-4] for name in list_annotation_files(place, ".xml")]
-    roots = {name: _read_root(place, name, faults) for name in names}
+    roots = {name: read_root(place, name, faults) for name in names}
     faults.raise_any(len(names), "XML files")
     if classes is None:  # of the whole folder, so that all its splits have the same
-        found = {_get_text(o, "name") for r in roots.values() for o in r.iterfind("object")}
+        found = {get_text(o, "name") for r in roots.values() for o in r.iterfind("object")}
         classes = sorted(found - {""})
     builder = SetBuilder(f"{path}#{split}" if split else path, images, classes)
     pictures = index_pictures(images)
     for name in list(pictures.values()):  # XMLs and pictures may be in folders side by side
         pictures.setdefault(os.path.splitext(os.path.basename(name))[0], name)
-    voc = _Voc(builder, faults, first_pixel, keep_difficult)
+    voc = XmlReader(builder, faults, first_pixel, keep_difficult)
     keys = _list_keys(path, split, names)
     for key in keys:
         if key in roots:
@@ -142,105 +124,6 @@ def _list_keys(path: str, split: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if not split or name.startswith(f"{split}/")]
 
 
-def _read_root(place: str, name: str, faults: Faults) -> Element:
-    file = os.path.join(place, f"{name}.xml")
-    try:
-        root: Element = parse(file).getroot()
-    except (ElementTree.ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
-        reason = " ".join(str(error).split())
-        if isinstance(error, DefusedXmlException):
-            reason = "it declares entities, which are not read"
-        faults.texts.append(f"{name}.xml: {reason}")
-        return Element("annotation")
-    if root.tag != "annotation":
-        faults.texts.append(f"{name}.xml: wanted <annotation>, got <{root.tag:.40}>")
-    return root
-
-
-def _get_text(element: Element, path: str) -> str:
-    return (element.findtext(path) or "").strip()
-
-
-class _Voc:
-    """Adds what an XML says to a set."""
-
-    def __init__(
-        self, builder: SetBuilder, faults: Faults, first_pixel: int, keep_difficult: bool
-    ) -> None:
-        self.builder, self.losses, self.faults = builder, builder.losses, faults
-        self.first_pixel, self.keep_difficult = first_pixel, keep_difficult
-
-    def add(self, key: str, root: Element, pictures: Mapping[str, str]) -> None:
-        """One picture with its objects.
-
-        Args:
-            key: the name of the XML without its suffix.
-            root: ``<annotation>``.
-            pictures: names without suffix -> names.
-        """
-        base = get_base(_get_text(root, "filename"))
-        folder = f"{os.path.dirname(key)}/" if "/" in key else ""
-        stems = (key, folder + os.path.splitext(base)[0], os.path.basename(key))
-        name = next((pictures[stem] for stem in stems if stem in pictures), None)
-        sides = [_read_number(_get_text(root, f"size/{side}")) for side in ("width", "height")]
-        size = (int(sides[0]), int(sides[1])) if all(0 < side < 2**31 for side in sides) else None
-        image = self.builder.add_image(
-            name or folder + (base or f"{os.path.basename(key)}.jpg"), size
-        )
-        for child in root:
-            if child.tag not in _IMAGE_TAGS and (len(child) or (child.text or "").strip("0 \n\t")):
-                self.losses.add(f"<{child.tag:.40}> of pictures", key)
-        for number, child in enumerate(root.iterfind("object"), start=1):
-            self._add_object(image, child, f"{key}.xml, object {number}")
-
-    def _add_object(self, image: Record, element: Element, place: str) -> None:
-        label = _get_text(element, "name")
-        box = self._read_box(element, place)
-        if not label:
-            self.faults.texts.append(f"{place}: wanted a <name>, got none")
-        if not label or box is None:
-            return
-        more: dict[str, Any] = {}
-        for flag in FLAGS:
-            if text := _get_text(element, flag):
-                more[flag] = 0 if text.lower() in ("0", "false", "no") else 1
-        if pose := _get_text(element, "pose"):
-            more["pose"] = pose
-        if more.get("difficult") and not self.keep_difficult:
-            more["iscrowd"] = 1
-        for child in element:
-            if child.tag not in _OBJECT_TAGS and (len(child) or (child.text or "").strip()):
-                self.losses.add(f"<{child.tag:.40}> of objects", place)
-        self.builder.add_object(image, label, box, **more)
-
-    def _read_box(self, element: Element, place: str) -> Box | None:
-        texts = [_get_text(element, f"bndbox/{side}") for side in _SIDES]
-        numbers = [_read_number(text) for text in texts]
-        if element.find("bndbox") is None:
-            self.losses.add("objects without a <bndbox>, which are left out", place)
-            return None
-        if not all(map(math.isfinite, numbers)):
-            self.faults.texts.append(f"{place}: wanted numbers in <bndbox>, got {texts!s:.80}")
-            return None
-        left, right = sorted(numbers[::2])
-        top, bottom = sorted(numbers[1::2])
-        if min(left, top) < self.first_pixel:
-            self.losses.add(
-                f"boxes that begin before pixel {self.first_pixel} and are cut there"
-                + (", as if numbers were edges from 0 (--first-pixel 0)" * self.first_pixel),
-                place,
-            )
-        return max(left - self.first_pixel, 0), max(top - self.first_pixel, 0), right, bottom
-
-
-def _read_number(text: str) -> float:
-    """The number, or NaN."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
 def name_voc_list(name: str) -> str:
     """A split's name for a list: one with ``_`` is a list of one class."""
     return name.replace("_", "-")
@@ -257,40 +140,12 @@ def write_voc(found: AnnotatedSet, names: Sequence[str], folder: str, split: str
     """
     for place in (ANNOTATIONS, LISTS):
         os.makedirs(os.path.join(folder, place), exist_ok=True)
-    objects = group_objects(found.content)
+    groups = group_objects(found.content)
     labels = {record["id"]: record["name"] for record in found.content["categories"]}
     for image, name in zip(found.content["images"], names, strict=True):
-        root = Element("annotation")
-        _add_text(root, "folder", PICTURES)
-        _add_text(root, "filename", name)
-        size = ElementTree.SubElement(root, "size")
-        for side, value in (("width", image["width"]), ("height", image["height"]), ("depth", 3)):
-            _add_text(size, side, int(value))
-        for record in objects.get(image["id"], ()):
-            _write_object(root, record, labels[record["category_id"]])
-        ElementTree.indent(root)
+        objects = [(labels[r["category_id"]], r) for r in groups.get(image["id"], ())]
+        text = format_xml(name, PICTURES, (image["width"], image["height"]), objects)
         path = os.path.join(folder, ANNOTATIONS, os.path.splitext(name)[0] + ".xml")
-        write_content(path, ElementTree.tostring(root, encoding="unicode") + "\n")
+        write_content(path, text)
     stems = "".join(os.path.splitext(name)[0] + "\n" for name in names)
     write_content(os.path.join(folder, LISTS, f"{split}.txt"), stems)
-
-
-def _write_object(root: Element, record: Record, label: str) -> None:
-    element = ElementTree.SubElement(root, "object")
-    _add_text(element, "name", label)
-    _add_text(element, "pose", record.get("pose", "Unspecified"))
-    _add_text(element, "truncated", int(bool(record.get("truncated"))))
-    if "occluded" in record:
-        _add_text(element, "occluded", int(bool(record["occluded"])))
-    _add_text(element, "difficult", int(bool(record.get("difficult") or record.get("iscrowd"))))
-    box = ElementTree.SubElement(element, "bndbox")
-    left, top, width, height = record["bbox"]
-    first = (round(left) + 1, round(top) + 1)
-    for side, value in zip(_SIDES, (*first, round(left + width), round(top + height)), strict=True):
-        _add_text(box, side, value)
-
-
-def _add_text(parent: Element, tag: str, value: Any) -> None:
-    # What XML can't hold would make a file that no one reads.
-    text = "".join(c for c in str(value) if c.isprintable())
-    ElementTree.SubElement(parent, tag).text = text

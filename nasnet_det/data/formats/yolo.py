@@ -31,11 +31,10 @@ from nasnet_det.data.formats.annotated_set import (
 )
 from nasnet_det.data.formats.files import find_size
 from nasnet_det.data.formats.losses import Faults
-from nasnet_det.data.picture_files import list_pictures
+from nasnet_det.data.formats.yolo_file import YAML, YoloFile
 from nasnet_det.runs.files import write_content
 
 SPLITS = ("train", "val", "valid", "test")
-YAML = "data.yaml"
 MAX_SHARE = 1.01  # what is farther outside is no share
 _DIGITS = 10
 
@@ -47,18 +46,18 @@ def is_yolo(path: str) -> bool:
 
 def list_yolo_splits(path: str) -> list[str]:
     """The splits that the YAML names, and that are there."""
-    data = _Yaml(path)
+    data = YoloFile(path)
     return [split for split in SPLITS if data.content.get(split) and data.find(split)]
 
 
 def find_yolo_images(path: str) -> str:
     """The folder from which file names start."""
-    return _Yaml(path).root
+    return YoloFile(path).root
 
 
 def list_yolo_roots(path: str) -> list[str]:
     """The YAML, and the folder that texts and pictures are in."""
-    data = _Yaml(path)
+    data = YoloFile(path)
     return [data.path, data.root]
 
 
@@ -76,7 +75,7 @@ def read_yolo(
     Raises:
         DataError: the YAML or a line can't be read; all faults are counted, the first are named.
     """
-    data = _Yaml(path)
+    data = YoloFile(path)
     if images and os.path.abspath(images) != os.path.abspath(data.root):
         raise DataError(f"{data.path}: it says itself where the images are; leave {images} out")
     names = list(classes) if classes is not None else data.read_names()
@@ -88,91 +87,6 @@ def read_yolo(
         reader.add(picture)
     faults.raise_any(len(found), "texts of pictures")
     return builder.build()
-
-
-class _Yaml:
-    """A ``data.yaml``: its content, and where it points.
-
-    Attributes:
-        path: of the file.
-        content: what is in it.
-        root: the folder from which its paths start.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = os.path.join(path, YAML) if os.path.isdir(path) else path
-        try:
-            self.content: Any = yaml.safe_load(Path(self.path).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{self.path}: it can't be read as YAML: {reason:.200}") from None
-        if not isinstance(self.content, dict) or "names" not in self.content:
-            raise DataError(
-                f"{self.path}: wanted a YOLO data.yaml with names, train and val, got "
-                f"{reprlib.repr(self.content):.80}"
-            )
-        folder = os.path.dirname(os.path.abspath(self.path))
-        named = str(self.content.get("path") or "")
-        # Relative to the YAML; ultralytics takes a folder of its settings, which others don't have.
-        places = [os.path.join(folder, named), folder]
-        self.root = next((place for place in places if os.path.isdir(place)), folder)
-        self.root = os.path.normpath(self.root)
-
-    def read_names(self) -> list[str]:
-        """The classes in the order of their numbers, from a list or from numbers to names."""
-        names = self.content["names"]
-        if isinstance(names, dict):
-            if set(names) != set(range(len(names))):
-                got = reprlib.repr(list(names))
-                raise DataError(f"{self.path}: names: wanted numbers from 0, got {got}")
-            names = [names[number] for number in range(len(names))]
-        is_list = isinstance(names, list) and all(isinstance(name, str | int) for name in names)
-        if not is_list or not 0 < len(names) == len(set(map(str, names))):
-            got = reprlib.repr(names)
-            raise DataError(f"{self.path}: names: wanted different names, got {got}")
-        count = self.content.get("nc", len(names))
-        if count != len(names):
-            raise DataError(f"{self.path}: nc: wanted {len(names)}, as many as names, got {count}")
-        return list(map(str, names))
-
-    def find(self, split: str) -> list[str]:
-        """The folders and lists of a split that are there."""
-        value = self.content.get(split)
-        found = []
-        for name in value if isinstance(value, list) else [value]:
-            # Roboflow's start with ../ and are meant from the folder itself.
-            tails = [str(name), str(name).removeprefix("../")]
-            places = [os.path.normpath(os.path.join(self.root, tail)) for tail in tails]
-            found += [place for place in places if name and os.path.exists(place)][:1]
-        return found
-
-    def list_pictures(self, split: str) -> list[str]:
-        """The paths of a split's pictures.
-
-        Raises:
-            DataError: there are none.
-        """
-        places = self.find(split)
-        pictures = [p for place in places for p in _list_place(place, self.root)]
-        if not pictures:
-            raise DataError(
-                f"{self.path}: {split}: wanted a folder or a list of pictures, got "
-                f"{reprlib.repr(self.content.get(split))}, where there are none"
-            )
-        return list(dict.fromkeys(pictures))
-
-
-def _list_place(place: str, root: str) -> list[str]:
-    """The pictures of a folder, or of a list: from the root, or with ./ from the list itself."""
-    if os.path.isdir(place):
-        return list_pictures(place)
-    lines = Path(place).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    starts = [os.path.dirname(place) if line.startswith("./") else root for line in lines]
-    return [
-        os.path.normpath(os.path.join(start, line.strip()))
-        for start, line in zip(starts, lines, strict=True)
-        if line.strip()
-    ]
 
 
 def find_text(picture: str) -> str:
