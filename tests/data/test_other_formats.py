@@ -85,6 +85,22 @@ def test_yolo_finds_its_pictures(data: str, tmp_path: Path) -> None:
     assert list_objects(str(place) + "#val") == [(2, [15, 10, 30, 20])]
 
 
+def test_yolo_without_a_yaml_is_known_by_its_folders(tmp_path: Path) -> None:
+    path = Path(write_yolo(tmp_path, "1 0.5 0.5 0.5 0.5\n"))
+    path.unlink()
+    assert find_address(str(tmp_path), is_train=True) == f"{tmp_path}#train"
+    with pytest.raises(DataError, match="wanted a data.yaml or a classes.txt .* --classes"):
+        read_annotations(f"{tmp_path}#train")
+    assert list_objects(f"{tmp_path}#train", classes=["a", "b"]) == [(2, [15, 10, 30, 20])]
+    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n\n")
+    content = read_annotations(f"{tmp_path}#train").content
+    assert [c["name"] for c in content["categories"]] == ["cat", "dog"]
+    for name in ("images/a.jpg", "labels/a.txt", "labels/classes.txt"):  # as labelImg leaves them
+        (tmp_path / name).rename(tmp_path / Path(name).name)
+        (tmp_path / name).parent.rmdir() if name != "labels/a.txt" else None
+    assert list_objects(f"{tmp_path}#train") == [(2, [15, 10, 30, 20])]
+
+
 @pytest.mark.parametrize(
     ("text", "data", "fault"),
     [

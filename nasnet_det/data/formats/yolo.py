@@ -31,17 +31,17 @@ from nasnet_det.data.formats.annotated_set import (
 )
 from nasnet_det.data.formats.files import find_size
 from nasnet_det.data.formats.losses import Faults
-from nasnet_det.data.formats.yolo_file import YAML, YoloFile
+from nasnet_det.data.formats.yolo_file import SPLITS, YAML, YoloFile, is_yolo_folder
 from nasnet_det.runs.files import write_content
 
-SPLITS = ("train", "val", "valid", "test")
 MAX_SHARE = 1.01  # what is farther outside is no share
 _DIGITS = 10
 
 
 def is_yolo(path: str) -> bool:
-    """Whether a path is a ``data.yaml``, or a folder with one."""
-    return path.lower().endswith((".yaml", ".yml")) or os.path.isfile(os.path.join(path, YAML))
+    """Whether a path is a ``data.yaml``, or a folder with one, or with images and labels."""
+    is_file = path.lower().endswith((".yaml", ".yml"))
+    return is_file or os.path.isfile(os.path.join(path, YAML)) or is_yolo_folder(path)
 
 
 def list_yolo_splits(path: str) -> list[str]:

@@ -15,19 +15,27 @@ from nasnet_det.data.picture_files import list_pictures
 YAML = "data.yaml"
 
 
+CLASS_LISTS = ("classes.txt", "labels/classes.txt", "obj.names")  # of labelImg and darknet
+SPLITS = ("train", "val", "valid", "test")
+
+
 class YoloFile:
-    """A ``data.yaml``: its content, and where it points.
+    """A ``data.yaml``: its content, and where it points; or what a folder without one shows.
 
     Attributes:
-        path: of the file.
+        path: of the file, or of the folder.
         content: what is in it.
         root: the folder from which its paths start.
     """
 
     def __init__(self, path: str) -> None:
+        if os.path.isdir(path) and not os.path.isfile(os.path.join(path, YAML)):
+            self.path, self.root = path, os.path.normpath(path)
+            self.content: Any = _look_at_folder(path)
+            return
         self.path = os.path.join(path, YAML) if os.path.isdir(path) else path
         try:
-            self.content: Any = yaml.safe_load(Path(self.path).read_text(encoding="utf-8-sig"))
+            self.content = yaml.safe_load(Path(self.path).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{self.path}: it can't be read as YAML: {reason:.200}") from None
@@ -46,6 +54,11 @@ class YoloFile:
     def read_names(self) -> list[str]:
         """The classes in the order of their numbers, from a list or from numbers to names."""
         names = self.content["names"]
+        if names is None:
+            raise DataError(
+                f"{self.path}: wanted a data.yaml or a classes.txt with the names of the classes, "
+                "got none; name them with --classes"
+            )
         if isinstance(names, dict):
             if set(names) != set(range(len(names))):
                 got = reprlib.repr(list(names))
@@ -85,6 +98,23 @@ class YoloFile:
                 f"{reprlib.repr(self.content.get(split))}, where there are none"
             )
         return list(dict.fromkeys(pictures))
+
+
+def is_yolo_folder(path: str) -> bool:
+    """Whether a folder without a ``data.yaml`` has YOLO's texts by its names."""
+    has_labels = all(os.path.isdir(os.path.join(path, name)) for name in ("images", "labels"))
+    return has_labels or os.path.isfile(os.path.join(path, CLASS_LISTS[0]))
+
+
+def _look_at_folder(path: str) -> dict[str, Any]:
+    """What a ``data.yaml`` would say of a folder."""
+    lists = [Path(path, name) for name in CLASS_LISTS]
+    text = next((p.read_text("utf-8-sig", "replace") for p in lists if p.is_file()), None)
+    names = None if text is None else [line.strip() for line in text.splitlines() if line.strip()]
+    images = "images" if os.path.isdir(os.path.join(path, "images")) else "."
+    splits = [name for name in SPLITS if os.path.isdir(os.path.join(path, images, name))]
+    places = {name: f"{images}/{name}" for name in splits} or {"train": images}
+    return {"names": names, **places}
 
 
 def _list_place(place: str, root: str) -> list[str]:
