@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nasnet_det.config import ConfigError
 from nasnet_det.errors import InputError
+from nasnet_det.runs.signals import StoppedBySignal
 
 _store: dist.Store | None = None  # what all processes can read and write
 
@@ -43,6 +44,9 @@ def join_processes() -> Iterator[None]:
     dist.init_process_group(backend, store=_store, rank=rank, world_size=world_size)
     try:
         yield
+    except StoppedBySignal:
+        dist.destroy_process_group()  # all have come here, and its threads may outlive Python
+        raise
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
@@ -94,6 +98,15 @@ def add_up(values: torch.Tensor) -> torch.Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+def find_largest(number: int) -> int:
+    """The largest of a number over all processes; every process has to ask."""
+    if not dist.is_initialized():
+        return number
+    value = torch.tensor(number)  # over gloo, so that no GPU waits
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)
 
 
 def average(values: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from nasnet_det.classification.shards import EvalStream, Sample, Shards, TrainSt
 from nasnet_det.data.broken_pictures import describe_broken
 from nasnet_det.data.error import DataError
 from nasnet_det.runs.seeds import derive_seed, seeded
+from nasnet_det.runs.signals import leave_signals
 
 _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
 
@@ -168,6 +169,7 @@ def _loader_options(cfg: CfgNode) -> dict[str, Any]:
     return {
         "num_workers": cfg.DATA.NUM_WORKERS,
         "collate_fn": collate,
+        "worker_init_fn": leave_signals,
         "pin_memory": torch.cuda.is_available(),
         # Its own, as a loader draws a number when it starts, which a resume does once more.
         "generator": torch.Generator(),

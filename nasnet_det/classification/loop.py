@@ -32,9 +32,11 @@ from nasnet_det.classification.checkpoint import (
 from nasnet_det.classification.data import ClassificationData
 from nasnet_det.classification.distributed import (
     add_up,
+    find_largest,
     gather,
     get_world_size,
     is_main_process,
+    wait_for_all,
 )
 from nasnet_det.classification.learner import Learner
 from nasnet_det.classification.loader import (
@@ -52,6 +54,7 @@ from nasnet_det.data.broken_pictures import BrokenPictures
 from nasnet_det.errors import InputError
 from nasnet_det.evaluation import Evaluation, evaluate
 from nasnet_det.runs.checkpoint import CheckpointError
+from nasnet_det.runs.signals import SignalCatcher, StoppedBySignal
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +101,7 @@ class Trainer:
         self.score: dict[str, float] = {}
         self.broken = BrokenPictures(cfg.DATA.BROKEN_IMAGES)
         self._recount = 1.0  # how many iterations are as much as one was
+        self._signals = SignalCatcher("iteration")
 
     def resume(self) -> bool:
         """Go on from the folder's last checkpoint; False if there is none.
@@ -152,6 +156,7 @@ class Trainer:
             DataError: images can't be read, one after another.
             FileError: the disk is full.
             ConfigError: the weights to start from are of another network.
+            StoppedBySignal: Ctrl-C or SIGTERM came, and the last iteration is saved.
         """
         if self.cfg.MODEL.WEIGHTS and self.iteration == 0:
             self.learner.start_from_weights(self.data.classes)
@@ -167,6 +172,7 @@ class Trainer:
         test_loader = build_test_loader(self.cfg, self.data.test)
         metrics = self._open_metrics() if is_main_process() else None
         result: Evaluation | None = None
+        self._signals.catch()
         try:
             clock = _Clock(self.iteration)
             for batch in loader:
@@ -184,9 +190,11 @@ class Trainer:
                     self.save()
                 elif self._is_due(self.cfg.SOLVER.CHECKPOINT_PERIOD):
                     self.save()
+                self._stop_on_signal()
                 if self.on_step is not None:
                     self.on_step(self)
         finally:
+            self._signals.restore()
             if metrics is not None:
                 metrics.close()
         self._save_model(FINAL)
@@ -207,6 +215,17 @@ class Trainer:
         looks = self.learner.predictor.device.type == "cpu"
         self.learner.step(batch, self.iteration, check=self._check_finite if looks else None)
         self.iteration += 1
+
+    def _stop_on_signal(self) -> None:
+        """Save and stop where any process got a signal; what is done to the last step is ended."""
+        number = find_largest(self._signals.number)
+        if not number or self.iteration == self.num_steps:
+            return
+        self.save()
+        wait_for_all()  # nobody leaves before it is saved
+        raise StoppedBySignal(
+            number, f"{self.iteration} iterations are saved, and --resume goes on from there"
+        )
 
     def _check_finite(self) -> None:
         step = self.learner.find_bad_step()

@@ -85,6 +85,7 @@ def train(
     Raises:
         InputError: the config, the data or the folder can't be used, the training diverged, or
             another process of it has ended.
+        StoppedBySignal: Ctrl-C or SIGTERM came, and what is done is saved.
     """
     with _open_run(cfg, eval_only=False, resume=resume, check_images=check_images) as opened:
         data, device = opened

@@ -1,7 +1,7 @@
 """The command: its verbs, and the one place where a mistake becomes a sentence.
 
 The status is 0; 1 after a mistake, with a sentence on standard error; 2 after one in the arguments;
-130 after Ctrl-C, 143 after SIGTERM where a training could still save itself.
+130 after Ctrl-C, 143 after SIGTERM, of which trainings save what they have done.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 from nasnet_det import __version__
 from nasnet_det.errors import InputError
+from nasnet_det.runs.signals import StoppedBySignal
 
 PROGRAM = "nasnet-det"
 VERBS = (
@@ -91,12 +96,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = f"{PROGRAM} {options.verb}"
     # fvcore, which Detectron2 imports, calls it; its users can do nothing about it.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    with _stop_on_sigterm():
+        try:
+            return options.run(options) or 0
+        except (InputError, OSError) as error:
+            complain(program, str(error))
+            return 1
+        except KeyboardInterrupt as stop:
+            advice = "" if getattr(stop, "what_now", "") else getattr(options, "interrupted", "")
+            complain(program, f"{str(stop) or 'interrupted'}{advice and '; '}{advice}")
+            return getattr(stop, "status", 130)
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM be what Ctrl-C is: locks and processes of the command's are put away."""
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        raise StoppedBySignal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGTERM, stop)
     try:
-        return options.run(options) or 0
-    except (InputError, OSError) as error:
-        complain(program, str(error))
-        return 1
-    except KeyboardInterrupt as stop:
-        advice = getattr(options, "interrupted", "")
-        complain(program, str(stop) or f"interrupted{advice and '; '}{advice}")
-        return getattr(stop, "status", 130)  # of a training that saved itself first
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)

@@ -55,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
             result = evaluate(cfg, **common)
         else:
             result, best = train(cfg, command=options.command, **common)
-    except (InputError, KeyboardInterrupt):
+    except (InputError, KeyboardInterrupt) as error:
         if is_first_to_fail():
             raise
-        return 1
+        return getattr(error, "status", 1)
     if not is_main_process():
         return 0
     print(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,9 +27,9 @@ from nasnet_det.detection.mapper import PictureMapper
 from nasnet_det.detection.sampler import BatchSampler, Key, group_by_shape
 from nasnet_det.detection.seeds import Purpose
 from nasnet_det.runs.seeds import derive_seed, seeded
+from nasnet_det.runs.signals import leave_signals
 
 MAX_TRIES = 100  # pictures in a row that a mapper may refuse
-WORKER_GRACE_S = 10  # for the rest of an iteration
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +123,3 @@ def _get_size(record: Any) -> tuple[int, int]:
             f"DATALOADER.ASPECT_RATIO_GROUPING: wanted width and height in the record of every "
             f"picture, got {sorted(record)!s:.100}; add them, or set it to False"
         ) from None
-
-
-def leave_signals(_: int) -> None:
-    """In a worker: leave Ctrl-C and SIGTERM to the training, which still wants its pictures.
-
-    Cluster managers send SIGTERM to workers too. Whoever sends it to a worker alone, as Python does
-    when a training fails, has to wait a little.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE_S))

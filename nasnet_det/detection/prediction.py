@@ -19,13 +19,15 @@ from detectron2.structures import Instances
 from nasnet_det.data.error import DataError
 from nasnet_det.data.video import import_av
 from nasnet_det.detection.categories import adopt_num_classes
+from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.prediction_folder import PredictionFolder
 from nasnet_det.detection.prediction_sources import Shot, find_sources, read_frames, read_pictures
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.published_weights import adopt_pools
-from nasnet_det.detection.run import check_names, use_available_device
+from nasnet_det.detection.run import use_available_device
 from nasnet_det.errors import InputError
+from nasnet_det.runs.signals import StoppedBySignal
 
 MAX_RATE = 1000  # frames a second
 
@@ -42,16 +44,6 @@ class Predicted(NamedTuple):
 
     num_pictures: int
     unreadable: list[str]
-
-
-class PredictionStopped(KeyboardInterrupt):
-    """A prediction ended on SIGTERM, with what was found in the file.
-
-    Attributes:
-        status: what the process should end with.
-    """
-
-    status = 128 + signal.SIGTERM
 
 
 def predict(
@@ -200,8 +192,8 @@ def _name_frames(inputs: Sequence[str | os.PathLike[str]]) -> Path:
 def _stop_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does, where this is the main thread."""
 
-    def stop(*_: object) -> None:
-        raise PredictionStopped("stopped by SIGTERM; predictions.json has what was found so far")
+    def stop(number: int, _: object) -> None:
+        raise StoppedBySignal(number, "predictions.json has what was found so far")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -217,7 +209,7 @@ def _prepare_prediction(cfg: CfgNode) -> CfgNode:
     """The config, on a device that is there."""
     cfg = cfg.clone()
     cfg.defrost()
-    check_names(cfg)
+    check_values(cfg)
     adopt_pools(cfg)
     with contextlib.suppress(DataError):  # the training's data may be elsewhere by now
         register_config_datasets(cfg)

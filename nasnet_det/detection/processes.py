@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from nasnet_det.errors import InputError
+from nasnet_det.runs.signals import StoppedBySignal
 
 
 class LostProcessError(InputError):
@@ -17,6 +20,17 @@ class LostProcessError(InputError):
         super().__init__(
             "another process of this training has ended; --resume goes on from the last checkpoint"
         )
+
+
+class StoppedProcessError(Exception):
+    """Tells who started a process that a signal stopped it: torch drops a KeyboardInterrupt.
+
+    Args:
+        stop: what is raised there.
+    """
+
+    def __init__(self, stop: StoppedBySignal) -> None:
+        super().__init__(f"{stop.number}: {stop.what_now}")
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -49,3 +63,30 @@ def average_in_place(tensors: Sequence[torch.Tensor]) -> None:
     means = (values / comm.get_world_size()).split([tensor.numel() for tensor in tensors])
     for tensor, mean in zip(tensors, means, strict=True):
         tensor.copy_(mean.view_as(tensor))
+
+
+@contextmanager
+def raise_sentences() -> Iterator[None]:
+    """Raise what ended a process that was started for a GPU: a user's mistake, or a signal.
+
+    torch hands its traceback on as a text, whose last line names the error.
+    """
+    try:
+        yield
+    except ProcessRaisedException as error:
+        name, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
+        if name.endswith(f".{StoppedProcessError.__name__}"):
+            number, _, what_now = sentence.partition(": ")
+            raise StoppedBySignal(int(number), what_now) from None
+        kinds: list[type[InputError]] = [InputError]
+        for kind in kinds:
+            kinds += kind.__subclasses__()
+        if sentence and name in {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}:
+            raise InputError(sentence) from None
+        raise
+    except ProcessExitedException as error:
+        how = f"was ended by {error.signal_name}" if error.signal_name else "ended"
+        code = "" if error.signal_name else f" with status {error.exit_code}"
+        raise InputError(
+            f"process {error.error_index} {how}{code}; --resume goes on from the last checkpoint"
+        ) from None

@@ -62,11 +62,11 @@ def read_detector_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     """The detector's config, whose annotations are there."""
     with requires("detection"):
         from nasnet_det.detection.config import get_config
+        from nasnet_det.detection.config_values import check_values
         from nasnet_det.detection.datasets import find_annotations
-        from nasnet_det.detection.run import check_names
 
     cfg = get_config(config_file, opts)
-    check_names(cfg)
+    check_values(cfg)
     for split in ("TRAIN", "TEST"):
         if path := cfg.DATASETS[f"{split}_JSON"]:
             if is_coco(path):

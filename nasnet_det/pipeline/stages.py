@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -206,11 +207,24 @@ def _run(stage: Stage, lock: int) -> float:
     """Run a command; its seconds."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    command = [sys.executable, *stage.command]
-    status = subprocess.run(command, pass_fds=[lock], check=False).returncode
+    status = _call([sys.executable, *stage.command], lock)
     if status:
         raise StageError(f"{stage.name} failed (exit status {status}); started again, it goes on")
     missing = [str(path) for path in stage.outputs if not path.is_file()]
     if missing:
         raise StageError(f"{stage.name} ended without {', '.join(missing)}")
     return time.monotonic() - start
+
+
+def _call(command: Sequence[str], lock: int) -> int:
+    """The status of a command. It gets a signal too, and the time to save what it has done."""
+    process = subprocess.Popen(command, pass_fds=[lock])
+    try:
+        return process.wait()
+    except KeyboardInterrupt as stop:
+        process.send_signal(getattr(stop, "number", signal.SIGINT))
+        process.wait()
+        raise
+    finally:
+        process.kill()  # after another signal
+        process.wait()

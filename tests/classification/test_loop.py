@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import random
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from nasnet_det.classification.loop import NonFiniteLossError, Trainer
 from nasnet_det.config import ConfigError
 from nasnet_det.evaluation import evaluate
 from nasnet_det.runs.checkpoint import CheckpointError
+from nasnet_det.runs.signals import StoppedBySignal
 
 # Mixed images too, in trainings that are killed: what mixes them draws random numbers.
 MIXED = ("AUGMENT.MIXUP", "0.2", "AUGMENT.CUTMIX", "1.0")
@@ -82,6 +85,61 @@ def test_killed_and_resumed_gives_the_same_bits(
     assert torch.equal(one["random"][0]["cpu"], other["random"][0]["cpu"])
     assert one["best"] == other["best"]
     assert read_metrics(whole.folder) == read_metrics(killed.folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_the_iteration_and_changes_no_bit(
+    whole: Trainer, tmp_path: Path, number: int
+) -> None:
+    """In the middle of an epoch, where there would be no checkpoint."""
+    cfg = make_config(tmp_path, *MIXED)
+    Path(cfg.OUTPUT_DIR).mkdir()
+
+    def send(trainer: Trainer) -> None:
+        if trainer.iteration == 5:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedBySignal) as info:
+        Trainer(cfg, load_data(cfg), device=CPU, on_step=send).train()
+    assert info.value.status == 128 + number
+    assert info.value.what_now == "6 iterations are saved, and --resume goes on from there"
+    assert load_checkpoint(tmp_path / "out" / "checkpoint.pth")["iteration"] == 6
+    assert signal.getsignal(number) is before
+    resumed = train(cfg)
+    one, other = (load_checkpoint(t.folder / "checkpoint.pth") for t in (whole, resumed))
+    for part in ("model", "ema"):
+        assert all(torch.equal(one[part][k], other[part][k]) for k in one[part])
+
+
+def test_signal_after_the_last_iteration_lets_the_training_end(tmp_path: Path) -> None:
+    cfg = make_config(tmp_path, "SOLVER.EPOCHS", "1")
+    Path(cfg.OUTPUT_DIR).mkdir()
+
+    def send(self: Trainer, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = Trainer(cfg, load_data(cfg), device=CPU)
+    trainer._record = functools.partial(send, trainer)  # type: ignore[method-assign]
+    trainer.train()
+    assert (tmp_path / "out" / "model_final.pth").is_file()
+
+
+def test_periods_are_the_config_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve iterations in three epochs."""
+    saved, save = [], Trainer.save
+
+    def note(trainer: Trainer) -> None:
+        saved.append(trainer.iteration)
+        save(trainer)
+
+    monkeypatch.setattr(Trainer, "save", note)
+    periods = "SOLVER.CHECKPOINT_PERIOD 3 SOLVER.LOG_PERIOD 5 TEST.EVAL_PERIOD 2"
+    train(make_config(tmp_path, *periods.split()))
+    assert saved == [3, 4, 6, 8, 9, 12]
+    lines = read_metrics(tmp_path / "out")
+    assert [line["iteration"] for line in lines if "loss" in line] == [5, 10]
+    assert [line["iteration"] for line in lines if "test/top1" in line] == [8, 12]
 
 
 def test_resume_without_random_states_would_differ(whole: Trainer, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import os
 import random
 import shutil
 import signal
@@ -30,7 +31,7 @@ def count_lines(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("num_kills", "epochs"), [(2, 3), pytest.param(10, 8, marks=pytest.mark.slow)]
+    ("num_kills", "epochs"), [(2, 3), pytest.param(20, 8, marks=pytest.mark.slow)]
 )
 def test_killed_process_goes_on_to_the_same_weights(
     repository: Path, tmp_path: Path, num_kills: int, epochs: int
@@ -70,6 +71,25 @@ def test_killed_process_goes_on_to_the_same_weights(
     assert set(results["per_class"]) == {"0", "1", "2", "3"}
     starts = json.loads((tmp_path / "killed" / "run.json").read_text())
     assert len(starts) == num_kills + 1
+
+
+def test_sigterm_to_command_and_workers_saves_and_says_how_to_go_on(
+    repository: Path, tmp_path: Path
+) -> None:
+    """To all of its processes, as some cluster managers do."""
+    arguments = quick(tmp_path, "out", "DATA.NUM_WORKERS", "1", "SOLVER.EPOCHS", "1000")
+    process = run(repository, *arguments, wait=False, start_new_session=True)
+    while count_lines(tmp_path / "out" / "metrics.json") < 3 and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, log = process.communicate(timeout=100)
+    assert process.returncode == 143, log
+    number = load_checkpoint(tmp_path / "out" / "checkpoint.pth")["iteration"]
+    assert log.splitlines()[-1] == (
+        f"nasnet-det train-classifier: stopped by SIGTERM; {number} iterations are saved, and "
+        "--resume goes on from there"
+    )
+    assert "Traceback" not in log
 
 
 class Killed(Exception):

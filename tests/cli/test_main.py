@@ -273,7 +273,7 @@ def test_fault_of_the_code_is_no_mistake_of_the_user(monkeypatch: pytest.MonkeyP
         main(["describe"])
 
 
-# ---- Ctrl-C: status 130
+# ---- Ctrl-C and SIGTERM: status 130 and 143
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,10 @@ def test_fault_of_the_code_is_no_mistake_of_the_user(monkeypatch: pytest.MonkeyP
         ("export-backbone a b", ""),
         ("export a b", ""),
         ("train", "; --resume goes on from the last checkpoint"),
-        ("predict --config-file a --input b --output c", ""),
+        (
+            "predict --config-file a --input b --output c",
+            "; predictions.json has what was found so far",
+        ),
         ("report a --out b", ""),
         ("pipeline --config-file a", "; the same command goes on"),
         ("convert-weights a --out b", ""),
@@ -293,7 +296,7 @@ def test_fault_of_the_code_is_no_mistake_of_the_user(monkeypatch: pytest.MonkeyP
         ("install-detectron2", ""),
     ],
 )
-def test_ctrl_c_is_one_sentence(
+def test_signal_is_one_sentence(
     line: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(_: object) -> None:
@@ -303,6 +306,15 @@ def test_ctrl_c_is_one_sentence(
     monkeypatch.setattr(find_module(verb), "run", interrupt)
     assert call(*line.split()) == 130
     assert capsys.readouterr() == ("", f"nasnet-det {verb}: interrupted{advice}\n")
+
+    def terminate(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(find_module(verb), "run", terminate)
+    assert call(*line.split()) == 143
+    assert capsys.readouterr() == ("", f"nasnet-det {verb}: stopped by SIGTERM{advice}\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ctrl_c_in_a_real_search(tmp_path: Path) -> None:

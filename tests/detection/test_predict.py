@@ -28,9 +28,9 @@ from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.data.video import VideoWriter, read_video
 from nasnet_det.detection import get_config, predict
 from nasnet_det.detection.checkpoint import WeightsError
-from nasnet_det.detection.prediction import PredictionStopped
 from nasnet_det.detection.predictor import Predictor, draw_boxes
 from nasnet_det.errors import InputError
+from nasnet_det.runs.signals import StoppedBySignal
 
 CLASSES = ["cell", "dust", "plate"]
 OPTS = [
@@ -246,12 +246,12 @@ def test_file_that_no_prediction_has_written_stays(run: Path, photos: Path, tmp_
         predict(cfg, [photos / "a.jpg"], output, threshold=50)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, PredictionStopped])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, StoppedBySignal])
 def test_what_was_found_is_written_when_it_is_stopped(
     run: Path, photos: Path, tmp_path: Path, stop: type[KeyboardInterrupt]
 ) -> None:
     def raise_at_second(path: Path) -> None:
-        if path.name == "a.png" and stop is PredictionStopped:
+        if path.name == "a.png" and stop is StoppedBySignal:
             os.kill(os.getpid(), signal.SIGTERM)
         elif path.name == "a.png":
             raise KeyboardInterrupt

@@ -50,7 +50,11 @@ def quick(folder: Path, output: str, *opts: str) -> list[str]:
 
 
 def run(
-    repository: Path, *arguments: str, num_processes: int = 1, wait: bool = True
+    repository: Path,
+    *arguments: str,
+    num_processes: int = 1,
+    wait: bool = True,
+    start_new_session: bool = False,
 ) -> subprocess.Popen[str]:
     """The command on one thread, more processes by torchrun; with ``wait``, until it is done."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -64,6 +68,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
     if wait:
         process.wait(timeout=300)
