@@ -252,7 +252,12 @@ class Checkpointer(DetectionCheckpointer):
             checkpoint.pop("matching_heuristics", None)
             checkpoint["model"] = match_prefix(checkpoint["model"], self.model.state_dict())
         if self.resumed_from and "config" in checkpoint and "config" in self.extra:
-            check_same_run(checkpoint["config"], self.extra["config"], self.resumed_from)
+            check_same_run(
+                checkpoint["config"],
+                self.extra["config"],
+                self.resumed_from,
+                num_done=checkpoint["iteration"] + 1,
+            )
         if self.resumed_from or self.is_trained:
             check_classes(file, checkpoint.get("classes"), self.extra.get("classes"))
         described = checkpoint.get(METADATA_KEY) or {}

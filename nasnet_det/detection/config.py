@@ -62,7 +62,8 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"
     # float16 (with loss scaling) or bfloat16; a CPU always computes in bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
-    # The result that chooses model_best.pth, as metrics.json names it.
+    # The result that chooses model_best.pth, as metrics.json names it; with several test sets that
+    # of the first, or of the one named before it: SET/bbox/AP.
     cfg.TEST.BEST_METRIC = "bbox/AP"
 
 

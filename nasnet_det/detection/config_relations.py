@@ -62,6 +62,44 @@ def _check_crop(kind: str, size: Sequence[float]) -> None:
         refuse("INPUT.CROP.SIZE", f"the smallest and the largest side for {kind}", size)
 
 
+def check_augmented_test(cfg: CfgNode) -> None:
+    """See that a model can be evaluated with test-time augmentation, where ``TEST.AUG`` wants it.
+
+    Raises:
+        ConfigError: Detectron2 can't, or the sizes are none.
+    """
+    if not cfg.TEST.AUG.ENABLED:
+        return
+    model, why = cfg.MODEL, "since TEST.AUG.ENABLED is True"
+    if model.META_ARCHITECTURE != "GeneralizedRCNN":
+        refuse("MODEL.META_ARCHITECTURE", f"GeneralizedRCNN, {why}", model.META_ARCHITECTURE)
+    for key in ("KEYPOINT_ON", "LOAD_PROPOSALS"):
+        if model[key]:
+            refuse(f"MODEL.{key}", f"False, {why}", True)
+    if cfg.TEST.get("TILES", {}).get("SIZE"):
+        refuse("TEST.TILES.SIZE", f"0, {why}", cfg.TEST.TILES.SIZE)
+    sizes = cfg.TEST.AUG.MIN_SIZES
+    if not sizes or not are_numbers(sizes) or min(sizes) < 1:
+        refuse("TEST.AUG.MIN_SIZES", f"numbers of pixels, {why}", sizes)
+    if cfg.TEST.AUG.MAX_SIZE < 1:
+        refuse("TEST.AUG.MAX_SIZE", f"at least 1, {why}", cfg.TEST.AUG.MAX_SIZE)
+
+
+def check_proposals(cfg: CfgNode) -> None:
+    """See that the model makes its own proposals.
+
+    Raises:
+        ConfigError: they are to be read.
+    """
+    is_first = "RCNN" in cfg.MODEL.META_ARCHITECTURE
+    if cfg.MODEL.LOAD_PROPOSALS:
+        wanted = "False, since Detectron2 reads proposals by pickle, which can run any code"
+        refuse("MODEL.LOAD_PROPOSALS", wanted, True)
+    if is_first and cfg.MODEL.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
+        wanted = "one that makes proposals, such as RPN, since none are read"
+        refuse("MODEL.PROPOSAL_GENERATOR.NAME", wanted, "PrecomputedProposals")
+
+
 def check_solver(cfg: CfgNode) -> None:
     """See that the schedule is one.
 
@@ -109,6 +147,10 @@ def check_model(cfg: CfgNode) -> None:
         if len(model.ROI_HEADS.IN_FEATURES) != 1:
             features = model.ROI_HEADS.IN_FEATURES
             refuse("MODEL.ROI_HEADS.IN_FEATURES", f"one feature for {heads}", features)
+    unused = model.get("NASNET", {}).get("UNUSED_CLASSES", 0)
+    if unused and heads != "TFNASNetROIHeads":
+        wanted = f"0, since {heads or model.META_ARCHITECTURE} has no such logits"
+        refuse("MODEL.NASNET.UNUSED_CLASSES", wanted, unused)
     box = model.ROI_BOX_HEAD
     if heads and box.NAME == "FastRCNNConvFCHead" and box.NUM_CONV + box.NUM_FC == 0:
         wanted = "at least 1, or MODEL.ROI_BOX_HEAD.NUM_CONV, for FastRCNNConvFCHead"

@@ -30,6 +30,7 @@ from nasnet_det.data.broken_pictures import POLICIES
 from nasnet_det.data.picture_sizes import SIZE_POLICIES
 from nasnet_det.detection.config_relations import (
     are_numbers,
+    check_augmented_test,
     check_input,
     check_model,
     check_solver,
@@ -157,6 +158,7 @@ def check_values(cfg: CfgNode) -> None:
     check_input(cfg)
     check_solver(cfg)
     check_model(cfg)
+    check_augmented_test(cfg)
     for entry in cfg.TEST.EXPECTED_RESULTS:
         if not (isinstance(entry, list | tuple) and len(entry) == 4 and are_numbers(entry[2:])):
             refuse("TEST.EXPECTED_RESULTS", "[task, metric, value, tolerance] each", entry)

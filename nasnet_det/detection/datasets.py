@@ -99,6 +99,14 @@ def get_categories(name: str) -> list[dict[str, Any]]:
     metadata = MetadataCatalog.get(name).as_dict() if name in DatasetCatalog else {}
     names = metadata.get("thing_classes") or []
     ids = metadata.get("thing_dataset_id_to_contiguous_id") or {i + 1: i for i in range(len(names))}
+    path = metadata.get("json_file")
+    if not names and path and _is_coco(name) and PathManager.isfile(str(path)):
+        coco = find_coco(name)  # Detectron2 learns them when it loads the set
+        assert coco is not None
+        return [
+            {"id": key, "name": text}
+            for key, text in zip(coco.category_ids, coco.category_names, strict=True)
+        ]
     labels = {label: key for key, label in ids.items()}
     return [{"id": labels[label], "name": name} for label, name in enumerate(names)]
 
@@ -109,8 +117,15 @@ def list_categories(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def list_classes(names: Sequence[str]) -> list[str]:
-    """Class names of the first of some sets, in the order of the labels; [] if unknown."""
-    return [category["name"] for category in list_categories(names)]
+    """Class names of some sets in the order of the labels; [] if no set's are known.
+
+    Raises:
+        DataError: two sets have different ones.
+    """
+    classes = {name: tuple(item["name"] for item in get_categories(name)) for name in names}
+    known = {name: found for name, found in classes.items() if found}
+    check_same_classes(known)
+    return list(next(iter(known.values()), ()))
 
 
 def find_annotations(name: str) -> str:

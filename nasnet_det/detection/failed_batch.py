@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -9,18 +10,21 @@ from typing import Any
 
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks, RotatedBoxes
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
 from nasnet_det.detection.checkpoint import to_plain
 from nasnet_det.detection.seeds import Purpose, seed_step
 from nasnet_det.detection.step import PRECISIONS, autocast
-from nasnet_det.runs.files import write_whole_file
+from nasnet_det.runs.files import FileError, write_whole_file
 from nasnet_det.weights.file import read_weights
 
 STRUCTURES: dict[str, Any] = {
     kind.__name__: kind for kind in (Boxes, RotatedBoxes, BitMasks, Keypoints, PolygonMasks)
 }
+
+logger = logging.getLogger(__name__)
 
 
 def name_failed_batch(folder: str, rank: int) -> str:
@@ -50,6 +54,30 @@ def save_failed_batch(
         "batch": [to_plain_picture(picture) for picture in batch],
     }
     write_whole_file(path, lambda file: torch.save(content, file))
+
+
+def keep_failed_batch(
+    folder: str, batch: Sequence[Mapping[str, Any]] | None, *, first_rank: int, **state: Any
+) -> str:
+    """Write the batch where it failed; that it can't be written is no second failure.
+
+    Args:
+        folder: of the run.
+        batch: None in a process that did not fail.
+        first_rank: of those that failed.
+        **state: see :func:`save_failed_batch`.
+
+    Returns:
+        where it is, as a part of a sentence.
+    """
+    rank = comm.get_rank()
+    if batch is not None:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            save_failed_batch(name_failed_batch(folder, rank), batch, rank=rank, **state)
+        except (FileError, OSError) as fault:
+            logger.warning("The batch is not kept: %s", fault)
+    return f"the batch is in {name_failed_batch(folder, first_rank)}; "
 
 
 def replay_failed_batch(model: nn.Module, path: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,9 @@ from detectron2.solver import LRMultiplier
 
 from nasnet_det.config import flatten
 from nasnet_det.runs.checkpoint import CheckpointError
-from nasnet_det.runs.keys import Effect, find_changes, list_changes
+from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,13 +34,14 @@ def obey_config(optimizer: torch.optim.Optimizer, scheduler: LRMultiplier) -> It
         group.update(values, lr=lr)
 
 
-def check_same_run(saved: str, config: str, path: str) -> None:
-    """See that a training with this config can go on from a checkpoint.
+def check_same_run(saved: str, config: str, path: str, *, num_done: int) -> None:
+    """See that a training with this config can go on from a checkpoint, and log what is otherwise.
 
     Args:
         saved: the config in the checkpoint, as YAML.
         config: that of the training.
         path: of the checkpoint, for the error.
+        num_done: iterations.
 
     Raises:
         CheckpointError: it is of another one, whose weights or optimizer mean something else.
@@ -50,3 +54,15 @@ def check_same_run(saved: str, config: str, path: str) -> None:
             f"{path} is of another training: {list_changes(differing)}; give its config or another "
             "OUTPUT_DIR"
         )
+    for change in changes:
+        logger.info("From now on %s%s", change.arrow, _explain(change, num_done))
+
+
+def _explain(change: Change, num_done: int) -> str:
+    if change.key != "SOLVER.IMS_PER_BATCH":
+        return ""
+    return (
+        f": the {num_done} iterations that are done stay as many, and SOLVER.BASE_LR, STEPS and "
+        f"MAX_ITER are not scaled; the pictures go on at place {num_done * change.now} of their "
+        f"order, where {num_done * change.was} were seen"
+    )

@@ -15,25 +15,23 @@ from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
+from torch import nn
 
 from nasnet_det.config import flatten
-from nasnet_det.detection.config_values import check_values
+from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import get_categories
 from nasnet_det.errors import InputError
+from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.files import FileError
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
 from nasnet_det.runs.record import CONFIG, read_starts, record_start
+from nasnet_det.weights.file import read_weights
 
 logger = logging.getLogger(__name__)
 
 
 class OutputDirError(InputError):
     """An OUTPUT_DIR that holds another run."""
-
-
-def check_names(cfg: CfgNode) -> None:
-    """See :func:`check_values`."""
-    check_values(cfg)
 
 
 def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
@@ -58,9 +56,6 @@ def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             f"OUTPUT_DIR {folder} holds the run of another model: {list_changes(differing)}; give "
             "its config or another OUTPUT_DIR"
         )
-    if not eval_only:
-        for change in changes:
-            logger.info("From now on %s", change.arrow)
 
 
 def _find_run(folder: Path) -> str:
@@ -96,16 +91,35 @@ def choose_seed(cfg: CfgNode, *, resume: bool) -> None:
     """Set a ``SEED`` of -1 to a number: that of the run to resume, else a new one."""
     if cfg.SEED >= 0:
         return
-    seeds = _read_seeds(cfg.OUTPUT_DIR) if resume else []
-    cfg.SEED = seeds[-1] if seeds else random.SystemRandom().randrange(2**31)
+    seed = _read_seed(cfg.OUTPUT_DIR) if resume else None
+    cfg.SEED = random.SystemRandom().randrange(2**31) if seed is None else seed
 
 
-def _read_seeds(folder: str) -> list[int]:
+def agree_on_seed(cfg: CfgNode) -> CfgNode:
+    """The config with the seed of the first process; -1 is as in a resume of :func:`choose_seed`.
+
+    A machine's command chooses one for its own processes only.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    choose_seed(cfg, resume=True)
+    cfg.SEED = comm.all_gather(cfg.SEED)[0]
+    cfg.freeze()
+    return cfg
+
+
+def _read_seed(folder: str) -> int | None:
+    """The seed of a folder's run: what ``run.json`` says, else its last checkpoint."""
     try:
-        return [start["seed"] for start in read_starts(folder) if "seed" in start]
-    except FileError as error:
+        seeds = [start["seed"] for start in read_starts(folder) if "seed" in start]
+        if seeds:
+            return int(seeds[-1])
+        path = Checkpointer(nn.Module(), folder, save_to_disk=False).get_checkpoint_file()
+        config = yaml.safe_load(read_weights(path, mmap=True)["config"]) if path else {}
+        return config.get("SEED")
+    except (FileError, CheckpointError, KeyError) as error:
         logger.warning("%s; the seed is a new one", error)
-        return []
+        return None
 
 
 def set_up_process(cfg: CfgNode, command: Sequence[str], *, eval_only: bool) -> None:

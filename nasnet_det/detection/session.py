@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,17 @@ from detectron2.engine import launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.datasets import check_datasets, list_classes, register_config_datasets
+from nasnet_det.detection.evaluation import check_evaluators
+from nasnet_det.detection.processes import StoppedProcessError, raise_sentences
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
-    check_names,
     check_output_dir,
     choose_seed,
     set_up_process,
@@ -41,10 +42,11 @@ from nasnet_det.detection.run import (
     write_run_info,
 )
 from nasnet_det.detection.step import get_precision
-from nasnet_det.detection.stopping import TrainingStopped, pass_signals_on
+from nasnet_det.detection.stopping import pass_signals_on
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
 from nasnet_det.runs.lock import lock_folder
+from nasnet_det.runs.signals import StoppedBySignal
 
 # Detectron2's tools set up its own logger only.
 logger = logging.getLogger("nasnet_det")
@@ -95,7 +97,7 @@ def train(
     Raises:
         InputError: the config, the data or the folder can't be used, the loss became infinite or
             NaN, or the results are not those of ``TEST.EXPECTED_RESULTS``.
-        TrainingStopped: a signal came, and what is done is saved.
+        StoppedBySignal: a signal came, and what is done is saved.
     """
     return _start(cfg, _train, resume=resume, processes=processes, command=command)
 
@@ -143,7 +145,7 @@ def _start(
         )
         if num_gpus * processes.num_machines > 1:
             stack.enter_context(pass_signals_on())
-        stack.enter_context(_raise_sentences())
+        stack.enter_context(raise_sentences())
         launch(
             _work,
             num_gpus,
@@ -152,10 +154,10 @@ def _start(
             dist_url=processes.dist_url,
             args=(cfg, work, arguments),
         )
-    if processes.machine_rank:
-        return {}
-    results = read_results(cfg.OUTPUT_DIR)
-    _check_results(cfg.TEST.EXPECTED_RESULTS, results)
+        # Before another command may write there.
+        results = {} if processes.machine_rank else read_results(cfg.OUTPUT_DIR)
+    if not processes.machine_rank:
+        _check_results(cfg.TEST.EXPECTED_RESULTS, results)
     return results
 
 
@@ -174,7 +176,7 @@ def _prepare(
     _set_up_logger()
     cfg = cfg.clone()
     cfg.defrost()
-    check_names(cfg)
+    check_values(cfg)
     adopt_pools(cfg, resume=resume)
     check_backbone(cfg)
     register_config_datasets(cfg)
@@ -197,6 +199,7 @@ def _prepare(
             f"SOLVER.IMS_PER_BATCH: wanted a multiple of the number of processes, {number}, got "
             f"{cfg.SOLVER.IMS_PER_BATCH}"
         )
+    check_evaluators(cfg)
     check_datasets(cfg, eval_only=eval_only)
     choose_seed(cfg, resume=resume)
     cfg.freeze()
@@ -249,12 +252,10 @@ def _train(cfg: CfgNode, arguments: argparse.Namespace) -> None:
         write_run_info(cfg, arguments.command)
     try:
         trainer.train()
-    except TrainingStopped as stop:
+    except StoppedBySignal as stop:
         if comm.get_world_size() == 1:
             raise
-        if comm.is_main_process():
-            print(stop, file=sys.stderr, flush=True)
-        sys.exit(stop.status)  # a KeyboardInterrupt is no failure to whoever started a process
+        raise StoppedProcessError(stop) from None
 
 
 def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:
@@ -276,31 +277,6 @@ def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:
             where="MODEL.WEIGHTS",
         )
     Trainer.test(cfg, model, iteration=data.get("iteration"), weights=weights)
-
-
-@contextlib.contextmanager
-def _raise_sentences() -> Iterator[None]:
-    """Raise what is the user's mistake in a process that was started for a GPU.
-
-    torch hands its traceback on as a text, whose last line names the error.
-    """
-    try:
-        yield
-    except ProcessRaisedException as error:
-        name, _, sentence = str(error).strip().splitlines()[-1].partition(": ")
-        kinds: list[type[InputError]] = [InputError]
-        for kind in kinds:
-            kinds += kind.__subclasses__()
-        if sentence and name in {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}:
-            raise InputError(sentence) from None
-        raise
-    except ProcessExitedException as error:
-        if error.signal_name is None:  # it has said why
-            sys.exit(error.exit_code)
-        raise InputError(
-            f"process {error.error_index} was ended by {error.signal_name}; --resume goes on from "
-            "the last checkpoint"
-        ) from None
 
 
 def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:

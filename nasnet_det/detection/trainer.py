@@ -13,20 +13,19 @@ not matter.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import weakref
-from collections.abc import Mapping
+from importlib.util import find_spec
+from inspect import getattr_static
 from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
@@ -41,23 +40,28 @@ import nasnet_det
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.batch_statistics import PreciseStatistics, StatisticsAverage
+from nasnet_det.detection.build_errors import explain_build_errors
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.config_relations import check_proposals
 from nasnet_det.detection.config_values import check_values
-from nasnet_det.detection.datasets import (
-    adopt_sets,
-    find_coco,
-    is_lvis,
-    list_categories,
-    list_classes,
+from nasnet_det.detection.datasets import adopt_sets, list_categories, list_classes
+from nasnet_det.detection.evaluation import (
+    AUGMENTED,
+    add_augmented,
+    build_evaluator,
+    check_evaluators,
+    find_best_metric,
+    record_results,
 )
-from nasnet_det.detection.evaluator import CocoEvaluator, LvisEvaluator, count_detections
-from nasnet_det.detection.failed_batch import name_failed_batch, save_failed_batch
+from nasnet_det.detection.failed_batch import keep_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
-from nasnet_det.detection.loader import build_train_loader, leave_signals, start_from
+from nasnet_det.detection.loader import build_train_loader, start_from
 from nasnet_det.detection.mapper import PictureMapper, ReadableBatches
+from nasnet_det.detection.optimizer import build_optimizer
 from nasnet_det.detection.processes import LostProcessError, is_lost_connection
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.resume import obey_config
+from nasnet_det.detection.run import agree_on_seed
 from nasnet_det.detection.seeds import Purpose, seed_step
 from nasnet_det.detection.step import (
     CheckedStep,
@@ -68,10 +72,9 @@ from nasnet_det.detection.step import (
 )
 from nasnet_det.detection.stopping import StopOnSignal
 from nasnet_det.detection.tiles import TiledDetector
-from nasnet_det.errors import InputError
-from nasnet_det.runs.detector_files import DatasetResults, DetectorResults, write_results
-from nasnet_det.runs.files import FileError
+from nasnet_det.errors import InputError, MissingPackageError
 from nasnet_det.runs.seeds import derive_seed
+from nasnet_det.runs.signals import leave_signals
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +83,24 @@ class Trainer(DefaultTrainer):
     """A training or an evaluation of a config; see the module.
 
     Args:
-        cfg: with the keys of ``add_nasnet_config``; its data sets are registered.
+        cfg: with the keys of ``add_nasnet_config``; its data sets are registered. A ``SEED`` of -1
+            is that of the run in ``OUTPUT_DIR``, where there is one, else a new one.
 
     Raises:
         ConfigError: the model can't be built like this.
+        MissingPackageError: an evaluator, or ``VIS_PERIOD``, wants one that is not there.
+        DataError: a set of ``DATASETS.TEST`` can't be evaluated, or sets have different classes.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         TrainerBase.__init__(self)  # DefaultTrainer's would build its own step and checkpointer
         check_values(cfg)
-        cfg = choose_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
+        if cfg.VIS_PERIOD > 0 and find_spec("cv2") is None:  # Detectron2 draws with it
+            raise MissingPackageError("cv2", "pip install opencv-python-headless")
+        # Of a subclass's own evaluators nothing is known.
+        if getattr_static(type(self), "build_evaluator") is vars(Trainer)["build_evaluator"]:
+            check_evaluators(cfg)
+        cfg = agree_on_seed(self.auto_scale_workers(cfg, comm.get_world_size()))
         seed_step(cfg.SEED, Purpose.WEIGHTS, 0)
         precision = get_precision(cfg)
         model = self.build_model(cfg)
@@ -112,7 +123,7 @@ class Trainer(DefaultTrainer):
                 "config": cfg.dump(),
                 "version": nasnet_det.__version__,
                 CHECKPOINT_KEY: describe_backbone(cfg),
-                "classes": list_classes(cfg.DATASETS.TRAIN),
+                "classes": list_classes((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)),
                 "categories": list_categories(cfg.DATASETS.TRAIN),
             },
             trainer=weakref.proxy(self),
@@ -126,42 +137,14 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """As Detectron2's; what can't be built is the config's fault."""
         check_values(cfg)
-        try:
+        check_proposals(cfg)
+        with explain_build_errors(cfg):
             return super().build_model(cfg)
-        except ConfigError:
-            raise
-        except (ValueError, AssertionError) as error:  # Detectron2 asserts what a config may say
-            # Many say nothing: then the condition itself.
-            reason = str(error) or extract_tb(error.__traceback__)[-1].line or "no reason given"
-            raise ConfigError(f"the model can't be built: {' '.join(reason.split())}") from error
-        except KeyError as error:
-            keys = [f"MODEL.{name}.IN_FEATURES" for name in ("RPN", "ROI_HEADS", "RETINANET")]
-            nodes = (cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET)
-            if not any(error.args[0] in node.IN_FEATURES for node in nodes):
-                raise
-            raise ConfigError(
-                f"the model can't be built: {cfg.MODEL.BACKBONE.NAME} has no feature "
-                f"{error.args[0]!r}; see {', '.join(keys)}"
-            ) from error
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD as in Detectron2, or AdamW with the same groups of parameters."""
-        if cfg.SOLVER.OPTIMIZER == "SGD":
-            return super().build_optimizer(cfg, model)
-        if cfg.SOLVER.OPTIMIZER != "AdamW":
-            raise ConfigError(
-                f"SOLVER.OPTIMIZER: wanted SGD or AdamW, got {cfg.SOLVER.OPTIMIZER!r}"
-            )
-        groups = get_default_optimizer_params(
-            model,
-            base_lr=cfg.SOLVER.BASE_LR,
-            weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-            bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-            weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        )
-        adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        return adamw(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+        """See :func:`nasnet_det.detection.optimizer.build_optimizer`."""
+        return build_optimizer(cfg, model)
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Hooks in the order that ``hooks.py`` explains; the checkpoint is last."""
@@ -177,7 +160,7 @@ class Trainer(DefaultTrainer):
                 cfg.TEST.EVAL_PERIOD,
                 self._evaluate,
                 checkpointer=self.checkpointer,
-                metric=cfg.TEST.BEST_METRIC,
+                metric=find_best_metric(cfg),
             ),
         ]
         if not comm.is_main_process():
@@ -243,7 +226,7 @@ class Trainer(DefaultTrainer):
             NonFiniteLossError: a loss became infinite or NaN.
             FileError: a checkpoint can't be written.
             LostProcessError: another process has ended.
-            TrainingStopped: a signal came, and the last iteration is saved.
+            StoppedBySignal: a signal came, and the last iteration is saved.
         """
         loop_logger = logging.getLogger("detectron2.engine.train_loop")
         loop_logger.addFilter(_shorten_traceback)
@@ -264,7 +247,15 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except NonFiniteLossError as error:
-            kept = self._keep_batch(error)
+            kept = keep_failed_batch(
+                self.cfg.OUTPUT_DIR,
+                error.batch if comm.get_rank() in error.ranks else None,
+                first_rank=min(error.ranks, default=0),
+                model=self.checkpointer.model,
+                precision=self._trainer.precision,
+                seed=self.cfg.SEED,
+                iteration=self.iter,
+            )
             good = self.checkpointer.last_finite_checkpoint() or "none"
             raise NonFiniteLossError(
                 f"{error}; last checkpoint with finite weights: {good}; {kept}lower "
@@ -279,25 +270,6 @@ class Trainer(DefaultTrainer):
                 f"of a channel has no variance, got {self.cfg.SOLVER.IMS_PER_BATCH}"
             ) from error
 
-    def _keep_batch(self, error: NonFiniteLossError) -> str:
-        """Write the batch where it failed, and say where."""
-        folder, rank = self.cfg.OUTPUT_DIR, comm.get_rank()
-        if rank in error.ranks:
-            try:
-                os.makedirs(folder, exist_ok=True)
-                save_failed_batch(
-                    name_failed_batch(folder, rank),
-                    error.batch,
-                    model=self.checkpointer.model,
-                    precision=self._trainer.precision,
-                    seed=self.cfg.SEED,
-                    rank=rank,
-                    iteration=self.iter,
-                )
-            except (FileError, OSError) as fault:
-                logger.warning("The batch is not kept: %s", fault)
-        return f"the batch is in {name_failed_batch(folder, min(error.ranks, default=0))}; "
-
     def after_train(self) -> None:
         """Evaluate and close the files."""
         if self.start_iter >= self.max_iter:  # nothing was left to do, and the base counted one
@@ -311,6 +283,7 @@ class Trainer(DefaultTrainer):
             self.model,
             iteration=self.iter - finished,
             weights=os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth") if finished else "",
+            augment=finished,  # it takes many times as long
         )
         return self._last_eval_results
 
@@ -330,29 +303,11 @@ class Trainer(DefaultTrainer):
         return ReadableBatches(loader)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        """COCO's evaluation, or LVIS's own; its files lie in ``OUTPUT_DIR/inference``."""
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
-        if len(cfg.DATASETS.TEST) > 1:
-            folder = os.path.join(folder, dataset_name.replace("/", "_"))
-        if is_lvis(dataset_name):
-            return LvisEvaluator(dataset_name, output_dir=folder)
-        coco = find_coco(dataset_name, with_shapes=cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
-        limit = count_detections(cfg.TEST.DETECTIONS_PER_IMAGE)
-        if coco is None or cfg.MODEL.KEYPOINT_ON:
-            return COCOEvaluator(
-                dataset_name,
-                output_dir=folder,
-                max_dets_per_image=limit,
-                allow_cached_coco=False,
-            )
-        return CocoEvaluator(
-            dataset_name,
-            coco,
-            output_dir=folder,
-            needs_masks=cfg.MODEL.MASK_ON,
-            max_detections=limit,
-        )
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """See :func:`nasnet_det.detection.evaluation.build_evaluator`."""
+        return build_evaluator(cfg, dataset_name, output_folder or "")
 
     @classmethod
     def test(
@@ -363,6 +318,7 @@ class Trainer(DefaultTrainer):
         *,
         iteration: int | None = None,
         weights: str = "",
+        augment: bool = True,
     ) -> dict[str, Any]:
         """Evaluate on every set of ``DATASETS.TEST`` and write ``OUTPUT_DIR/results.json``.
 
@@ -370,51 +326,28 @@ class Trainer(DefaultTrainer):
             cfg, model, evaluators: as in Detectron2.
             iteration: the last iteration that the model was trained for, where known.
             weights: the file that the model came from, where it came from one.
+            augment: whether ``TEST.AUG`` counts: once more with test-time augmentation, as tasks
+                such as ``bbox_TTA``.
 
         Returns:
             task -> metric -> value; with several sets, set -> task -> metric -> value.
         """
-        if cfg.TEST.TILES.SIZE:
-            model = TiledDetector.from_config(cfg, model)
+        check_values(cfg)
+        seen = TiledDetector.from_config(cfg, model) if cfg.TEST.TILES.SIZE else model
         with autocast(get_precision(cfg), device_type(cfg)):
-            results = super().test(cfg, model, evaluators)
+            results = super().test(cfg, seen, evaluators)
+            if augment and cfg.TEST.AUG.ENABLED:
+                folder = os.path.join(cfg.OUTPUT_DIR, f"inference{AUGMENTED}")
+                augmented = super().test(
+                    cfg,
+                    GeneralizedRCNNWithTTA(cfg, model).train(model.training),
+                    evaluators
+                    or [cls.build_evaluator(cfg, name, folder) for name in cfg.DATASETS.TEST],
+                )
+                add_augmented(cfg, results, augmented)
         if comm.is_main_process():
-            names = list(cfg.DATASETS.TEST)
-            of_sets = {names[0]: results} if len(names) == 1 else results
-            sets = {name: _record_results(name, of_sets[name]) for name in names}
-            os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-            write_results(Path(cfg.OUTPUT_DIR), DetectorResults(iteration, weights, sets))
+            record_results(cfg, results, iteration=iteration, weights=weights)
         return results
-
-
-def choose_seed(cfg: CfgNode) -> CfgNode:
-    """The config, with a number for a ``SEED`` of -1, the same for all processes."""
-    if cfg.SEED >= 0:
-        return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.SEED = comm.shared_random_seed()
-    cfg.freeze()
-    return cfg
-
-
-def _record_results(name: str, results: Mapping[str, Any]) -> DatasetResults:
-    """With the SHA-256 of the data set's JSON, by which a report knows it again."""
-    metadata = MetadataCatalog.get(name)
-    coco = find_coco(name)
-    return DatasetResults(
-        metadata.get("json_file"),
-        coco.sha256 if coco else None,
-        metadata.get("image_root"),
-        _nan_to_none(results),
-    )
-
-
-def _nan_to_none(value: Any) -> Any:
-    """Results as JSON can hold them: undefined averages are null."""
-    if isinstance(value, dict):
-        return {key: _nan_to_none(item) for key, item in value.items()}
-    return float(value) if math.isfinite(value) else None
 
 
 def _shorten_traceback(record: logging.LogRecord) -> bool:

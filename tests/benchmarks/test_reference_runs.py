@@ -12,7 +12,7 @@ pytest.importorskip("detectron2")
 
 from benchmarks import reference_runs as benchmark
 from nasnet_det.detection import get_config
-from nasnet_det.detection.run import check_names
+from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.trainer import Trainer
 
 
@@ -22,7 +22,7 @@ def make_config(network: str, data: str) -> Any:
     settings = benchmark.make_settings(network, data, Path("x"), Path("run"), 2, options)
     pairs = [word for key, value in settings.items() for word in (key, str(value))]
     cfg = get_config(benchmark.NETWORKS[network][0], [*pairs, "MODEL.DEVICE", "cpu"])
-    check_names(cfg)
+    check_values(cfg)
     return cfg
 
 

@@ -71,6 +71,9 @@ WRONG = [
     ("SOLVER.WEIGHT_DECAY_BIAS", "none", "wanted at least 0, got 'none'"),
     ("SOLVER.STEPS", "(3, 2)", "wanted rising iterations between 0 and SOLVER.MAX_ITER, 4"),
     ("SOLVER.STEPS", "(4,)", "wanted rising iterations between 0 and SOLVER.MAX_ITER, 4"),
+    ("MODEL.LOAD_PROPOSALS", "True", "wanted False, since Detectron2 reads proposals by pickle"),
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals", "wanted one that makes proposals"),
+    ("MODEL.NASNET.UNUSED_CLASSES", "9", "wanted 0, since StandardROIHeads has no such logits"),
     ("SEED", str(2**40), "wanted at most 4294901760, got 1099511627776"),
     ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 40.0]]", "wanted [task, metric, value, tolerance]"),
 ]

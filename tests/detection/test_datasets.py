@@ -31,7 +31,11 @@ from nasnet_det.config import ConfigError
 from nasnet_det.data.coco import read_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.detection.config import get_config
-from nasnet_det.detection.datasets import check_datasets, register_config_datasets
+from nasnet_det.detection.datasets import (
+    check_datasets,
+    list_classes,
+    register_config_datasets,
+)
 from nasnet_det.errors import MissingPackageError
 
 
@@ -773,6 +777,22 @@ def test_check_compares_the_classes_of_training_and_test(
         match=r"classes of data sets '.*/train' and '.*/test' differ: " + re.escape(sentence),
     ):
         check_files(train, test)
+
+
+def test_classes_of_every_set_are_listed_and_compared(tmp_path: Path) -> None:
+    """Also of a set that Detectron2 has not loaded yet, and so knows no classes of."""
+    names = []
+    for i, categories in enumerate(
+        [{2: "cat", 7: "dog"}, {2: "cat", 7: "dog"}, {2: "dog", 7: "cat"}]
+    ):
+        name = f"{tmp_path.name}_{i}"
+        json_file, images = write_files(tmp_path, _rename(make_coco(), categories), f"set_{i}")
+        register_coco_instances(name, {}, json_file, images)
+        names.append(name)
+    assert list_classes([]) == list_classes(["unknown"]) == []
+    assert list_classes(["unknown", *names[:2]]) == ["cat", "dog"]
+    with pytest.raises(DataError, match="the same names in another order of ids, class 0"):
+        list_classes(names)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ import torch
 pytest.importorskip("detectron2")
 
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
 from nasnet_det.detection import get_config
 from nasnet_det.detection.datasets import register_config_datasets
-from nasnet_det.detection.run import check_output_dir
+from nasnet_det.detection.run import agree_on_seed
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.runs.checkpoint import CheckpointError
 
@@ -70,10 +71,9 @@ def test_changed_rates_and_decays_are_obeyed_and_longer_is_longer(
     changed = ("SOLVER.MAX_ITER", 4, "SOLVER.BASE_LR", 0.03, "SOLVER.WEIGHT_DECAY", 0.5)
     cfg = _config(place, *changed, "SOLVER.MOMENTUM", 0.7, "SOLVER.STEPS", "(3,)")
     with caplog.at_level(logging.INFO, logger="nasnet_det"):
-        check_output_dir(cfg, resume=True, eval_only=False)
-    assert "From now on SOLVER.BASE_LR 0.01 -> 0.03" in caplog.text
-    assert "From now on SOLVER.MAX_ITER 2 -> 4" in caplog.text
-    trainer = _start(cfg)
+        trainer = _start(cfg)
+    assert "From now on SOLVER.BASE_LR 0.01 -> 0.03\n" in caplog.text
+    assert "From now on SOLVER.MAX_ITER 2 -> 4\n" in caplog.text
     assert trainer.start_iter == 2
     groups = trainer._trainer.optimizer.param_groups
     assert {group["momentum"] for group in groups} == {0.7}
@@ -88,6 +88,42 @@ def test_changed_rates_and_decays_are_obeyed_and_longer_is_longer(
     trainer.run_step = run_step  # type: ignore[method-assign]
     trainer.train()
     assert rates == pytest.approx([0.03, 0.003])
+
+
+def test_other_batch_is_told_with_what_it_means(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = _config(_copy(folder, tmp_path), "SOLVER.IMS_PER_BATCH", 3, "SOLVER.MAX_ITER", 3)
+    with caplog.at_level(logging.INFO, logger="nasnet_det"):
+        trainer = _start(cfg)
+    assert (
+        "From now on SOLVER.IMS_PER_BATCH 2 -> 3: the 2 iterations that are done stay as many, and "
+        "SOLVER.BASE_LR, STEPS and MAX_ITER are not scaled; the pictures go on at place 6 of their "
+        "order, where 4 were seen"
+    ) in caplog.text
+    batch = next(iter(trainer.data_loader.batch_sampler))
+    assert [position for position, _ in batch] == [6, 7, 8]
+
+
+def test_seed_that_was_not_given_stays_that_of_the_run(tmp_path: Path) -> None:
+    """For whoever uses the class alone, without the run.json of the command."""
+    cfg = _config(tmp_path, "SEED", -1, "SOLVER.MAX_ITER", 1)
+    first = _start(cfg, resume=False)
+    first.train()
+    assert first.cfg.SEED >= 0
+    assert _start(cfg).cfg.SEED == first.cfg.SEED
+    cfg.OUTPUT_DIR = str(tmp_path / "other")
+    assert _start(cfg).cfg.SEED != first.cfg.SEED
+    assert _start(cfg).cfg.SEED >= 0
+
+
+def test_all_processes_take_the_seed_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines' commands choose one each."""
+    monkeypatch.setattr(comm, "all_gather", lambda value: [7, value])
+    assert agree_on_seed(_config(tmp_path, "SEED", -1)).SEED == 7
+    assert agree_on_seed(_config(tmp_path, "SEED", 3)).SEED == 7
 
 
 def test_unchanged_config_keeps_the_very_rate(folder: Path, tmp_path: Path) -> None:

@@ -20,16 +20,18 @@ pytest.importorskip("detectron2")
 from command import run_without, start_command
 from detectron2.utils.env import seed_all_rng
 from tiny_detection import write_tiny_config, write_tiny_dataset
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError
 from nasnet_det.detection import adopt_pools, get_config, session
 from nasnet_det.detection.datasets import register_config_datasets
+from nasnet_det.detection.processes import StoppedProcessError, raise_sentences
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.runs.files import PARTIAL
+from nasnet_det.runs.signals import StoppedBySignal
 
 START_LINE = re.compile(r"Starting training from iteration (\d+)")
 
@@ -302,10 +304,21 @@ def test_mistake_in_a_process_of_its_own_is_told_without_its_traceback() -> None
         "\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n"
     )
     mistake = "nasnet_det.detection.step.NonFiniteLossError: the loss: loss_cls nan"
-    with pytest.raises(InputError, match="^the loss: loss_cls nan$"), session._raise_sentences():
+    with pytest.raises(InputError, match="^the loss: loss_cls nan$"), raise_sentences():
         raise ProcessRaisedException(head + mistake + "\n", 0, 1)
-    with pytest.raises(ProcessRaisedException), session._raise_sentences():
+    with pytest.raises(ProcessRaisedException), raise_sentences():
         raise ProcessRaisedException(head + "ValueError: a bug\n", 0, 1)
+
+
+def test_end_of_a_process_of_its_own_is_raised_and_ends_no_caller() -> None:
+    stop = StoppedProcessError(StoppedBySignal(15, "3 iterations are saved"))
+    text = f"\n-- Process 0 terminated\n{type(stop).__module__}.StoppedProcessError: {stop}\n"
+    with pytest.raises(StoppedBySignal) as info, raise_sentences():
+        raise ProcessRaisedException(text, 0, 1)
+    assert (info.value.status, info.value.what_now) == (143, "3 iterations are saved")
+    assert str(info.value) == "stopped by SIGTERM; 3 iterations are saved"
+    with pytest.raises(InputError, match="process 1 ended with status 3"), raise_sentences():
+        raise ProcessExitedException("", error_index=1, error_pid=1, exit_code=3)
 
 
 def test_gpu_that_is_not_there_gives_way_to_the_cpu() -> None:

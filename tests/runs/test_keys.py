@@ -15,6 +15,7 @@ from nasnet_det.classification.config import get_classification_config
 from nasnet_det.classification.run import check_same_run, get_identity
 from nasnet_det.config import flatten
 from nasnet_det.detection import get_config
+from nasnet_det.detection.resume import check_same_run as check_checkpoint
 from nasnet_det.detection.run import OutputDirError, check_output_dir
 from nasnet_det.pipeline.chain import get_pipeline_config, plan_stages
 from nasnet_det.pipeline.stages import Stage, find_state
@@ -144,6 +145,7 @@ def test_resume(tmp_path: Path, stage: str, row: Key, caplog: pytest.LogCaptureF
                     check_output_dir(changed, resume=True, eval_only=False)
             else:
                 check_output_dir(changed, resume=True, eval_only=False)
+                check_checkpoint(cfg.dump(), changed.dump(), "model_final.pth", num_done=1)
         assert (f"From now on {key} " in caplog.text) == said
 
 

@@ -1,4 +1,4 @@
-"""Trainings whose configs differ in nothing but seed and device, put together."""
+"""Trainings whose configs differ in the seed and in what changes nothing, put together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from nasnet_det.report.detection.reported_run import ReportedRun
 from nasnet_det.report.detection.scores import METRICS
-
-MAY_DIFFER = ("SEED", "MODEL.DEVICE", "OUTPUT_DIR")
+from nasnet_det.runs.keys import Effect, get_effect
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,11 @@ def group_seeds(runs: Sequence[ReportedRun]) -> list[SeedGroup]:
 
 def _describe(run: ReportedRun) -> tuple[Any, ...]:
     """What trainings of one group have in common."""
-    config = sorted((key, str(v)) for key, v in run.run.config.items() if key not in MAY_DIFFER)
+    config = sorted(
+        (key, str(value))
+        for key, value in run.run.config.items()
+        if key != "SEED" and get_effect("detector", key) is not Effect.NOTHING
+    )
     sha256 = run.evaluation.truth.sha256 if run.evaluation else None
     return (*config, sha256, run.summary.provenance.evaluated_iteration)
 
