@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from nasnet_det.classification.config import build_model, get_classification_config
+from nasnet_det.classification.optimizers import RMSpropTF, build_optimizer, get_lr
+from nasnet_det.classification.predictor import Predictor
 from nasnet_det.complexity import count_parameters
 from nasnet_det.config import ConfigError, list_configs
 from nasnet_det.genotype import GENOTYPES
@@ -125,3 +128,75 @@ def test_genotype_that_makes_no_network_is_one_sentence(tmp_path: Path) -> None:
 def test_networks_that_can_not_be_are_one_sentence(opts: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build_model(get_classification_config(opts=opts.split()), 10)
+
+
+def test_every_key_of_the_network_reaches_it() -> None:
+    values = {
+        "VARIANT": "nasnet_a_cifar_6_768", "GENOTYPE": "amoebanet_a", "NUM_CELLS_PER_STAGE": "1",
+        "CHANNELS": "8", "STEM": "imagenet", "STEM_MULTIPLIER": "2", "DROP_PATH_PROB": "0.3",
+        "DROP_PATH_SCHEDULE": "time", "ACTIVATION_CHECKPOINTING": "True", "POOL_PADDING": "keras",
+        "NORM": "GN", "NORM_MOMENTUM": "0.25", "DROPOUT": "0.5",
+    }  # fmt: skip
+    opts = [word for key, value in values.items() for word in (f"MODEL.NASNET.{key}", value)]
+    opts += ["DATA.IMAGE_SIZE", "64", "AUX.WEIGHT", "0"]
+    model = build_model(get_classification_config(opts=opts), 3)
+    spec = model.trunk.spec
+    assert model.trunk.genotype == GENOTYPES["amoebanet_a"]
+    assert (spec.num_cells_per_stage, spec.channels, spec.stem_multiplier) == (1, 8, 2.0)
+    assert (spec.stem, spec.norm, spec.norm_momentum) == ("imagenet", "GN", 0.25)
+    assert (spec.drop_path_prob, spec.drop_path_schedule) == (0.3, "time")
+    assert (spec.pool_padding, spec.dropout, spec.input_size) == ("keras", 0.5, 64)
+    assert model.trunk.activation_checkpointing
+
+
+def test_channels_last_reaches_the_weights() -> None:
+    for name, layout in (("True", torch.channels_last), ("False", torch.contiguous_format)):
+        opts = ["MODEL.NASNET.CHANNELS_LAST", name, "MODEL.NASNET.VARIANT", "nasnet_a_cifar_6_768"]
+        cfg = get_classification_config(opts=opts)
+        model = Predictor(cfg, torch.device("cpu")).place(build_model(cfg, 3))
+        weight = next(p for p in model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1)
+        assert weight.is_contiguous(memory_format=layout)
+
+
+def test_precision_is_the_config_s() -> None:
+    seen = []
+    model = torch.nn.Conv2d(3, 3, 1)
+    model.register_forward_hook(lambda *values: seen.append(values[-1].dtype))
+    for name in ("float32", "bfloat16"):
+        cfg = get_classification_config(opts=["SOLVER.PRECISION", name])
+        Predictor(cfg, torch.device("cpu"))(model, torch.zeros(1, 3, 2, 2))
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_every_key_of_the_optimizer_reaches_it() -> None:
+    model = torch.nn.Linear(2, 2)
+    text = "SOLVER.LR 0.5 SOLVER.MOMENTUM 0.7 SOLVER.WEIGHT_DECAY 0.2"
+    rms = "SOLVER.RMSPROP.DECAY 0.8 SOLVER.RMSPROP.EPSILON 0.3"
+    for name, kind in (
+        ("SGD", torch.optim.SGD),
+        ("AdamW", torch.optim.AdamW),
+        ("RMSpropTF", RMSpropTF),
+    ):
+        opts = ["SOLVER.OPTIMIZER", name, *text.split(), *rms.split()]
+        optimizer = build_optimizer(get_classification_config(opts=opts), model)
+        assert type(optimizer) is kind
+        weights, biases = optimizer.param_groups
+        assert (weights["lr"], weights["weight_decay"], biases["weight_decay"]) == (0.5, 0.2, 0.0)
+        if name != "AdamW":
+            assert weights["momentum"] == 0.7
+        if name == "RMSpropTF":
+            assert (weights["decay"], weights["epsilon"]) == (0.8, 0.3)
+
+
+def test_every_key_of_the_schedule_reaches_it() -> None:
+    text = (
+        "SOLVER.LR 1 SOLVER.BATCH_SIZE 64 SOLVER.REFERENCE_BATCH_SIZE 32 SOLVER.EPOCHS 9 "
+        "SOLVER.SCHEDULE exponential SOLVER.DECAY_RATE 0.5 SOLVER.DECAY_EPOCHS 2 "
+        "SOLVER.WARMUP_EPOCHS 1"
+    )
+    solver = get_classification_config(opts=text.split()).SOLVER
+    # Ten steps an epoch: in the warm-up, at its end, and after each two epochs.
+    rates = [get_lr(solver, iteration, 10) for iteration in (0, 10, 20, 40)]
+    assert rates == pytest.approx([2 / 11, 2.0, 1.0, 0.5])
+    solver.SCHEDULE = "cosine"
+    assert get_lr(solver, 45, 10) == pytest.approx(1.0), "the middle of nine epochs"

@@ -6,6 +6,7 @@ import colorsys
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,7 @@ def test_evaluation_of_small_arrays_sees_them_unchanged(tmp_path: Path) -> None:
     path = save_npz(tmp_path)
     cfg = make_config(path, "TEST.BATCH_SIZE", "5")
     batches = list(build_test_loader(cfg, load_data(cfg).test))
+    assert [len(batch.labels) for batch in batches] == [5, 2]
     images = torch.cat([batch.images for batch in batches])
     expected = np.load(path)["x_test"].transpose(0, 3, 1, 2)
     assert np.array_equal(images.numpy(), expected)
@@ -353,3 +355,24 @@ def test_data_that_can_not_be_used_are_one_sentence(wrong: Path, sentence: str) 
 def test_too_few_images_are_one_sentence(tmp_path: Path, opts: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         load_data(make_config(save_npz(tmp_path), *opts))
+
+
+def test_number_of_workers_is_the_config_s(tmp_path: Path) -> None:
+    cfg = make_config(save_npz(tmp_path), "DATA.NUM_WORKERS", "3")
+    assert build_test_loader(cfg, load_data(cfg).test).num_workers == 3
+
+
+def test_keys_of_single_steps_reach_them() -> None:
+    def steps(text: str) -> dict[str, Any]:
+        transform = build_train_transform(get_classification_config(opts=text.split()))
+        return {type(step).__name__: step for step in transform.transforms}
+
+    text = "AUGMENT.BORDER 7 AUGMENT.RAND_AUGMENT.NUM_OPS 3 AUGMENT.RAND_AUGMENT.MAGNITUDE 5"
+    padded = steps(f"AUGMENT.CROP pad {text} AUGMENT.CUTOUT 6 DATA.PIXEL_MEAN [1,2,3]")
+    assert padded["RandomCrop"].padding == [7] * 4
+    assert (padded["RandAugment"].num_ops, padded["RandAugment"].magnitude) == (3, 5)
+    assert (padded["Cutout"].size, padded["Cutout"].fill.flatten().tolist()) == (6, [1, 2, 3])
+    larger = steps(f"AUGMENT.CROP upsample {text} DATA.IMAGE_SIZE 20")
+    assert larger["Resize"].size == [34]
+    assert "RandomHorizontalFlip" in larger
+    assert not {"RandomHorizontalFlip", "Cutout"} & steps("AUGMENT.FLIP False").keys()

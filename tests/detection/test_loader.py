@@ -22,7 +22,7 @@ from detectron2.data.samplers import (
     TrainingSampler,
 )
 from exact_training import find_differences, write_data_of_two_shapes
-from tiny_detection import write_tiny_config
+from tiny_detection import write_tiny_config, write_tiny_dataset
 from torch.utils.data import Sampler
 
 from nasnet_det.data.error import DataError
@@ -37,6 +37,8 @@ SAMPLERS: dict[str, Callable[[], Sampler[int]]] = {
     "repeated": lambda: RepeatFactorTrainingSampler(torch.linspace(1, 3, 101), seed=3),
     "subset": lambda: RandomSubsetTrainingSampler(101, 0.3, seed_shuffle=3, seed_subset=4),
 }
+GROUPING = "DATALOADER__ASPECT_RATIO_GROUPING"
+FILTER = "DATALOADER.FILTER_EMPTY_ANNOTATIONS"
 PORTRAIT_RATIOS = (0.0, 0.1, 0.5)
 
 
@@ -109,7 +111,7 @@ def test_picture_that_the_mapper_refuses_has_the_same_substitute_each_time() -> 
 
 def _config(tmp_path: Path, **options: Any) -> CfgNode:
     keys = {
-        "DATALOADER__ASPECT_RATIO_GROUPING": True,
+        GROUPING: True,
         "INPUT__MIN_SIZE_TRAIN": (48, 64, 80),
         "INPUT__MAX_SIZE_TRAIN": 160,
     }
@@ -119,6 +121,24 @@ def _config(tmp_path: Path, **options: Any) -> CfgNode:
     cfg = get_config(write_tiny_config(tmp_path), words)
     register_config_datasets(cfg)
     return cfg
+
+
+def test_keys_of_the_data_reach_the_loader(tmp_path: Path) -> None:
+    repeated = {"DATALOADER__SAMPLER_TRAIN": "RepeatFactorTrainingSampler"}
+    for threshold in (0.0, 0.9):
+        cfg = _config(tmp_path, **repeated, DATALOADER__REPEAT_THRESHOLD=threshold)
+        sampler = build_train_loader(cfg).batch_sampler.indices
+        assert isinstance(sampler, RepeatFactorTrainingSampler)
+        assert bool(sampler._frac_part.any()) == (threshold > 0), "of seven, three have one class"
+    for grouped in (True, False):
+        groups = build_train_loader(_config(tmp_path, **{GROUPING: grouped})).batch_sampler.groups
+        assert set(groups.tolist()) == ({0, 1} if grouped else {0})
+    for left_out in (True, False):
+        files = write_tiny_dataset(tmp_path / "tiny")  # the first of six has no box
+        cfg = get_config(write_tiny_config(tmp_path), [*files, FILTER, str(left_out)])
+        register_config_datasets(cfg)
+        assert len(build_train_loader(cfg).dataset.records) == 6 - left_out
+    assert build_train_loader(_config(tmp_path, DATALOADER__NUM_WORKERS=2)).num_workers == 2
 
 
 def _load(cfg: CfgNode, *, start: int, count: int) -> list[Any]:

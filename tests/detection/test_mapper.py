@@ -21,6 +21,7 @@ from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import PictureError
 from nasnet_det.detection.config import get_config
 from nasnet_det.detection.mapper import PictureMapper, ReadableBatches, read_image
+from nasnet_det.detection.resize import build_test_resize
 
 
 def make_record(path: Path, key: int = 0) -> dict[str, Any]:
@@ -47,9 +48,24 @@ def test_ordinary_picture_is_detectron2s_array(picture: Path, image_format: str)
         assert np.array_equal(ours, wanted)
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("MIN_SIZE_TRAIN (64,80) INPUT.CROP.ENABLED True", None),
+        ("MIN_SIZE_TRAIN (90,) INPUT.MAX_SIZE_TRAIN 60 INPUT.RANDOM_FLIP vertical", (40, 60)),
+        ("MIN_SIZE_TRAIN (20,30) INPUT.MIN_SIZE_TRAIN_SAMPLING range", None),
+        (
+            "MIN_SIZE_TRAIN (0,) INPUT.CROP.ENABLED True INPUT.CROP.TYPE absolute "
+            "INPUT.CROP.SIZE [20,30]",
+            (20, 30),
+        ),
+    ],
+)
 @pytest.mark.parametrize("is_train", [True, False])
-def test_mapped_record_is_detectron2s(picture: Path, is_train: bool) -> None:
-    cfg = get_config(opts=["INPUT.MIN_SIZE_TRAIN", "(64,80)", "INPUT.CROP.ENABLED", "True"])
+def test_mapped_record_is_detectron2s(
+    picture: Path, is_train: bool, text: str, shape: tuple[int, int] | None
+) -> None:
+    cfg = get_config(opts=f"INPUT.{text}".split())
     results = []
     for mapper in (DatasetMapper(cfg, is_train), PictureMapper(cfg, is_train)):
         np.random.seed(3)
@@ -59,8 +75,18 @@ def test_mapped_record_is_detectron2s(picture: Path, is_train: bool) -> None:
     theirs, ours = results
     assert theirs.keys() == ours.keys()
     assert torch.equal(theirs["image"], ours["image"])
+    if is_train and shape:
+        assert ours["image"].shape[1:] == shape
     if is_train:
         assert torch.equal(theirs["instances"].gt_boxes.tensor, ours["instances"].gt_boxes.tensor)
+
+
+def test_sizes_of_test_pictures_are_the_config_s(picture: Path) -> None:
+    for minimum, maximum, wanted in ((20, 100, (20, 30)), (30, 30, (20, 30)), (60, 100, (60, 90))):
+        opts = f"INPUT.MIN_SIZE_TEST {minimum} INPUT.MAX_SIZE_TEST {maximum}".split()
+        pixels = read_image(str(picture), "RGB")
+        resize = build_test_resize(get_config(opts=opts)).get_transform(pixels)
+        assert resize.apply_image(pixels).shape[:2] == wanted
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "empty.jpg", "page.jpg", "nowhere.jpg"])

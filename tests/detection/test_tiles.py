@@ -161,3 +161,9 @@ def test_impossible_tiles_are_refused(key: str, value: float, sentence: str) -> 
     cfg.TEST.TILES[key] = value
     with pytest.raises(ConfigError, match=sentence):
         check_values(cfg)
+
+
+def test_tiles_are_those_of_the_config() -> None:
+    cfg = get_config(opts=["TEST.TILES.SIZE", "320", "TEST.TILES.OVERLAP", "0.3"])
+    detector = TiledDetector.from_config(cfg, ColourDetector())
+    assert (detector.size, detector.overlap) == (320, 0.3)

@@ -24,11 +24,13 @@ from detectron2.utils.env import seed_all_rng
 from tiny_detection import write_tiny_config, write_tiny_dataset
 
 from nasnet_det.config import ConfigError
-from nasnet_det.detection import get_config
+from nasnet_det.detection import get_config, run
+from nasnet_det.detection import trainer as trainer_module
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.hooks import drop_metrics
-from nasnet_det.detection.step import CheckedStep, NonFiniteLossError
+from nasnet_det.detection.step import CheckedStep, NonFiniteLossError, get_precision
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.errors import MissingPackageError
 from nasnet_det.runs.files import FileError
 
 
@@ -346,6 +348,75 @@ def test_adamw_has_detectron2s_groups_of_parameters(tmp_path: Path) -> None:
     assert norms
     assert {decays[f"{name}.weight"] for name in norms} == {0.0}
     assert all(group["lr"] == 0.001 for group in optimizer.param_groups)
+
+
+def test_every_key_of_the_optimizer_reaches_it(tmp_path: Path) -> None:
+    options = {
+        "BASE_LR": 0.5, "MOMENTUM": 0.7, "NESTEROV": True, "WEIGHT_DECAY": 0.2,
+        "WEIGHT_DECAY_NORM": 0.3, "WEIGHT_DECAY_BIAS": 0.1, "BIAS_LR_FACTOR": 2.0,
+        "CLIP_GRADIENTS.ENABLED": True, "CLIP_GRADIENTS.CLIP_TYPE": "norm",
+        "CLIP_GRADIENTS.CLIP_VALUE": 1e-3, "CLIP_GRADIENTS.NORM_TYPE": 1.0,
+    }  # fmt: skip
+    cfg = _config(tmp_path, **{f"SOLVER.{key}": value for key, value in options.items()})
+    for name in ("SGD", "AdamW"):
+        cfg.SOLVER.OPTIMIZER = name
+        model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1))
+        optimizer = Trainer.build_optimizer(cfg, model)
+        assert isinstance(optimizer, getattr(torch.optim, name))
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        conv, bias, norm = (groups[id(p)] for p in (*model[0].parameters(), model[1].weight))
+        assert (conv["lr"], bias["lr"], norm["lr"]) == (0.5, 1.0, 0.5)
+        assert [g["weight_decay"] for g in (conv, bias, norm)] == [0.2, 0.1, 0.3]
+        if name == "SGD":
+            assert (conv["momentum"], conv["nesterov"]) == (0.7, True)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        norms = [float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None]
+        assert norms == pytest.approx([1e-3] * len(norms), rel=1e-2), "the sum of absolute values"
+
+
+def test_precise_statistics_replace_the_running_ones_and_no_weight(tmp_path: Path) -> None:
+    states = []
+    for name in ("False", "True"):
+        precise = {"TEST__PRECISE_BN__ENABLED": name, "TEST__PRECISE_BN__NUM_ITER": 2}
+        cfg = _config(tmp_path, name, SOLVER__MAX_ITER=1, TEST__EVAL_PERIOD=1, **precise)
+        states.append(_train(cfg).model.state_dict())
+    plain, precise_ones = states
+    names = {name for name in plain if not torch.equal(plain[name], precise_ones[name])}
+    assert any(name.endswith("running_mean") for name in names)
+    assert all("running_" in name or name.endswith("num_batches_tracked") for name in names)
+
+
+def test_period_of_pictures_reaches_the_model_where_they_can_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = _config(tmp_path, VIS_PERIOD=3)
+    assert Trainer.build_model(cfg).vis_period == 3
+    monkeypatch.setattr(trainer_module, "find_spec", lambda _: None)
+    with pytest.raises(MissingPackageError, match="cv2 is not installed: run pip install opencv"):
+        Trainer(cfg)
+
+
+def test_precision_of_a_gpu_is_the_config_s_and_a_cpu_s_is_not(tmp_path: Path) -> None:
+    cfg = _config(tmp_path, SOLVER__AMP__ENABLED=True)
+    for device, name, wanted in (
+        ("cuda", "float16", torch.float16),
+        ("cuda", "bfloat16", torch.bfloat16),
+        ("cpu", "float16", torch.bfloat16),
+    ):
+        cfg.MODEL.DEVICE, cfg.SOLVER.AMP.PRECISION = device, name
+        assert get_precision(cfg) is wanted
+
+
+def test_cudnn_is_told_what_the_config_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(run, "setup_logger", lambda *_, **__: logging.getLogger("quiet"))
+    for wanted, eval_only in ((True, False), (False, True)):
+        run.set_up_process(_config(tmp_path, CUDNN_BENCHMARK=True), [], eval_only=eval_only)
+        assert torch.backends.cudnn.benchmark == wanted, "not where sizes vary most"
 
 
 def test_optimizer_of_another_name_is_refused(tmp_path: Path) -> None:

@@ -230,3 +230,11 @@ def test_missing_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ExecutorError, match="wanted a CUDA GPU, but torch finds none"):
         find_devices("cuda", 0)
+
+
+def test_every_key_of_local_processes_reaches_them() -> None:
+    text = "NAME local_processes SEARCH.EXECUTOR.NUM_WORKERS 3 SEARCH.EXECUTOR.MAX_RETRIES 5"
+    opts = f"SEARCH.EXECUTOR.DEVICE cpu SEARCH.EXECUTOR.{text}".split()
+    executor = build_executor(get_search_config(opts=opts), name_device)
+    assert isinstance(executor, LocalProcesses)
+    assert (executor.devices, executor.max_retries) == (("cpu",) * 3, 5)

@@ -265,3 +265,17 @@ def test_study_without_a_pruner_is_not_continued_with_one(tmp_path: Path) -> Non
     search(tmp_path, "SEARCH.NUM_TRIALS", "3")
     with pytest.raises(ValueError, match="has SEARCH.PRUNER.NAME '' instead of 'asha'"):
         search(tmp_path, *ASHA, resume=True)
+
+
+def test_every_key_of_a_pruner_reaches_it() -> None:
+    text = (
+        "SEARCH.PRUNER.MIN_EPOCHS 2 SEARCH.PRUNER.NUM_STARTUP_TRIALS 7 "
+        "SEARCH.PRUNER.REDUCTION_FACTOR 3 SEARCH.PRUNER.NAME"
+    )
+    median = build_pruner(get_search_config(opts=[*text.split(), "median"]))
+    assert isinstance(median, MedianPruner)
+    assert (median._n_startup_trials, median._n_warmup_steps) == (7, 2)
+    asha = build_pruner(get_search_config(opts=[*text.split(), "asha"]))
+    assert isinstance(asha, SuccessiveHalvingPruner)
+    assert (asha._min_resource, asha._reduction_factor) == (2, 3)
+    assert build_pruner(get_search_config()) is None

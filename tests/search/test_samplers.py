@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.config import build_space, get_search_config
-from nasnet_det.search.controller_sampler import ControllerSampler
+from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
 from nasnet_det.search.ppo import PPOStats
 from nasnet_det.search.samplers import SAMPLERS, build_sampler
@@ -309,3 +309,24 @@ def test_impossible_config_is_refused(opts: str, sentence: str) -> None:
     cfg = get_search_config(opts=opts.split())
     with pytest.raises(ValueError, match=sentence):
         build_sampler(cfg, build_space(cfg))
+
+
+def test_every_key_of_a_sampler_reaches_it() -> None:
+    text = (
+        "SEARCH.EVOLUTION.POPULATION 7 SEARCH.EVOLUTION.TOURNAMENT 3 SEARCH.SAMPLER.MINIBATCH 4 "
+        "SEARCH.TPE.NUM_STARTUP_TRIALS 6 SEARCH.NSGA2.POPULATION 8 SEARCH.SEED 9 "
+        "SEARCH.ASYNCHRONOUS True"
+    )
+    built = {
+        name: build_sampler(
+            get_search_config(opts=f"{text} SEARCH.SAMPLER.NAME {name}".split()), SPACE
+        )
+        for name in SAMPLERS
+    }
+    assert type(built["controller"]) is AsyncControllerSampler
+    evolution = built["evolution"]
+    assert (evolution.population, evolution.tournament, evolution.minibatch) == (7, 3, 4)
+    assert evolution.asynchronous
+    assert {built[name].seed for name in ("evolution", "random", "tpe", "nsga2")} == {9}
+    assert built["tpe"]._build(0)._n_startup_trials == 6
+    assert built["nsga2"]._build(0)._population_size == 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def test_best_are_retrained_and_the_genotype_says_how_well(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Interrupted in the middle of it, the second start trains what is left."""
+    """Stopped by SIGTERM in the middle of it, the second start trains what is left."""
     retrain = ChildTrainer.__call__
     trained: list[int] = []
 
@@ -79,14 +81,16 @@ def test_best_are_retrained_and_the_genotype_says_how_well(
         if self.recipe.epochs == 2:
             if len(trained) == 1:
                 trained.append(-1)
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGTERM)
             trained.append(job.number)
         return retrain(self, job, device)
 
     monkeypatch.setattr(ChildTrainer, "__call__", interrupt)
     words = "SEARCH.RETRAIN.NUM_BEST 3 SEARCH.RETRAIN.EPOCHS 2 SEARCH.RETRAIN.NUM_TRAIN 40"
-    given = arguments(tmp_path, images, *words.split())
-    assert call(*given) == 130
+    storage = f"sqlite:///{tmp_path / 'mine.db'}"  # not where it would be
+    study = ("SEARCH.STUDY.NAME", "mine", "SEARCH.STUDY.STORAGE", storage)
+    given = arguments(tmp_path, images, *words.split(), *study)
+    assert call(*given) == 143
     assert call("--resume", *given) == 0
     assert trained == [0, -1, 1, 2]
     monkeypatch.undo()
@@ -96,12 +100,12 @@ def test_best_are_retrained_and_the_genotype_says_how_well(
     genotype = load_genotype(tmp_path / "genotype.json")
     origin: dict[str, Any] = genotype.provenance
     retrained = origin["retrained"]
-    assert retrained["study"] == "search.retrained"
-    trials = _read_trials(tmp_path, "search.retrained")
+    assert retrained["study"] == "mine.retrained"
+    trials = _read_trials(storage, "mine.retrained")
     accuracy = max(trial.value for trial in trials)
     assert retrained["accuracy"] == trials[retrained["trial"]].value == accuracy
     assert trials[retrained["trial"]].user_attrs["searched_as"] == origin["trial"]
-    assert origin["reward"] == _read_trials(tmp_path)[origin["trial"]].value
+    assert origin["reward"] == _read_trials(storage, "mine")[origin["trial"]].value
     assert f"of held-out images, {accuracy:.4f} when retrained" in out
 
     # The file says enough to retrain the child again, bit for bit.
@@ -160,10 +164,11 @@ def test_dry_run_prints_the_first_proposals_and_writes_nothing(
         assert f"{trial.params['normal.0.op_0']}({trial.params['normal.0.input_0']})" in out
 
 
-def _read_trials(folder: Path, name: str = "search") -> list[Any]:
+def _read_trials(place: Path | str, name: str = "search") -> list[Any]:
     import optuna
 
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder / 'study.db'}").trials
+    storage = place if isinstance(place, str) else f"sqlite:///{place / 'study.db'}"
+    return optuna.load_study(study_name=name, storage=storage).trials
 
 
 def test_search_without_any_reward_says_so(
@@ -269,6 +274,7 @@ def test_every_key_of_children_reaches_what_it_is_for() -> None:
         "SEARCH.CHILD.DROP_PATH_PROB 0.3 SEARCH.CHILD.PRECISION bfloat16 "
         "SEARCH.CHILD.TIME_LIMIT_S 9 SEARCH.DATA.PATH a SEARCH.DATA.NUM_HELD_OUT 7 "
         "SEARCH.DATA.NUM_TRAIN 8 SEARCH.DATA.IMAGE_SIZE 16 SEARCH.DATA.UPSAMPLED_SIZE 17 "
+        "SEARCH.DATA.FLIP False SEARCH.DATA.BROKEN_IMAGES stop "
         "SEARCH.SEED 1 SEARCH.NUM_TRIALS 11 SEARCH.SAMPLER.MINIBATCH 12 SEARCH.SAMPLER.NAME nsga2 "
         "SEARCH.GOALS ['accuracy','params'] SEARCH.LIMITS.MAX_PARAMS 13 SEARCH.LIMITS.MAX_MACS 14"
     )
@@ -277,7 +283,9 @@ def test_every_key_of_children_reaches_what_it_is_for() -> None:
         3, 6, 2, epochs=4, batch_size=5, lr=0.5, momentum=0.8, weight_decay=0.1, clip_norm=2.0,
         drop_path_prob=0.3, precision="bfloat16",
     )  # fmt: skip
-    assert build_source(cfg) == DataSource("a", 7, 8, 16, 17, seed=1)
+    assert build_source(cfg) == DataSource(
+        "a", 7, 8, 16, 17, flip=False, broken_images="stop", seed=1
+    )
     assert build_plan(cfg) == SearchPlan(
         11, 12, 1, goals=("accuracy", "params"), limits=SizeLimits(13, 14), time_limit_s=9.0
     )
