@@ -42,6 +42,8 @@ from nasnet_det.detection.registered_sets import adopt_registered_sets, read_reg
 from nasnet_det.errors import MissingPackageError
 from nasnet_det.genotype import nearest
 
+WITHOUT_BOXES = ("sem_seg", "cityscapes_sem_seg")  # kinds of sets whose truth is a map of classes
+
 logger = logging.getLogger(__name__)
 
 
@@ -168,7 +170,8 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
     for name in names:
         coco = find_coco(name, with_shapes=_needs_shapes(cfg))
         metadata = MetadataCatalog.get(name)
-        if coco is None and not is_lvis(name):
+        kind = metadata.get("evaluator_type")
+        if coco is None and not is_lvis(name) and kind not in WITHOUT_BOXES:
             coco = read_registered(name, with_shapes=_needs_shapes(cfg))
         if coco is None:
             continue
