@@ -122,7 +122,7 @@ def parse_coco(
         settle_sizes: gives better sizes (I, 2) for the names and sizes of the images.
 
     Raises:
-        DataError: it is not in COCO's format; the first fault is named.
+        DataError: it is not in COCO's format; its ``records`` are the entries at fault.
     """
     if not isinstance(data, dict):
         raise DataError(
@@ -161,7 +161,11 @@ def _read_categories(where: str, data: Record) -> dict[Any, str]:
     names = read_column(where, "categories", records, "name", {str}, "a text")
     if len(set(names)) < len(names):
         repeated = [name for name, count in Counter(names).items() if count > 1]
-        logger.warning("%s: several categories have the name %r", where, repeated[0])
+        logger.warning(
+            "%s: several categories have the name %r",
+            *(where, repeated[0]),
+            extra={"records": [r for r in records if r["name"] in repeated]},
+        )
     return dict(sorted(zip(ids, names, strict=True)))
 
 
@@ -173,8 +177,11 @@ def _read_images(where: str, data: Record) -> dict[Any, tuple[str, tuple[float, 
     ids = read_ids(where, "images", records)
     names = read_column(where, "images", records, "file_name", {str}, "a file's name")
     if num_windows := sum("\\" in name for name in names):
+        odd = [record for record, name in zip(records, names, strict=True) if "\\" in name]
         names = [name.replace("\\", "/") for name in names]
-        logger.warning("%s: %d names of images have \\ for /", where, num_windows)
+        logger.warning(
+            "%s: %d names of images have \\ for /", *(where, num_windows), extra={"records": odd}
+        )
     widths, heights = (_read_sides(where, records, key) for key in ("width", "height"))
     values = zip(names, zip(widths, heights, strict=True), strict=True)
     return dict(sorted(zip(ids, values, strict=True), key=lambda item: item[0]))

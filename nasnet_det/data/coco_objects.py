@@ -1,4 +1,7 @@
-"""The annotations of a COCO-format JSON as columns, trusting nothing in them."""
+"""The annotations of a COCO-format JSON as columns, trusting nothing in them.
+
+What is said in the log carries the entries that it is about, as ``records``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 
 from nasnet_det.data.columns import (
     Record,
+    choose_records,
     is_number,
     raise_first_fault,
     read_column,
@@ -87,15 +91,20 @@ def read_objects(
     """
     # Detectron2 refuses an empty box; tools write it to say that a picture has no object.
     if num_empty := sum(record.get("bbox") == [] for record in records):
+        empty = [record for record in records if record.get("bbox") == []]
         records = [record for record in records if record.get("bbox") != []]
-        logger.warning("%s: %d annotations have an empty box and are left out", where, num_empty)
+        logger.warning(
+            "%s: %d annotations have an empty box and are left out",
+            *(where, num_empty),
+            extra={"records": empty},
+        )
     ids = read_ids(where, "annotations", records)
     image = _find_places(where, records, "image_id", image_ids, "image")
     category = _find_places(where, records, "category_id", category_ids, "category")
     is_crowd = _read_crowds(where, records)
     boxes, is_whole = _read_boxes(where, records)
-    _check_finite(where, ids, boxes)
-    boxes = _clip_boxes(where, ids, boxes, sizes[image].reshape(-1, 2))
+    _check_finite(where, records, boxes)
+    boxes = _clip_boxes(where, records, boxes, sizes[image].reshape(-1, 2))
     if ids and isinstance(ids[0], str):
         ids = list(range(1, len(ids) + 1))  # nobody sees them, and COCO's evaluation wants numbers
     return Objects(
@@ -158,31 +167,39 @@ def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
-def _check_finite(where: str, ids: Sequence[Any], boxes: np.ndarray) -> None:
+def _check_finite(where: str, records: Sequence[Record], boxes: np.ndarray) -> None:
     faults: dict[str, np.ndarray] = {
         "are not finite": ~np.isfinite(boxes).all(axis=1),
         "have a negative size": np.asarray(boxes[:, 2:].min(axis=1, initial=0) < 0),
     }
     for fault, wrong in faults.items():
         if wrong.any():
-            raise _describe_boxes(where, ids, boxes, wrong, fault)
-    if num_empty := int((boxes[:, 2:] == 0).any(axis=1).sum()):
+            raise _describe_boxes(where, records, boxes, wrong, fault)
+    is_empty = (boxes[:, 2:] == 0).any(axis=1)
+    if num_empty := int(is_empty.sum()):
         # COCO's train2017 has such boxes itself; the loader drops them.
-        logger.warning("%s: %d of %d boxes have no size", where, num_empty, len(boxes))
+        logger.warning(
+            "%s: %d of %d boxes have no size",
+            *(where, num_empty, len(boxes)),
+            extra={"records": choose_records(records, is_empty)},
+        )
 
 
 def _describe_boxes(
-    where: str, ids: Sequence[Any], boxes: np.ndarray, wrong: np.ndarray, fault: str
+    where: str, records: Sequence[Record], boxes: np.ndarray, wrong: np.ndarray, fault: str
 ) -> DataError:
     first = int(wrong.argmax())
     return DataError(
         f"{where}: {wrong.sum()} of {len(boxes)} boxes {fault}, the first: annotation "
-        f"{ids[first]} has [{', '.join(f'{v:g}' for v in boxes[first])}]; wanted [x, y, width, "
-        "height] in pixels"
+        f"{records[first]['id']} has [{', '.join(f'{v:g}' for v in boxes[first])}]; wanted "
+        "[x, y, width, height] in pixels",
+        records=choose_records(records, wrong),
     )
 
 
-def _clip_boxes(where: str, ids: Sequence[Any], boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def _clip_boxes(
+    where: str, records: Sequence[Record], boxes: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
     """Boxes inside their images (sizes (N, 2)); those that leave them by rounding stay as they are.
 
     Most boxes outside, or none larger than a pixel, are numbers of another meaning.
@@ -193,15 +210,16 @@ def _clip_boxes(where: str, ids: Sequence[Any], boxes: np.ndarray, sizes: np.nda
         wrong = outside > MAX_OUTSIDE_PIXELS
     if wrong.sum() > len(boxes) / 2:
         fault = "leave their image, as corners or another picture's boxes would"
-        raise _describe_boxes(where, ids, boxes, wrong, fault)
+        raise _describe_boxes(where, records, boxes, wrong, fault)
     is_share = np.asarray((boxes <= 1).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
     if len(boxes) and is_share.all() and (sizes > 8).all():
-        raise _describe_boxes(where, ids, boxes, is_share, "are shares of their image")
+        raise _describe_boxes(where, records, boxes, is_share, "are shares of their image")
     if not wrong.any():
         return boxes
     logger.warning(
         "%s: %d of %d boxes leave their image and are clipped, the first: annotation %s",
-        *(where, wrong.sum(), len(boxes), ids[int(wrong.argmax())]),
+        *(where, wrong.sum(), len(boxes), records[int(wrong.argmax())]["id"]),
+        extra={"records": choose_records(records, wrong)},
     )
     clipped = np.clip(corners[wrong], 0, np.tile(sizes[wrong], 2))
     inside = boxes.copy()
@@ -220,12 +238,18 @@ def _read_areas(where: str, records: Sequence[Record], boxes: np.ndarray) -> np.
         logger.warning(
             "%s: %d of %d annotations have no area; that of the box is taken for APs, APm and APl",
             *(where, num_missing, len(areas)),
+            extra={"records": choose_records(records, ~is_area)},
         )
-    num_large = int((areas > of_boxes * AREA_TOLERANCE + 1).sum())
+    is_large = areas > of_boxes * AREA_TOLERANCE + 1
+    num_large = int(is_large.sum())
     is_constant = len(areas) > 1 and len(set(areas)) == 1 and len(set(of_boxes)) > 1
     if num_large or is_constant:
         fault = f"all areas are {areas[0]:g}" if is_constant else f"{num_large} areas exceed boxes"
-        logger.warning("%s: %s, and APs, APm and APl depend on them", where, fault)
+        logger.warning(
+            "%s: %s, and APs, APm and APl depend on them",
+            *(where, fault),
+            extra={"records": choose_records(records, is_large | is_constant)},
+        )
     return areas
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from nasnet_det.data.error import DataError
@@ -49,7 +50,8 @@ def raise_first_fault(
         got = "nothing" if value is None else f"{value!r:.60}"
         raise DataError(
             f"{where}: {place}: wanted {wanted}, but {len(wrong)} of {len(values)} differ, the "
-            f"first ({which}) has {got}"
+            f"first ({which}) has {got}",
+            records=[records[i] for i in wrong],
         )
 
 
@@ -86,21 +88,36 @@ def read_ids(where: str, kind: str, records: Sequence[Record]) -> list[Any]:
     """
     ids = read_column(where, kind, records, "id", {int, str}, "a whole number or a text")
     if len(set(map(type, ids))) > 1:
-        raise DataError(f"{where}: {kind}.id: wanted all numbers or all texts, got both")
+        texts = [record for record, key in zip(records, ids, strict=True) if type(key) is str]
+        raise DataError(
+            f"{where}: {kind}.id: wanted all numbers or all texts, got both", records=texts
+        )
     raise_first_fault(where, f"{kind}.id", records, ids, _fits_evaluation, "a number of 64 bits")
     # COCO's own 2014 minival files repeat annotations; Detectron2 reads them all the same.
     if len(set(ids)) < len(ids) and not (kind == "annotations" and "minival" in where):
         repeated = [key for key, count in Counter(ids).items() if count > 1]
         raise DataError(
             f"{where}: {kind}.id: wanted each id once, but {len(repeated)} of {len(ids)} come more "
-            f"than once: {shorten(repeated)}"
+            f"than once: {shorten(repeated)}",
+            records=_list_later(records, ids),
         )
     return ids
+
+
+def _list_later(records: Sequence[Record], ids: Sequence[Any]) -> list[Record]:
+    """The records whose id an earlier one has."""
+    first = {key: place for place, key in reversed(list(enumerate(ids)))}
+    return [record for i, record in enumerate(records) if first[ids[i]] != i]
 
 
 def _fits_evaluation(key: int | str) -> bool:
     """Whether COCO's evaluation, which is compiled, can hold an id."""
     return isinstance(key, str) or -(2**63) <= key < 2**63
+
+
+def choose_records(records: Sequence[Record], chosen: Iterable[bool]) -> list[Record]:
+    """The records that are chosen, one truth value each."""
+    return list(itertools.compress(records, chosen))
 
 
 def shorten(values: Sequence[Any]) -> str:
