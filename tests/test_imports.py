@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "configs": ("config", "network_config"),
     "floor": ("runs", "data"),
-    "shared": ("weights", "drawing", "runtime"),
+    "shared": ("weights", "drawing", "runtime", "doctor"),
     "stages": ("search", "classification", "detection"),
     "readers": ("report",),
     "chain": ("pipeline",),

@@ -26,7 +26,7 @@ from nasnet_det.runs.signals import StoppedBySignal
 PROGRAM = "nasnet-det"
 VERBS = (
     *("describe", "search", "train-classifier", "export-backbone", "export", "train", "predict"),
-    *("report", "pipeline", "convert-data", "split", "crops"),
+    *("report", "pipeline", "doctor", "convert-data", "split", "crops"),
     *("convert-weights", "verify-weights", "install-detectron2"),
 )
 NUMBER = re.compile(r"-\.?\d")  # a value such as -1e-5, which is no option

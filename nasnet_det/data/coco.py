@@ -164,7 +164,7 @@ def _read_categories(where: str, data: Record) -> dict[Any, str]:
         logger.warning(
             "%s: several categories have the name %r",
             *(where, repeated[0]),
-            extra={"records": [r for r in records if r["name"] in repeated]},
+            extra={"kind": "same_names", "records": [r for r in records if r["name"] in repeated]},
         )
     return dict(sorted(zip(ids, names, strict=True)))
 
@@ -180,7 +180,9 @@ def _read_images(where: str, data: Record) -> dict[Any, tuple[str, tuple[float, 
         odd = [record for record, name in zip(records, names, strict=True) if "\\" in name]
         names = [name.replace("\\", "/") for name in names]
         logger.warning(
-            "%s: %d names of images have \\ for /", *(where, num_windows), extra={"records": odd}
+            "%s: %d names of images have \\ for /",
+            *(where, num_windows),
+            extra={"kind": "back_slashes", "records": odd},
         )
     widths, heights = (_read_sides(where, records, key) for key in ("width", "height"))
     values = zip(names, zip(widths, heights, strict=True), strict=True)

@@ -1,6 +1,6 @@
 """The annotations of a COCO-format JSON as columns, trusting nothing in them.
 
-What is said in the log carries the entries that it is about, as ``records``.
+What is said in the log carries its ``kind`` and the ``records`` that it is about.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def read_objects(
         logger.warning(
             "%s: %d annotations have an empty box and are left out",
             *(where, num_empty),
-            extra={"records": empty},
+            extra={"kind": "no_box", "records": empty},
         )
     ids = read_ids(where, "annotations", records)
     image = _find_places(where, records, "image_id", image_ids, "image")
@@ -181,7 +181,7 @@ def _check_finite(where: str, records: Sequence[Record], boxes: np.ndarray) -> N
         logger.warning(
             "%s: %d of %d boxes have no size",
             *(where, num_empty, len(boxes)),
-            extra={"records": choose_records(records, is_empty)},
+            extra={"kind": "box_without_size", "records": choose_records(records, is_empty)},
         )
 
 
@@ -193,6 +193,7 @@ def _describe_boxes(
         f"{where}: {wrong.sum()} of {len(boxes)} boxes {fault}, the first: annotation "
         f"{records[first]['id']} has [{', '.join(f'{v:g}' for v in boxes[first])}]; wanted "
         "[x, y, width, height] in pixels",
+        where="annotations.bbox",
         records=choose_records(records, wrong),
     )
 
@@ -219,7 +220,7 @@ def _clip_boxes(
     logger.warning(
         "%s: %d of %d boxes leave their image and are clipped, the first: annotation %s",
         *(where, wrong.sum(), len(boxes), records[int(wrong.argmax())]["id"]),
-        extra={"records": choose_records(records, wrong)},
+        extra={"kind": "clipped_box", "records": choose_records(records, wrong)},
     )
     clipped = np.clip(corners[wrong], 0, np.tile(sizes[wrong], 2))
     inside = boxes.copy()
@@ -238,7 +239,7 @@ def _read_areas(where: str, records: Sequence[Record], boxes: np.ndarray) -> np.
         logger.warning(
             "%s: %d of %d annotations have no area; that of the box is taken for APs, APm and APl",
             *(where, num_missing, len(areas)),
-            extra={"records": choose_records(records, ~is_area)},
+            extra={"kind": "missing_area", "records": choose_records(records, ~is_area)},
         )
     is_large = areas > of_boxes * AREA_TOLERANCE + 1
     num_large = int(is_large.sum())
@@ -248,7 +249,10 @@ def _read_areas(where: str, records: Sequence[Record], boxes: np.ndarray) -> np.
         logger.warning(
             "%s: %s, and APs, APm and APl depend on them",
             *(where, fault),
-            extra={"records": choose_records(records, is_large | is_constant)},
+            extra={
+                "kind": "wrong_area",
+                "records": choose_records(records, is_large | is_constant),
+            },
         )
     return areas
 

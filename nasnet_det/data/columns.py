@@ -51,6 +51,7 @@ def raise_first_fault(
         raise DataError(
             f"{where}: {place}: wanted {wanted}, but {len(wrong)} of {len(values)} differ, the "
             f"first ({which}) has {got}",
+            where=place,
             records=[records[i] for i in wrong],
         )
 
@@ -90,7 +91,9 @@ def read_ids(where: str, kind: str, records: Sequence[Record]) -> list[Any]:
     if len(set(map(type, ids))) > 1:
         texts = [record for record, key in zip(records, ids, strict=True) if type(key) is str]
         raise DataError(
-            f"{where}: {kind}.id: wanted all numbers or all texts, got both", records=texts
+            f"{where}: {kind}.id: wanted all numbers or all texts, got both",
+            where=f"{kind}.id",
+            records=texts,
         )
     raise_first_fault(where, f"{kind}.id", records, ids, _fits_evaluation, "a number of 64 bits")
     # COCO's own 2014 minival files repeat annotations; Detectron2 reads them all the same.
@@ -99,6 +102,7 @@ def read_ids(where: str, kind: str, records: Sequence[Record]) -> list[Any]:
         raise DataError(
             f"{where}: {kind}.id: wanted each id once, but {len(repeated)} of {len(ids)} come more "
             f"than once: {shorten(repeated)}",
+            where=f"{kind}.id",
             records=_list_later(records, ids),
         )
     return ids

@@ -17,9 +17,9 @@ class DataError(InputError):
         records: the entries of a JSON that are at fault; empty where they aren't known.
     """
 
-    def __init__(self, message: str, *, records: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, *, where: str = "", records: Sequence[Any] = ()) -> None:
         if message.startswith("Caught ") and "Traceback" in message:
             # A DataLoader raises a worker's error anew, with all of its traceback as the message.
             message = message.strip().splitlines()[-1].partition("Error: ")[2]
-        super().__init__(message)
+        super().__init__(message, where=where)
         self.records = tuple(records)

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -77,8 +77,29 @@ def read_pixels(source: str | os.PathLike[str] | BinaryIO, *, name: str = "") ->
     return np.asarray(read_picture(source, name=name))
 
 
+class Header(NamedTuple):
+    """What the header of a picture says.
+
+    Attributes:
+        width, height: in pixels, of the upright picture.
+        orientation: of EXIF, 1 to 8; 1 where it is stored upright.
+        mode: Pillow's word for its pixels, such as ``RGB`` or ``I;16``.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    mode: str
+
+
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height in pixels of the upright picture, from its header alone.
+    """Width and height in pixels of the upright picture; see :func:`read_header`."""
+    header = read_header(path)
+    return header.width, header.height
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read the header of a picture alone.
 
     Raises:
         PictureError: as :func:`read_picture`, but for what only decoding shows.
@@ -87,8 +108,10 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         width, height = image.size
         if image.format == "TIFF":  # newer Pillows have turned the size of these already
             width, height = (int(image.tag_v2[tag]) for tag in _TIFF_SIZE)  # type: ignore[attr-defined]
-        is_turned = _find_orientation(image) in _TURNED
-    return (height, width) if is_turned else (width, height)
+        orientation, mode = _find_orientation(image), image.mode
+    if orientation in _TURNED:
+        width, height = height, width
+    return Header(width, height, orientation, mode)
 
 
 def has_picture_suffix(name: str) -> bool:

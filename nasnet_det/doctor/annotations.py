@@ -1,0 +1,169 @@
+"""The annotations of a data set: all of their faults, where a training stops at the first.
+
+The reader of :mod:`nasnet_det.data.coco` alone decides what is a fault. Its errors name the entries
+that are at fault; those are taken out, and the rest is read again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasnet_det.data import coco as reader
+from nasnet_det.data.coco import CocoFile, parse_coco
+from nasnet_det.data.columns import Record
+from nasnet_det.data.error import DataError
+from nasnet_det.data.json_file import read_json
+from nasnet_det.doctor.findings import Finding, Level
+
+LISTS = ("images", "annotations", "categories")
+_REFERENCES = {"images": "image_id", "categories": "category_id"}
+_NOTES = ("missing_area", "back_slashes", "no_box")  # what is said and takes nothing away
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """A JSON as it is trained.
+
+    Attributes:
+        coco: without the entries at fault.
+        entries: of its objects, as the file has them.
+        refused: annotations at fault, or of an image or a category at fault.
+    """
+
+    coco: CocoFile
+    entries: Sequence[Record]
+    refused: Sequence[Record]
+
+    def find_ids(self, chosen: np.ndarray) -> list[Any]:
+        """The ids in the file of the objects that are chosen, by indices or truth values."""
+        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return [self.entries[place]["id"] for place in places.tolist()]
+
+
+def read_annotations(
+    path: str | os.PathLike[str], *, with_shapes: bool = False
+) -> tuple[Annotations | None, list[Finding]]:
+    """Read a JSON with all of its faults.
+
+    Args:
+        path: of the JSON.
+        with_shapes: masks or keypoints are trained.
+
+    Returns:
+        None where nothing can be read, or most of a list is at fault; and what was found.
+    """
+    where = os.path.abspath(path)
+    findings: list[Finding] = []
+    refused: list[Record] = []
+    try:
+        data, digest = read_json(where)
+    except DataError as error:
+        return None, [_describe_fault(where, error)]
+    while True:
+        with _listen() as told:
+            try:
+                coco = parse_coco(where, data, digest=digest, with_shapes=with_shapes)
+                break
+            except DataError as error:
+                findings.append(_describe_fault(where, error))
+                if not _take_out(data, error.records, refused):
+                    return None, findings
+    kept = [r for r in data.get("annotations", ()) if r.get("bbox") != []]
+    findings += [_describe_remark(where, record) for record in told]
+    return Annotations(coco, kept, refused), findings
+
+
+def _describe_fault(where: str, error: DataError) -> Finding:
+    of = error.where.partition(".")[0]
+    return Finding(
+        level=Level.ERROR,
+        kind=error.where or "unreadable",
+        file=where,
+        text=str(error).removeprefix(f"{where}: "),
+        of=of if of in LISTS else "",
+        ids=[_find_id(record) for record in error.records],
+    )
+
+
+def _describe_remark(where: str, record: logging.LogRecord) -> Finding:
+    kind, entries = getattr(record, "kind", "remark"), getattr(record, "records", ())
+    of = {"same_names": "categories", "back_slashes": "images"}.get(kind, "annotations")
+    return Finding(
+        level=Level.NOTE if kind in _NOTES else Level.WARNING,
+        kind=kind,
+        file=where,
+        text=record.getMessage().removeprefix(f"{where}: "),
+        of=of if entries else "",
+        ids=[_find_id(entry) for entry in entries],
+    )
+
+
+def _find_id(record: Any) -> Any:
+    return record.get("id") if isinstance(record, dict) else None
+
+
+def _take_out(data: Record, faulty: Sequence[Any], refused: list[Record]) -> bool:
+    """Take entries out of their list, with the annotations of images and categories among them.
+
+    Returns:
+        False where that leaves less than half of the list.
+    """
+    places = {id(record) for record in faulty}
+    for key in LISTS:
+        records = data.get(key)
+        if not isinstance(records, list) or not any(id(record) in places for record in records):
+            continue
+        rest = [record for record in records if id(record) not in places]
+        if len(rest) < len(records) / 2:
+            return False
+        data[key] = rest
+        if key == "annotations":
+            refused += [record for record in faulty if isinstance(record, dict)]
+        else:
+            gone = {_find_key(record, "id") for record in faulty}
+            gone -= {None, *(_find_key(record, "id") for record in rest)}
+            _take_out_references(data, key, gone, refused)
+        return True
+    return False
+
+
+def _take_out_references(data: Record, key: str, gone: set[Any], refused: list[Record]) -> None:
+    """Take out the annotations of images or categories that are gone."""
+    annotations = data.get("annotations")
+    if not isinstance(annotations, list):
+        return
+    field = _REFERENCES[key]
+    is_gone = [_find_key(record, field) in gone for record in annotations]
+    refused += itertools.compress(annotations, is_gone)
+    data["annotations"] = [r for r, out in zip(annotations, is_gone, strict=True) if not out]
+
+
+def _find_key(record: Any, field: str) -> Any:
+    """A value that can be an id; None of all others."""
+    value = record.get(field) if isinstance(record, dict) else None
+    return value if isinstance(value, int | float | str) else None
+
+
+@contextmanager
+def _listen() -> Iterator[list[logging.LogRecord]]:
+    """What the reader says in its log, in place of saying it."""
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    log = logging.getLogger(reader.__package__)
+    was = log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield told
+    finally:
+        log.removeHandler(handler)
+        log.propagate = was
