@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from torch import nn
 
-from nasnet_det.config import ConfigError, flatten, get_config_file
+from nasnet_det.config import flatten, get_config_file
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config import get_config
@@ -183,7 +182,7 @@ def find_input_size(cfg: CfgNode) -> tuple[int, int]:
             sizes = coco.sizes[np.isfinite(coco.sizes).all(axis=1)]
     scale = find_scale(cfg, "")
     resized = np.median(sizes * scale.find_factors(sizes)[:, None], axis=0)
-    return int(round(resized[0])), int(round(resized[1]))
+    return round(float(resized[0])), round(float(resized[1]))
 
 
 def _check_memory(file: str, needed: float, available: float | None) -> list[Finding]:

@@ -63,9 +63,8 @@ def _look(path: str, *, decode: bool) -> Look:
 
 
 def _shrink(picture: Image.Image) -> np.ndarray:
-    side = THUMBNAIL_SIDE
-    small = picture.convert("L").resize((side, side), Image.Resampling.BOX, reducing_gap=2.0)
-    return np.asarray(small)
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BILINEAR))
 
 
 def check_pictures(

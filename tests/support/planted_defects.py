@@ -239,7 +239,7 @@ def shrink_into_val(sets: Copy) -> Found:
 def repeat_box(sets: Copy) -> Found:
     annotation = _choose_box(sets.train)
     x, y, width, height = annotation["bbox"]
-    new = _add_annotation(sets.train, annotation, bbox=[x, y, width + 0.02 * width, height])
+    new = _add_annotation(sets.train, annotation, bbox=[x, y, 1.02 * width, height])
     return "train", "near_duplicate_box", [new["id"]]
 
 
@@ -284,7 +284,7 @@ def spell_class_in_two_ways(sets: Copy) -> Found:
         data["categories"].append({"id": key, "name": f" {category['name'].upper()}"})
     for number in range(10):
         _add_annotation(sets.train, _choose_box(sets.train, number), category_id=key)
-        sets.train["annotations"][-1]["bbox"] = [1 + number, 1, 8, 8]
+        sets.train["annotations"][-1].update(bbox=[1 + number, 1, 8, 8], area=60)
     return "train", "alike_names", sorted([category["id"], key])
 
 
