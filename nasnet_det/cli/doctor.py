@@ -41,9 +41,11 @@ def run(options: argparse.Namespace) -> int:
     from nasnet_det.doctor import (
         DataFiles,
         Level,
+        check_free,
         describe,
         examine_datasets,
         examine_environment,
+        find_format,
         write_contact_sheet,
         write_findings,
     )
@@ -52,6 +54,10 @@ def run(options: argparse.Namespace) -> int:
     sets += [DataFiles(*paths, is_train=False) for paths in options.val]
     if options.contact_sheet and not sets:
         options.parser.error("--contact-sheet: wanted a data set, by --train or --val")
+    if options.contact_sheet:
+        find_format(options.contact_sheet)
+    for path in filter(None, (options.json, options.contact_sheet)):
+        check_free(path)
     examined = examine_datasets(sets, decode=not options.quick)
     found = [examine_environment(), *examined]
     print(describe(found))

@@ -6,11 +6,11 @@ from nasnet_det.doctor.findings import Examination, Finding, Level
 from nasnet_det.lazy import offer
 
 if TYPE_CHECKING:
-    from nasnet_det.doctor.contact_sheet import write_contact_sheet
+    from nasnet_det.doctor.contact_sheet import find_format, write_contact_sheet
     from nasnet_det.doctor.datasets import DataFiles, examine_datasets
     from nasnet_det.doctor.environment import examine_environment
     from nasnet_det.doctor.scales import Scale
-    from nasnet_det.doctor.writing import describe, write_findings
+    from nasnet_det.doctor.writing import check_free, describe, write_findings
 
 __all__ = [
     "DataFiles",
@@ -18,18 +18,20 @@ __all__ = [
     "Finding",
     "Level",
     "Scale",
+    "check_free",
     "describe",
     "examine_datasets",
     "examine_environment",
+    "find_format",
     "write_contact_sheet",
     "write_findings",
 ]
 
 _MODULES = {
-    "contact_sheet": ("write_contact_sheet",),
+    "contact_sheet": ("find_format", "write_contact_sheet"),
     "datasets": ("DataFiles", "examine_datasets"),
     "environment": ("examine_environment",),
     "scales": ("Scale",),
-    "writing": ("describe", "write_findings"),
+    "writing": ("check_free", "describe", "write_findings"),
 }
 __getattr__ = offer(__name__, _MODULES)

@@ -16,6 +16,7 @@ from nasnet_det.data.pictures import PictureError, picture_suffixes, read_pictur
 from nasnet_det.doctor.annotations import Annotations, read_annotations
 from nasnet_det.doctor.datasets import DataFiles
 from nasnet_det.doctor.findings import Finding
+from nasnet_det.doctor.writing import check_free
 from nasnet_det.runs.files import write_content
 
 NUM_COLUMNS, NUM_ROWS = 6, 4
@@ -37,11 +38,10 @@ def write_contact_sheet(path: str, files: DataFiles, findings: Sequence[Finding]
 
     Raises:
         DataError: the suffix is not a picture's, or the data set can't be read.
-        FileError: the sheet can't be written.
+        FileError: the sheet can't be written, or something lies there.
     """
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in picture_suffixes():
-        raise DataError(f"{path}: wanted a name that ends as a picture's, such as .jpg or .png")
+    picture_format = find_format(path)
+    check_free(path)
     annotations, faults = read_annotations(files.json)
     if annotations is None:
         raise DataError(f"{path}: nothing can be drawn of {files.json}: {faults[-1].text}")
@@ -58,11 +58,23 @@ def write_contact_sheet(path: str, files: DataFiles, findings: Sequence[Finding]
         sheet.paste(tile, (GAP + column * step[0], GAP + row * step[1]))
     content = io.BytesIO()
     try:
-        sheet.save(content, format=Image.registered_extensions()[suffix])
+        sheet.save(content, format=picture_format)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: this format can't be written ({error})") from None
     write_content(path, content.getvalue())
     return len(tiles)
+
+
+def find_format(path: str) -> str:
+    """Pillow's name of the format that a picture's name asks for.
+
+    Raises:
+        DataError: it asks for none.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in picture_suffixes():
+        raise DataError(f"{path}: wanted a name that ends as a picture's, such as .jpg or .png")
+    return Image.registered_extensions()[suffix]
 
 
 def _find_images(annotations: Annotations, finding: Finding) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nasnet_det import __version__
 from nasnet_det.doctor.findings import Examination, Finding, Level
-from nasnet_det.runs.files import write_json
+from nasnet_det.runs.files import FileError, write_json
 
 NUM_SHOWN = 5  # ids, names and classes in the text; all of them are in the JSON
 WIDTH = 96
@@ -72,8 +72,9 @@ def write_findings(path: str, examinations: Sequence[Examination]) -> None:
     """Write a JSON: all facts and findings, with all ids and pictures.
 
     Raises:
-        FileError: it can't be written.
+        FileError: it can't be written, or something lies there.
     """
+    check_free(path)
     content = {
         "format": "nasnet_det.doctor",
         "version": 1,
@@ -88,6 +89,18 @@ def write_findings(path: str, examinations: Sequence[Examination]) -> None:
         ],
     }
     write_json(path, content)
+
+
+def check_free(path: str) -> None:
+    """See that a file can be written, and that nothing lies there.
+
+    Raises:
+        FileError: it can't.
+    """
+    if os.path.lexists(path):
+        raise FileError(f"{path} is there already; remove it, or give another name")
+    if not os.path.isdir(folder := os.path.dirname(os.path.abspath(path))):
+        raise FileError(f"{path} can't be written: there is no folder {folder}")
 
 
 def _to_plain(finding: Finding) -> dict[str, Any]:

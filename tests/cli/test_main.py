@@ -118,6 +118,8 @@ def test_unknown_option_is_one_sentence(verb: str, capsys: pytest.CaptureFixture
         (["convert-weights", "a", "--out", "b", "--origin", "tf"], "--origin: invalid choice: 'tf'"),
         (["verify-weights", "a"], "the following arguments are required: --against, --images"),
         (["search", "--dry-run", "0"], "nasnet-det search: --dry-run: wanted at least 1, got 0"),
+        (["doctor", "--train", "a.json"], "argument --train: expected 2 arguments"),
+        (["doctor", "--contact-sheet", "a.png"], "--contact-sheet: wanted a data set, by --train"),
         (["train", "--num-gpus", "two"], "argument --num-gpus: invalid int value: 'two'"),
         (["train", "--resum"], "nasnet-det train: unrecognized arguments: --resum"),
     ],
@@ -213,6 +215,7 @@ MISTAKES = [
     ("crops nowhere --out b", "nowhere: there is no such file or folder"),
     ("convert-weights no.pth --out b.pth", "no.pth can't be read (No such file or directory)"),
     ("verify-weights no.pth --against timm --images .", "no pictures found: wanted "),
+    ("doctor --train a b --contact-sheet a.txt", "a.txt: wanted a name that ends as a picture's"),
     ("install-detectron2 --wheel no.whl", ""),  # there is one already, so nothing is read
 ]
 
@@ -294,6 +297,7 @@ def test_fault_of_the_code_is_no_mistake_of_the_user(monkeypatch: pytest.MonkeyP
         ("convert-weights a --out b", ""),
         ("verify-weights a --against timm --images b", ""),
         ("install-detectron2", ""),
+        ("doctor", ""),
     ],
 )
 def test_signal_is_one_sentence(

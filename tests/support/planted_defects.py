@@ -77,7 +77,7 @@ def make_tiny_sets(folder: Path) -> dict[str, tuple[Json, Path]]:
             for place in range(4):
                 box = [4 + 22 * place, 5 + 3 * place + key, 18, 20]
                 fields = {"id": 100 * key + place, "image_id": key, "category_id": 1 + place % 2}
-                annotations.append({**fields, "bbox": box, "area": 300, "iscrowd": 0})
+                annotations.append({**fields, "bbox": box, "area": 300 + key, "iscrowd": 0})
         categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
         data = {"images": images, "annotations": annotations, "categories": categories}
         sets[split] = data, folder / split
