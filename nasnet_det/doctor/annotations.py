@@ -20,7 +20,7 @@ from nasnet_det.data import coco as reader
 from nasnet_det.data.coco import CocoFile, parse_coco
 from nasnet_det.data.columns import Record
 from nasnet_det.data.error import DataError
-from nasnet_det.data.json_file import read_json
+from nasnet_det.data.formats import recognition
 from nasnet_det.doctor.findings import Finding, Level
 
 LISTS = ("images", "annotations", "categories")
@@ -49,12 +49,13 @@ class Annotations:
 
 
 def read_annotations(
-    path: str | os.PathLike[str], *, with_shapes: bool = False
+    path: str | os.PathLike[str], *, images: str = "", with_shapes: bool = False
 ) -> tuple[Annotations | None, list[Finding]]:
-    """Read a JSON with all of its faults.
+    """Read a data set with all of its faults.
 
     Args:
-        path: of the JSON.
+        path: of the JSON, or the address of a set in another format.
+        images: of another format, the folder of pictures where it is not the format's own.
         with_shapes: masks or keypoints are trained.
 
     Returns:
@@ -64,13 +65,21 @@ def read_annotations(
     findings: list[Finding] = []
     refused: list[Record] = []
     try:
-        data, digest = read_json(where)
+        found = recognition.read_annotations(where, images=images)
     except DataError as error:
         return None, [_describe_fault(where, error)]
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        return None, [Finding(Level.ERROR, "unreadable", where, f"can't be read: {reason}")]
+    data = found.content
+    findings += [
+        Finding(Level.WARNING, "left_out", where, f"left out: {line}")
+        for line in found.losses.describe()
+    ]
     while True:
         with _listen() as told:
             try:
-                coco = parse_coco(where, data, digest=digest, with_shapes=with_shapes)
+                coco = parse_coco(where, data, found.sha256, with_shapes=with_shapes)
                 break
             except DataError as error:
                 findings.append(_describe_fault(where, error))

@@ -14,7 +14,7 @@ from nasnet_det.data.coco import CocoFile
 from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import PictureError, picture_suffixes, read_picture
 from nasnet_det.doctor.annotations import Annotations, read_annotations
-from nasnet_det.doctor.datasets import DataFiles
+from nasnet_det.doctor.datasets import DataFiles, complete_files
 from nasnet_det.doctor.findings import Finding
 from nasnet_det.doctor.writing import check_free
 from nasnet_det.runs.files import write_content
@@ -42,7 +42,8 @@ def write_contact_sheet(path: str, files: DataFiles, findings: Sequence[Finding]
     """
     picture_format = find_format(path)
     check_free(path)
-    annotations, faults = read_annotations(files.json)
+    files = complete_files(files)
+    annotations, faults = read_annotations(files.json, images=files.images)
     if annotations is None:
         raise DataError(f"{path}: nothing can be drawn of {files.json}: {faults[-1].text}")
     coco = annotations.coco

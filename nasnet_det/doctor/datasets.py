@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nasnet_det.data.columns import shorten
 from nasnet_det.data.error import DataError
+from nasnet_det.data.formats.recognition import find_address, find_images, is_coco
 from nasnet_det.data.picture_files import list_pictures
 from nasnet_det.doctor.annotations import Annotations, read_annotations
 from nasnet_det.doctor.boxes import check_boxes, check_classes, count_boxes
@@ -27,13 +28,13 @@ class DataFiles:
     """Where a data set lies.
 
     Attributes:
-        json: its annotations.
-        images: the folder that its file names start from.
+        json: its annotations, or the address of a set in another format.
+        images: the folder that its file names start from; "" for the format's own.
         is_train: whether it is trained on, or evaluated on.
     """
 
     json: str
-    images: str
+    images: str = ""
     is_train: bool = True
 
 
@@ -65,18 +66,24 @@ def examine_datasets(
 
     Returns:
         one examination a set.
+
+    Raises:
+        DataError: a JSON came without its folder of pictures, or a folder is no data set.
     """
     findings: list[list[Finding]] = []
     read: dict[int, _Read] = {}
+    sets = [complete_files(files) for files in sets]
     for number, files in enumerate(sets):
-        annotations, found = read_annotations(files.json, with_shapes=with_shapes)
+        annotations, found = read_annotations(
+            files.json, images=files.images, with_shapes=with_shapes
+        )
         findings.append(found)
         if annotations is not None:
             coco = annotations.coco
             paths = [os.path.join(files.images, name) for name in coco.file_names]
             looks = look_at_pictures(paths, decode=decode)
             read[number] = _Read(files, annotations, paths, looks)
-            found += check_pictures(coco, paths, looks, is_train=files.is_train)
+            found += check_pictures(coco, paths, looks)
             found += check_boxes(annotations, is_test=not files.is_train)
             found += check_classes(annotations, is_train=files.is_train)
             found += _check_images_without_boxes(annotations)
@@ -94,6 +101,23 @@ def examine_datasets(
         )
         for number, files in enumerate(sets)
     ]
+
+
+def complete_files(files: DataFiles) -> DataFiles:
+    """The split of a folder that is meant, and the folder of the pictures.
+
+    Raises:
+        DataError: there are splits, and none is for this; or a JSON came without its pictures.
+    """
+    if is_coco(files.json):
+        if not files.images:
+            raise DataError(
+                f"{files.json}: wanted the folder of its pictures too, from which its file_name "
+                "entries start"
+            )
+        return files
+    address = find_address(os.path.abspath(files.json), is_train=files.is_train)
+    return replace(files, json=address, images=files.images or find_images(address))
 
 
 def _compare(read: dict[int, _Read], findings: list[list[Finding]]) -> None:

@@ -67,15 +67,12 @@ def _shrink(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("L").resize(size, Image.Resampling.BILINEAR))
 
 
-def check_pictures(
-    coco: CocoFile, paths: Sequence[str], looks: Sequence[Look], *, is_train: bool
-) -> list[Finding]:
+def check_pictures(coco: CocoFile, paths: Sequence[str], looks: Sequence[Look]) -> list[Finding]:
     """Files that are missing, broken, of another size, turned, or named twice.
 
     Args:
         coco: the data set.
         paths, looks: of its images, in its order.
-        is_train: whether it is trained on, for which every size must be known.
     """
     groups = _sort_faults(coco, paths, looks)
     findings = []
@@ -84,7 +81,7 @@ def check_pictures(
         if places:
             findings.append(
                 Finding(
-                    level=level if is_train or kind != "missing_size" else Level.NOTE,
+                    level=level,
                     kind=kind,
                     file=coco.path,
                     text=_count(text, len(places), _describe(kind, coco, places[0], paths, looks)),
@@ -117,12 +114,12 @@ _KINDS: dict[str, tuple[Level, str, str]] = {
     "other_size": (
         Level.ERROR,
         "{n} of another size than the JSON says: {first}",
-        "the boxes may be of another version of the picture",
+        "the boxes may be of another version of the picture; see DATASETS.SIZE_MISMATCH",
     ),
     "missing_size": (
-        Level.ERROR,
+        Level.NOTE,
         "{n} without width and height in the JSON: {first}",
-        "a training wants them",
+        "the picture's own are taken",
     ),
     "listed_twice": (
         Level.WARNING,

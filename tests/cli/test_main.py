@@ -118,7 +118,7 @@ def test_unknown_option_is_one_sentence(verb: str, capsys: pytest.CaptureFixture
         (["convert-weights", "a", "--out", "b", "--origin", "tf"], "--origin: invalid choice: 'tf'"),
         (["verify-weights", "a"], "the following arguments are required: --against, --images"),
         (["search", "--dry-run", "0"], "nasnet-det search: --dry-run: wanted at least 1, got 0"),
-        (["doctor", "--train", "a.json"], "argument --train: expected 2 arguments"),
+        (["doctor", "--train", "a", "b", "c"], "doctor: --train: wanted JSON IMAGES, or one folder"),
         (["doctor", "--contact-sheet", "a.png"], "--contact-sheet: wanted a data set, by --train"),
         (["train", "--num-gpus", "two"], "argument --num-gpus: invalid int value: 'two'"),
         (["train", "--resum"], "nasnet-det train: unrecognized arguments: --resum"),
