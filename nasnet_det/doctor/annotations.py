@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nasnet_det.data.coco import CocoFile, parse_coco
 from nasnet_det.data.columns import Record
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats import recognition
+from nasnet_det.data.picture_sizes import fill_sizes
 from nasnet_det.doctor.findings import Finding, Level
 
 LISTS = ("images", "annotations", "categories")
@@ -55,7 +57,7 @@ def read_annotations(
 
     Args:
         path: of the JSON, or the address of a set in another format.
-        images: of another format, the folder of pictures where it is not the format's own.
+        images: the folder of pictures, whose headers say the sizes that the file does not say.
         with_shapes: masks or keypoints are trained.
 
     Returns:
@@ -76,15 +78,24 @@ def read_annotations(
         Finding(Level.WARNING, "left_out", where, f"left out: {line}")
         for line in found.losses.describe()
     ]
+    settle = partial(fill_sizes, where, image_root=images) if os.path.isdir(images) else None
     while True:
         with _listen() as told:
             try:
-                coco = parse_coco(where, data, found.sha256, with_shapes=with_shapes)
+                coco = parse_coco(
+                    where, data, found.sha256, with_shapes=with_shapes, settle_sizes=settle
+                )
                 break
             except DataError as error:
                 findings.append(_describe_fault(where, error))
                 if not _take_out(data, error.records, refused):
                     return None, findings
+    unsized = [r for r in data["images"] if None in (r.get("width"), r.get("height"))]
+    if unsized:
+        text = f"{len(unsized)} of {len(coco.image_ids)} images have no width and height, and get "
+        text += "those of their pictures"
+        ids = [_find_id(record) for record in unsized]
+        findings.append(Finding(Level.NOTE, "missing_size", where, text, "images", ids))
     kept = [r for r in data.get("annotations", ()) if r.get("bbox") != []]
     findings += [_describe_remark(where, record) for record in told]
     return Annotations(coco, kept, refused), findings

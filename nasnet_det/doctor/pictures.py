@@ -116,11 +116,6 @@ _KINDS: dict[str, tuple[Level, str, str]] = {
         "{n} of another size than the JSON says: {first}",
         "the boxes may be of another version of the picture; see DATASETS.SIZE_MISMATCH",
     ),
-    "missing_size": (
-        Level.NOTE,
-        "{n} without width and height in the JSON: {first}",
-        "the picture's own are taken",
-    ),
     "listed_twice": (
         Level.WARNING,
         "{n} listed more than once: {first}",
@@ -148,8 +143,6 @@ def _sort_faults(
         seen.add(real)
         claimed = coco.sizes[place]
         is_known = np.isfinite(claimed).all()
-        if not is_known:
-            kinds.append("missing_size")
         if look.fault:
             kinds.append("missing_picture" if look.num_bytes < 0 else "broken_picture")
         elif look.header is not None:
