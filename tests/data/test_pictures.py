@@ -98,7 +98,11 @@ def _find_readable(folder: Path) -> list[Path]:
 
 
 def see_in_prediction(folder: Path) -> dict[str, np.ndarray]:
-    return {path.name: read_pixels(path) for path in _find_readable(folder)}
+    from nasnet_det.detection.prediction_sources import find_sources, read_pictures
+
+    paths, _ = find_sources([folder / "train" / "odd"], folder / "found")
+    faults: list[str] = []
+    return {shot.path.name: shot.pixels for shot in read_pictures(paths, lambda _: None, faults)}
 
 
 def see_in_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
