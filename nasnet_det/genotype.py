@@ -22,6 +22,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,15 +60,21 @@ class GenotypeError(InputError):
         super().__init__(f"{source} is not a valid genotype: " + "; ".join(self.faults))
 
 
+NEAR = 0.6  # of 1: as alike as a slip of the fingers leaves two words, case and signs aside
+_NO_LETTERS = re.compile(r"[\W_]+")
+
+
 def nearest(name: object, valid: Iterable[str]) -> str:
-    """The valid name most like ``name``, as the end of an error sentence.
+    """The valid name most like ``name``, if one is near, as the end of an error sentence.
 
     >>> nearest("sep_conv_5", ["sep_conv_5x5", "identity"])
     "did you mean 'sep_conv_5x5'? (valid: identity, sep_conv_5x5)"
     """
     choices = sorted(valid)
-    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.4)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    plain = {_NO_LETTERS.sub("", choice.lower()): choice for choice in choices}
+    given = _NO_LETTERS.sub("", str(name).lower())
+    close = difflib.get_close_matches(given, plain, n=1, cutoff=NEAR)
+    hint = f"did you mean '{plain[close[0]]}'? " if close else ""
     return f"{hint}(valid: {', '.join(choices)})"
 
 

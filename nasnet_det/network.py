@@ -41,6 +41,7 @@ class NASNetTrunk(nn.Module):
         start: name of the first cell to run; None runs from the image, the stem included.
         stop: name of the last cell to run; None runs to the end.
         out_features: which features to keep for the result; None keeps all.
+        in_chans: channels of the image.
         activation_checkpointing: recompute each cell in the backward pass to save memory.
     """
 
@@ -52,9 +53,12 @@ class NASNetTrunk(nn.Module):
         start: str | None = None,
         stop: str | None = None,
         out_features: Collection[str] | None = None,
+        in_chans: int = 3,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if in_chans < 1:
+            raise InputError(f"wanted at least 1 channel of the image, got in_chans={in_chans}")
         plan = plan_cells(spec, genotype)
         names = [row.name for row in plan]
         for name in (start, stop):
@@ -83,9 +87,9 @@ class NASNetTrunk(nn.Module):
             self.stem = nn.Sequential()
             width = stem_channels(spec)
             if spec.stem == "imagenet":  # VALID: no padding
-                self.stem.add_module("conv", nn.Conv2d(3, width, 3, stride=2, bias=False))
+                self.stem.add_module("conv", nn.Conv2d(in_chans, width, 3, stride=2, bias=False))
             else:
-                self.stem.add_module("conv", Conv2dSame(3, width, 3))
+                self.stem.add_module("conv", Conv2dSame(in_chans, width, 3))
             self.stem.add_module("norm", norm_layer(width))
         self.cells = nn.ModuleDict(
             {
@@ -244,9 +248,12 @@ class NASNet(nn.Module):
 
     Args:
         spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
-        num_classes: length of the logits.
+        num_classes: length of the logits; 0 for the pooled features in place of logits.
         aux_head: build the auxiliary head; it runs in training only.
-        activation_checkpointing: see :class:`NASNetTrunk`.
+        in_chans, activation_checkpointing: see :class:`NASNetTrunk`.
+
+    Attributes:
+        num_features: length of the pooled features.
     """
 
     def __init__(
@@ -256,12 +263,17 @@ class NASNet(nn.Module):
         *,
         num_classes: int = 1000,
         aux_head: bool = False,
+        in_chans: int = 3,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise InputError(f"wanted at least 1 class, got num_classes={num_classes}")
-        self.trunk = NASNetTrunk(spec, genotype, activation_checkpointing=activation_checkpointing)
+        _check_classes(num_classes, aux_head)
+        self.trunk = NASNetTrunk(
+            spec,
+            genotype,
+            in_chans=in_chans,
+            activation_checkpointing=activation_checkpointing,
+        )
         stages = [row for row in self.trunk.plan if row.feature]
         self.aux_feature = stages[-2].feature
         self.aux_head: AuxiliaryHead | None = None
@@ -272,10 +284,24 @@ class NASNet(nn.Module):
             )
         self.final_feature = stages[-1].feature
         self.dropout = nn.Dropout(spec.dropout)
-        self.classifier = nn.Linear(stages[-1].out_channels, num_classes)
+        self.num_features = stages[-1].out_channels
+        self.classifier = _build_classifier(self.num_features, num_classes)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Make the last layers anew, for other classes; 0 for none.
+
+        Raises:
+            InputError: fewer than 0, or none for an auxiliary head.
+        """
+        _check_classes(num_classes, self.aux_head is not None)
+        like = self.trunk.stem.conv.weight
+        self.classifier = _build_classifier(self.num_features, num_classes).to(like)
+        if self.aux_head is not None:
+            inner = self.aux_head.linear.in_features
+            self.aux_head.linear = nn.Linear(inner, num_classes).to(like)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | NASNetOutput:
-        """(B, 3, H, W) -> logits (B, num_classes), with an auxiliary head's beside them."""
+        """(B, in_chans, H, W) -> logits (B, num_classes), with an auxiliary head's beside them."""
         features = self.trunk(image)
         pooled = features[self.final_feature].mean(dim=(2, 3))
         logits = self.classifier(self.dropout(pooled))
@@ -284,11 +310,23 @@ class NASNet(nn.Module):
         return logits
 
 
+def _check_classes(num_classes: int, aux_head: bool) -> None:
+    least = 1 if aux_head else 0
+    if num_classes < least:
+        why = ", since there is an auxiliary head" if aux_head else " (0 for none)"
+        raise InputError(f"wanted at least {least} class{why}, got num_classes={num_classes}")
+
+
+def _build_classifier(num_features: int, num_classes: int) -> nn.Module:
+    return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
+
+
 def create_model(
     name_or_genotype: str | Genotype = "nasnet_a_mobile",
     num_classes: int = 1000,
     *,
     aux_head: bool = False,
+    in_chans: int = 3,
     activation_checkpointing: bool = False,
     **spec_overrides: Any,
 ) -> NASNet:
@@ -298,8 +336,8 @@ def create_model(
         name_or_genotype: a name from :func:`~nasnet_det.variants.list_models`,
             ``<genotype>_<N>@<P>``, or a genotype (which takes the mobile network's size unless
             overridden).
-        num_classes: length of the logits.
-        aux_head, activation_checkpointing: see :class:`NASNet`.
+        num_classes: length of the logits; 0 for the pooled features in place of logits.
+        aux_head, in_chans, activation_checkpointing: see :class:`NASNet`.
         **spec_overrides: fields of :class:`~nasnet_det.plan.NetworkSpec`, such as ``channels=32``.
 
     Raises:
@@ -314,5 +352,6 @@ def create_model(
         genotype,
         num_classes=num_classes,
         aux_head=aux_head,
+        in_chans=in_chans,
         activation_checkpointing=activation_checkpointing,
     )

@@ -317,8 +317,36 @@ def test_all_impossible_fields_are_named_at_once() -> None:
 
 
 def test_impossible_number_of_classes_is_explained() -> None:
-    with pytest.raises(ValueError, match="wanted at least 1 class, got num_classes=0"):
-        create_model(num_classes=0)
+    small: dict[str, Any] = {"channels": 8, "num_cells_per_stage": 1}
+    with pytest.raises(
+        ValueError, match=r"wanted at least 0 class \(0 for none\), got num_classes=-1"
+    ):
+        create_model(num_classes=-1)
+    with pytest.raises(ValueError, match="at least 1 class, since there is an auxiliary head"):
+        create_model(num_classes=0, aux_head=True, **small)
+    with pytest.raises(ValueError, match="at least 1 channel of the image, got in_chans=0"):
+        create_model(in_chans=0)
+
+
+def test_classifier_can_be_left_out_and_made_anew() -> None:
+    small: dict[str, Any] = {"channels": 8, "num_cells_per_stage": 1}
+    torch.manual_seed(0)
+    model = create_model("nasnet_a_mobile", 0, in_chans=1, **small).eval().double()
+    image = torch.rand(2, 1, 64, 64, dtype=torch.float64)
+    pooled = model.trunk(image)[model.final_feature].mean(dim=(2, 3))
+    assert torch.equal(model(image), pooled)
+    assert pooled.shape == (2, model.num_features)
+    model.reset_classifier(5)
+    assert model(image).shape == (2, 5)
+    assert model.classifier.weight.dtype == torch.float64
+    model.reset_classifier(0)
+    assert torch.equal(model(image), pooled)
+    with_aux = create_model("nasnet_a_mobile", 3, aux_head=True, input_size=96, **small)
+    with_aux.reset_classifier(4)
+    outputs = with_aux.train()(torch.rand(2, 3, 96, 96))
+    assert [output.shape for output in outputs] == [(2, 4), (2, 4)]
+    with pytest.raises(ValueError, match="since there is an auxiliary head, got num_classes=0"):
+        with_aux.reset_classifier(0)
 
 
 def test_plan_checks_the_genotype() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from nasnet_det.detection.tensorflow import TFNASNetROIHeads
 from nasnet_det.operations import Pool2dSame
 from nasnet_det.weights.error import WeightsError
+from nasnet_det.weights.prefixes import drop_wrappers, list_shared_prefixes
 
 # Where a file with the keys of a classifier or of its trunk may belong. What is left over goes to
 # the second half of a C4 detector.
@@ -29,9 +30,19 @@ logger = logging.getLogger(__name__)
 
 
 def match_prefix(state: Mapping[str, Any], model_keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a bare backbone to those of the detector, by the best of the prefixes."""
-    if all(key.startswith("module.") for key in state):  # saved from a DistributedDataParallel
-        state = {key[len("module.") :]: value for key, value in state.items()}
+    """Rename the keys of a bare backbone to those of the detector, by the best of the prefixes.
+
+    What all keys begin with, such as ``module.`` or ``model.``, is taken off where more fit then.
+    """
+    state = drop_wrappers(state)
+    shared = max(
+        list_shared_prefixes(state),
+        key=lambda prefix: max(
+            sum(own + k.removeprefix(prefix) in model_keys for k in state)
+            for own in BACKBONE_PREFIXES
+        ),
+    )
+    state = {key.removeprefix(shared): value for key, value in state.items()}
     own = max(BACKBONE_PREFIXES, key=lambda prefix: sum(prefix + k in model_keys for k in state))
     if not own:
         return dict(state)

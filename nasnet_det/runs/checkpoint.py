@@ -18,15 +18,40 @@ class CheckpointError(FileError):
 
 def broken_file(path: str | os.PathLike[str]) -> CheckpointError:
     """The error for a file whose bytes make no sense to its reader."""
-    return CheckpointError(f"{path} is truncated or no file of weights")
+    return CheckpointError(f"{path} {_describe_bytes(path)}")
 
 
 def refused_file(path: str | os.PathLike[str]) -> CheckpointError:
     """The error for a file that names what could run code."""
     return CheckpointError(
         f"{path} is refused: it holds Python objects, which could run code, instead of only "
-        "tensors, numbers and plain containers"
+        "tensors, numbers and plain containers; where you trust it, save its weights alone: "
+        f"data = torch.load({os.path.basename(path)!r}, weights_only=False), then "
+        "torch.save(data['state_dict'], 'weights.pth'), or data.state_dict() of a whole model"
     )
+
+
+def _describe_bytes(path: str | os.PathLike[str]) -> str:
+    """What a file is instead of weights."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+        if head.lstrip()[:1] == b"<":
+            return "is a web page, no file of weights: download the file itself"
+        if head.startswith(b"version https://git-lfs"):
+            return "is a pointer of Git LFS, no file of weights: run git lfs pull"
+        if head[257:262] == b"ustar":
+            return "is a tar archive, no file of weights: unpack it, or save its weights anew"
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any("/code/" in name for name in archive.namelist()):
+                    return (
+                        "is a TorchScript program, no file of weights: save those by "
+                        "torch.save(torch.jit.load(...).state_dict(), 'weights.pth')"
+                    )
+    except (OSError, zipfile.BadZipFile):
+        pass
+    return "is truncated or no file of weights"
 
 
 def load_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:

@@ -55,6 +55,8 @@ class ConvertedWeights:
     def build_model(self) -> NASNet:
         """The network, with the pools of its origin and these weights, in evaluation mode.
 
+        Without a classifier in the source it gives the pooled features.
+
         Raises:
             WeightsError: they are a detector's.
         """
@@ -62,13 +64,12 @@ class ConvertedWeights:
             raise WeightsError("these are a detector's weights, for MODEL.WEIGHTS of Detectron2")
         model = create_model(
             self.metadata["variant"],
-            self.metadata["num_classes"] or 1,
+            self.metadata["num_classes"],
             aux_head=has_aux_head(self.weights),
             pool_padding=self.metadata["pool_padding"],
             **self.metadata["spec"],
         )
-        has_head = self.metadata["num_classes"] > 0
-        model.load_state_dict(self.weights, strict=has_head)  # a missing head stays as it is
+        model.load_state_dict(self.weights)
         return model.eval()
 
 

@@ -32,12 +32,17 @@ except ImportError:  # numpy 1
 
 # Under these keys lie the tensors of files that hold more than tensors.
 WEIGHT_KEYS = ("model", "model_state", "state_dict", "weights")
+# And under these an average of them over the training, as EMA makes.
+AVERAGE_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+_INSIDE = ("module", "shadow", *WEIGHT_KEYS)  # of an average
+TAKEN, LEFT = "taken", "left"
+"""Under which keys of a file with an average lie the weights that were taken, and the others."""
 # What this project says about weights that it wrote lies under this key: as JSON in safetensors,
 # whose own order of several keys differs from run to run.
 METADATA_KEY = "nasnet_det"
 
 
-def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
+def read_weights(path: str, *, mmap: bool = False, average: bool = False) -> dict[str, Any]:
     """Read a file of weights.
 
     Args:
@@ -45,9 +50,12 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
             ``.h5``, ``.keras``, or the common beginning of a TensorFlow checkpoint's files or any
             of them.
         mmap: leave the tensors of a ``.pth`` on the disk until they are used.
+        average: take the average that a training has kept beside its last weights. An average that
+            is alone is taken anyhow.
 
     Returns:
-        ``model``: names -> tensors or arrays, and whatever else the file holds.
+        ``model``: names -> tensors or arrays, and whatever else the file holds; ``taken`` and
+        ``left`` where there was an average.
 
     Raises:
         CheckpointError: the file is missing, truncated, refused or holds no weights.
@@ -64,7 +72,7 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
             return _with_model(path, {"model": read_tensorflow(prefix)})
         if extension == ".pkl":
             return _describe_zoo_format(path, _read_pickle(path))
-        data = _with_model(path, load_tensors(path, mmap=mmap))
+        data = _with_model(path, _choose(path, load_tensors(path, mmap=mmap), average))
         if extension == ".pyth":  # pycls
             data["matching_heuristics"] = True
         return data
@@ -78,6 +86,25 @@ def read_weights(path: str, *, mmap: bool = False) -> dict[str, Any]:
         raise broken_file(path) from None
     except Exception:  # the readers raise anything from EOFError to KeyError on broken bytes
         raise broken_file(path) from None
+
+
+def _choose(path: str, data: Any, average: bool) -> Any:
+    """``data`` with the last weights or their average under ``model``, where it has an average."""
+    content = data if isinstance(data, Mapping) else {}
+    averaged = next((k for k in AVERAGE_KEYS if isinstance(content.get(k), Mapping)), None)
+    if averaged is None:
+        if average:
+            raise CheckpointError(
+                f"{path} holds no average of weights: wanted one under {', '.join(AVERAGE_KEYS)}"
+            )
+        return data
+    last = next((k for k in WEIGHT_KEYS if isinstance(content.get(k), Mapping)), "")
+    if last and not average:
+        return {**content, TAKEN: last, LEFT: averaged}
+    rest = {key: value for key, value in content.items() if key not in (*WEIGHT_KEYS, averaged)}
+    weights = content[averaged]
+    inside = next((k for k in _INSIDE if isinstance(weights.get(k), Mapping)), None)
+    return {**rest, "model": weights[inside] if inside else weights, TAKEN: averaged, LEFT: last}
 
 
 def read_description(path: str) -> dict[str, Any]:

@@ -32,6 +32,8 @@ _LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SeparableConv2D": ("separable_conv2d", ("depthwise_kernel", "pointwise_kernel", "bias")),
 }
 """Keras's class -> how a ``.keras`` file names its first layer of it, and its variables."""
+_NESTED = {"Functional": "functional", "Sequential": "sequential"}
+"""Keras's class of a network in another one -> how a ``.keras`` file names the first of it."""
 
 
 def read_h5(path: str) -> dict[str, np.ndarray]:
@@ -60,18 +62,30 @@ def read_keras(path: str) -> dict[str, np.ndarray]:
     return _read_hdf5(path, arrays, names)
 
 
-def _name_variables(layers: list[dict[str, Any]]) -> dict[str, str]:
-    """Place in ``model.weights.h5`` -> ``layer/variable``."""
+def _name_variables(
+    layers: list[dict[str, Any]], place: str = "", owner: str = ""
+) -> dict[str, str]:
+    """Place in ``model.weights.h5`` -> ``layer/variable``, below the name of a nested network.
+
+    Args:
+        layers: of a network.
+        place, owner: of a nested network, where it lies in the file and its name; with a slash.
+    """
     names = {}
     count: Counter[str] = Counter()
     for layer in layers:
         kind = layer["class_name"]
-        if kind in _LAYERS:
-            group, variables = _LAYERS[kind]
-            number = f"_{count[kind]}" if count[kind] else ""
-            count[kind] += 1
-            for i, variable in enumerate(variables):
-                names[f"layers/{group}{number}/vars/{i}"] = f"{layer['name']}/{variable}"
+        group, variables = _LAYERS.get(kind, (_NESTED.get(kind, ""), ()))
+        if not group:
+            continue
+        number = f"_{count[group]}" if count[group] else ""
+        count[group] += 1
+        inner = f"{place}layers/{group}{number}/"
+        name = layer.get("name") or layer["config"]["name"]
+        if kind in _NESTED:
+            names |= _name_variables(layer["config"]["layers"], inner, f"{owner}{name}/")
+        for i, variable in enumerate(variables):
+            names[f"{inner}vars/{i}"] = f"{owner}{name}/{variable}"
     return names
 
 
@@ -87,8 +101,11 @@ def _read_hdf5(path: str, file: IO[bytes], names: dict[str, str] | None) -> dict
         if not isinstance(item, h5py.Dataset):
             return
         if names is None:
-            layer, *_, variable = place.split("/")
-            weights[f"{layer}/{variable.split(':')[0]}"] = item[()]
+            # The group of a layer, and the variable's own name: layer/variable. In that of a nested
+            # network the variables of its layers, a group's name before them.
+            group, *inner, variable = place.split("/")
+            nested = inner[-1:] if inner[-1:] != [group] else []
+            weights["/".join([group, *nested, variable.split(":")[0]])] = item[()]
         elif place.startswith("layers/"):  # beside them lies the state of the optimizer
             weights[names.get(place, place)] = item[()]
 

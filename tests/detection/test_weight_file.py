@@ -70,15 +70,15 @@ def test_pickle_of_arrays_loads_like_those_of_the_model_zoo(tmp_path: Path, prot
 # ---- Weights
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module.net.body."])
 def test_weights_of_a_bare_trunk_find_their_place(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trunk = make_toy_detector().backbone.bottom_up.trunk
     nn.init.constant_(trunk[0].bias, 7.0)
-    state = {f"module.{key}": value for key, value in trunk.state_dict().items()}
-    torch.save(
-        {"state_dict": {**state, "module.classifier.weight": torch.zeros(2)}}, tmp_path / "w.pth"
-    )
+    state = {prefix + key: value for key, value in trunk.state_dict().items()}
+    head = {f"{prefix}classifier.weight": torch.zeros(2)}
+    torch.save({"state_dict": {**state, **head}}, tmp_path / "w.pth")
     checkpointer = _make_checkpointer(tmp_path)
     with caplog.at_level(logging.INFO, logger="nasnet_det"):
         checkpointer.resume_or_load(str(tmp_path / "w.pth"), resume=False)
