@@ -311,10 +311,12 @@ class NASNet(nn.Module):
 
 
 def _check_classes(num_classes: int, aux_head: bool) -> None:
-    least = 1 if aux_head else 0
-    if num_classes < least:
-        why = ", since there is an auxiliary head" if aux_head else " (0 for none)"
-        raise InputError(f"wanted at least {least} class{why}, got num_classes={num_classes}")
+    if aux_head and num_classes < 1:
+        raise InputError(
+            f"wanted at least 1 class, since there is an auxiliary head, got {num_classes=}"
+        )
+    if num_classes < 0:
+        raise InputError(f"wanted a number of classes, or 0 for none, got {num_classes=}")
 
 
 def _build_classifier(num_features: int, num_classes: int) -> nn.Module:
