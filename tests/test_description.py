@@ -175,7 +175,7 @@ def test_command_types_values_by_the_fields_of_the_spec() -> None:
         ("--input-size 2", "wanted an input of at least 3 pixels with the imagenet stem, got 2"),
         ("--input-size big", "argument --input-size: invalid int value: 'big'"),
         ("--input-size 32 input_size 64", "--input-size and the field input_size differ"),
-        ("--num-classes 0", "wanted a number of classes, or 0 for none, got num_classes=-1"),
+        ("--num-classes -1", "wanted a number of classes, or 0 for none, got num_classes=-1"),
         ("--channels 8", "unrecognized arguments: --channels"),
         (
             "--draw cells.jpg channels 8",
