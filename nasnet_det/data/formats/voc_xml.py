@@ -24,6 +24,7 @@ Element = ElementTree.Element
 
 
 def read_root(place: str, name: str, faults: Faults) -> Element:
+    """The root of ``place/name.xml``; an empty one, and a fault, where it can't be read."""
     file = os.path.join(place, f"{name}.xml")
     try:
         root: Element = parse(file).getroot()
@@ -39,6 +40,7 @@ def read_root(place: str, name: str, faults: Faults) -> Element:
 
 
 def get_text(element: Element, path: str) -> str:
+    """The text at a path below an element, without the space around it; empty without one."""
     return (element.findtext(path) or "").strip()
 
 
