@@ -93,8 +93,10 @@ def _read(
     where: str, stamp: object, images: str, with_shapes: bool, size_mismatch: str
 ) -> CocoFile:
     found = read_annotations(where, images=images)
-    for line in found.losses.describe():
-        logger.warning("%s: left out: %s", where, line)
+    for kind, line in zip(found.losses.counts, found.losses.describe(), strict=True):
+        # No training would see what a tag of VOC's says that is none of an object's box.
+        level = logging.INFO if kind.startswith("<") else logging.WARNING
+        logger.log(level, "%s: left out: %s", where, line)
     settle = None
     if os.path.isdir(images):
         complete = fill_sizes if size_mismatch == "stop" else settle_sizes
