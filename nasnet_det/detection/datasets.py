@@ -227,7 +227,10 @@ def _register(
         "thing_dataset_id_to_contiguous_id": {key: i for i, key in enumerate(coco.category_ids)},
     }
     place, split = parse_address(json_file)
-    path = Path(place, split) if split else Path(place)
+    if split:
+        path = Path(place if os.path.isdir(place) else os.path.dirname(place), split)
+    else:
+        path = Path(place)
     stem = Path(path.name.removesuffix(".gz")).stem
     base = "/".join(filter(None, (path.parent.name, stem)))
     for number in itertools.count(1):

@@ -904,6 +904,20 @@ def test_voc_folder_is_a_data_set_as_a_json_is(
         check_datasets(cfg)
 
 
+def test_yolo_is_a_data_set_as_a_json_is(tmp_path: Path) -> None:
+    write_pictures_of(make_coco(), tmp_path / "pets/images")
+    (tmp_path / "pets/labels").mkdir()
+    (tmp_path / "pets/labels/a.txt").write_text("1 0.5 0.5 0.5 0.5")
+    yaml = tmp_path / "pets/data.yaml"
+    yaml.write_text("train: images\nval: images\nnames: [cat, dog]\n")
+    cfg = make_config((str(yaml), ""), (str(yaml), ""))
+    register_config_datasets(cfg)
+    check_datasets(cfg)
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("pets/train",), ("pets/val",))
+    (record,) = get_detection_dataset_dicts(cfg.DATASETS.TRAIN)
+    assert [a["bbox"] for a in record["annotations"]] == [[25, 20, 50, 40]]
+
+
 def test_split_of_a_folder_is_named_after_a_hash(tmp_path: Path) -> None:
     objects = {"a": [("cat", 1, 1, 60, 40)], "b": [("cat", 3, 4, 9, 9)]}
     folder = write_voc_folder(tmp_path, objects, train="a", extra="b")

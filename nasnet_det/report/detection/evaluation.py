@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nasnet_det.data.error import DataError
+from nasnet_det.data.formats.recognition import parse_address
 from nasnet_det.report.detection.boxes import Truth, read_detections, read_truth
 from nasnet_det.report.detection.errors import Errors, find_errors
 from nasnet_det.report.detection.intervals import NUM_DRAWS, draw_images
@@ -54,7 +55,7 @@ def evaluate_run(
         return None, ["Its detections (coco_instances_results.json) are gone, so it has no scores."]
     if not run.truth_path:
         return None, ["results.json does not say on which data set it was evaluated."]
-    if not Path(run.truth_path).is_file():
+    if not Path(parse_address(run.truth_path)[0]).exists():
         return None, [
             f"Its data set {run.truth_path} is not here (a relative path counts from where the "
             "training ran), so it has no scores."
