@@ -138,6 +138,16 @@ def write_classifier_speed() -> str:
     return write_table(header, rows)
 
 
+def write_tiles() -> str:
+    """A detector on enlarged pictures, with tiles and without."""
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    rows = read(RESULTS / "tiles.json")["rows"]
+    lines = [
+        [name, *(f"{row['original'][key]:.1f}" for key in names)] for name, row in rows.items()
+    ]
+    return write_table(("pictures", *names), lines)
+
+
 TABLES = {
     "bccd": write_bccd,
     "five_detectors": write_five_detectors,
@@ -145,6 +155,7 @@ TABLES = {
     "transfer": write_transfer,
     "planted": write_planted,
     "classifier_speed": write_classifier_speed,
+    "tiles": write_tiles,
 }
 
 
@@ -154,6 +165,7 @@ def list_values() -> dict[str, str]:
         **_search_values(),
         **_transfer_values(),
         **_speed_values(),
+        **_tiles_values(),
         **_transcribed_values(),
     }
 
@@ -210,6 +222,20 @@ def _speed_values() -> dict[str, str]:
         "report.ratio": f"{read(RESULTS / 'report_speed.json')['ratio']:.2f}",
         "speed.cifar": f"{pairs['NASNet-A 6 @ 768']['speed_ratio']:.2f}",
         "speed.large": f"{pairs['NASNet-A 6 @ 4032']['speed_ratio']:.2f}",
+    }
+
+
+def _tiles_values() -> dict[str, str]:
+    report = read(RESULTS / "tiles.json")
+    rows = zip(("whole", "tiled"), report["rows"].values(), strict=True)
+    return {
+        "tiles.pictures": f"{report['pictures']}",
+        "tiles.iterations": f"{report['iterations']}",
+        **{
+            f"tiles.{name}.{key}": f"{v:.1f}"
+            for name, row in rows
+            for key, v in row["original"].items()
+        },
     }
 
 

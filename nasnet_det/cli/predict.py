@@ -79,11 +79,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def split_pairs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Pictures, and the KEY VALUE pairs after them, which ``--input`` takes too."""
+    """Pictures, and the KEY VALUE pairs after them, which ``--input`` takes too.
+
+    A camera's ``IMG_0001.JPG`` that is not there is a picture all the same.
+    """
+    from nasnet_det.data.pictures import has_picture_suffix
+    from nasnet_det.data.video import is_video
 
     def is_key(word: str) -> bool:
         head = word.split(".")[0]
-        return head.isupper() and head.isidentifier() and not os.path.exists(word)
+        is_file = os.path.exists(word) or has_picture_suffix(word) or is_video(word)
+        return head.isupper() and head.isidentifier() and not is_file
 
     start = next((i for i, word in enumerate(words) if is_key(word)), len(words))
     return words[:start], words[start:]

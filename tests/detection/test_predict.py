@@ -117,6 +117,7 @@ def test_broken_picture_is_named_and_the_others_are_done(
     ("arguments", "sentence", "status"),
     [
         (["--input", "nowhere", "--output", "OUT"], "no such picture or folder: nowhere", 1),
+        (["--input", "IMG_0001.JPG", "MODEL.DEVICE", "cpu", "--output", "OUT"], "no such picture or folder: IMG_0001.JPG", 1),
         (["--input", "EMPTY", "--output", "OUT"], "no pictures found", 1),
         (["--input", "CLIPS", "--output", "OUT"], "a video (clip.mp4) is given by its own name", 1),
         (["--input", "PICTURE", "--output", "OUT", "--tile", "-3"], "TEST.TILES.SIZE: wanted at least 0, got -3", 1),
