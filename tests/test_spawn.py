@@ -33,6 +33,7 @@ def test_classifier_loaders_are_the_same_with_spawned_workers(tmp_path: Path) ->
     batches = {}
     for number in ("0", "1"):
         pairs = ["DATA.PATH", str(root), "DATA.NUM_WORKERS", number, "SOLVER.BATCH_SIZE", "4"]
+        pairs += ["DATA.NUM_TRAIN", "0"]
         cfg = make_config(tmp_path, *pairs)
         data = load_data(cfg)
         loaders = build_train_loader(cfg, data, start=0, stop=2), build_test_loader(cfg, data.test)
@@ -42,6 +43,7 @@ def test_classifier_loaders_are_the_same_with_spawned_workers(tmp_path: Path) ->
         assert spawned.labels.tolist() == alone.labels.tolist()
 
 
+@pytest.mark.slow  # two workers that import Detectron2
 @pytest.mark.usefixtures("spawned")
 def test_detector_loaders_are_the_same_with_spawned_workers(tmp_path: Path) -> None:
     pytest.importorskip("detectron2")

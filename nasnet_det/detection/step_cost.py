@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -66,7 +67,8 @@ def estimate_step(model: nn.Module, cfg: CfgNode, size: tuple[int, int]) -> Step
         meter.reset()
         start = time.perf_counter()
         hooks = saved_tensors_hooks(meter.keep, lambda tensor: tensor)
-        with hooks, autocast(precision, device_type(cfg)):
+        # Detectron2's heads write to a storage of events.
+        with EventStorage(), hooks, autocast(precision, device_type(cfg)):
             total = sum(model([picture]).values())
         forward = time.perf_counter() - start
         total.backward()

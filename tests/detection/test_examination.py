@@ -87,9 +87,10 @@ def test_config_and_weights_in_the_command(
 
 
 def test_faults_of_a_config_and_of_weights_are_findings(tmp_path: Path) -> None:
-    cfg = get_config(write_tiny_config(tmp_path), ["SOLVER.OPTIMIZER", "SDG"])
-    (finding,) = examine_config(cfg, "tiny.yaml").findings
+    config = write_tiny_config(tmp_path)
+    cfg = get_config(config, ["SOLVER.OPTIMIZER", "SDG"])
+    (finding,) = examine_config(cfg, config).findings
     assert "SOLVER.OPTIMIZER" in finding.text
-    (finding,) = examine_weights(get_config(write_tiny_config(tmp_path)), "no.pth").findings
+    (finding,) = examine_weights(get_config(config), "no.pth").findings
     assert "no.pth" in finding.text
     assert find_input_size(cfg) == (85, 64)
