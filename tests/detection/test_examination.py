@@ -58,7 +58,7 @@ def test_memory_grows_with_the_picture_as_estimated(
     counted = estimate_step(model, cfg, (512, 384))
     assert guessed is not None
     assert counted is not None
-    assert guessed.memory_mb == pytest.approx(counted.memory_mb, rel=0.1)
+    assert guessed.memory_mb == pytest.approx(counted.memory_mb, rel=0.25)
 
 
 def test_config_and_weights_in_the_command(
@@ -73,11 +73,13 @@ def test_config_and_weights_in_the_command(
     torch.save({"model": state, "iteration": 3}, weights)
     out = tmp_path / "found.json"
     words = ["--config-file", config, "--weights", str(weights), "--json", str(out), *pairs]
-    assert main(["doctor", *words]) == 0
+    assert main(["doctor", *words]) == 1  # the same pictures are trained and evaluated
     text = capsys.readouterr().out
     assert "  classes: 2\n" in text
     content = {e["title"].split()[0]: e for e in json.loads(out.read_text())["examinations"]}
     assert list(content) == ["environment", "config", "weights", "training", "test"]
+    errors = {f["kind"] for e in content.values() for f in e["findings"] if f["level"] == "error"}
+    assert errors == {"leak"}
     of_weights = content["weights"]
     number = len(Trainer.build_model(cfg).state_dict())
     assert f"{number - 1} of {number} of the model matched" in of_weights["facts"]["fit"]
