@@ -24,11 +24,12 @@ from nasnet_det.detection import weight_matching
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config import get_config
+from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.cost import find_parts
 from nasnet_det.detection.datasets import find_coco, list_classes, register_config_datasets
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.resize import build_test_resize
-from nasnet_det.detection.run import check_names, use_available_device
+from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.step import get_precision
 from nasnet_det.detection.step_cost import estimate_step
 from nasnet_det.detection.trainer import Trainer
@@ -156,7 +157,7 @@ def examine_config(cfg: CfgNode, config_file: str) -> Examination:
 
 def _build(cfg: CfgNode) -> nn.Module:
     """The model, after the checks that a training makes of a config alone."""
-    check_names(cfg)
+    check_values(cfg)
     adopt_pools(cfg)
     check_backbone(cfg)
     register_config_datasets(cfg)
