@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from nasnet_det.cell_plan import BlockPlan, Value, plan_cell
 from nasnet_det.drop_path import DropPath, DropPathProgress
-from nasnet_det.genotype import FIRST_BLOCK, H_PREV, Block, CellSpec, H
+from nasnet_det.genotype import CellSpec
 from nasnet_det.normalization import NormLayer
-from nasnet_det.operations import FactorizedReduction, build_operation, build_relu_conv_norm
+from nasnet_det.operations import (
+    FactorizedReduction,
+    build_conv_norm,
+    build_first_step,
+    build_operation,
+)
 
 
 class Cell(nn.Module):
@@ -18,6 +27,8 @@ class Cell(nn.Module):
     factorized reduction where it is twice as large as ``h``, projected where only its channels
     differ, and used as it is otherwise. Where there is no ``h_prev`` (the first cell of a
     network), the raw ``h`` takes its place. Source: TF-slim's NasNetABaseCell.
+
+    What is computed, and what only once, is the plan's business (:mod:`nasnet_det.cell_plan`).
 
     Args:
         spec: the cell.
@@ -52,25 +63,27 @@ class Cell(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.output_states = list(spec.concat)
         self.has_h_prev = h_prev_channels is not None
-        used = spec.used_states()
+        plan = plan_cell(
+            spec,
+            h_channels,
+            h_prev_channels=h_prev_channels,
+            channels=channels,
+            stride=stride,
+            h_prev_stride=h_prev_stride,
+        )
+        self.projects_h_prev = bool(plan.projection)
+        self.output_values = list(plan.output)
 
-        self.project_h = build_relu_conv_norm(h_channels, channels, 1, 1, norm_layer)
+        self.project_h = build_conv_norm(h_channels, channels, 1, 1, norm_layer)
         self.project_h_prev: nn.Module = nn.Identity()
-        state_channels = {H: channels, H_PREV: channels}
-        if h_prev_channels is None:
-            state_channels[H_PREV] = h_channels
-        elif H_PREV in used:
-            if h_prev_stride != 1:
-                self.project_h_prev = nn.Sequential(
-                    nn.ReLU(),
-                    FactorizedReduction(h_prev_channels, channels, h_prev_stride, norm_layer),
-                )
-            elif h_prev_channels != channels:
-                self.project_h_prev = build_relu_conv_norm(
-                    h_prev_channels, channels, 1, 1, norm_layer
-                )
+        if plan.projection == "factorized":
+            assert h_prev_channels is not None
+            reduction = FactorizedReduction(h_prev_channels, channels, h_prev_stride, norm_layer)
+            self.project_h_prev = nn.Sequential(OrderedDict({"1": reduction}))  # its name
+        elif plan.projection:
+            assert h_prev_channels is not None
+            self.project_h_prev = build_conv_norm(h_prev_channels, channels, 1, 1, norm_layer)
 
         self.drop_path = DropPath(
             drop_path_prob,
@@ -78,81 +91,109 @@ class Cell(nn.Module):
             progress=drop_path_progress or DropPathProgress(),
             schedule=drop_path_schedule,
         )
-
-        self.blocks = nn.ModuleList()
-        for k, block in enumerate(spec.blocks):
-            left, right = (
-                build_operation(
-                    op,
-                    state_channels[state],
-                    channels,
-                    stride if state < FIRST_BLOCK else 1,
-                    norm_layer,
-                    pool_padding=pool_padding,
-                )
-                for op, state in zip(block.ops, block.inputs, strict=True)
+        self.blocks = nn.ModuleList(
+            BlockPaths(
+                block, channels, norm_layer, drop_path=self.drop_path, pool_padding=pool_padding
             )
-            combine = None
-            if block.combine == "concat":
-                combine = FactorizedReduction(2 * channels, channels, 1, norm_layer)
-            self.blocks.append(BlockPaths(block, left, right, combine, self.drop_path))
-            state_channels[FIRST_BLOCK + k] = channels
-
+            for block in plan.blocks
+        )
         # An input in the output has the cell's stride and channels to match.
         self.project_output = nn.ModuleDict(
             {
-                str(state): FactorizedReduction(state_channels[state], channels, stride, norm_layer)
-                for state in spec.concat
-                if state < FIRST_BLOCK and (stride != 1 or state_channels[state] != channels)
+                str(state): FactorizedReduction(in_channels, channels, stride, norm_layer)
+                for state, in_channels in plan.output_projections.items()
             }
         )
 
-    def forward(self, h_prev: torch.Tensor | None, h: torch.Tensor) -> torch.Tensor:
-        """(B, h_prev_channels, ...), (B, h_channels, H, W) -> (B, ..., H / stride, W / stride)."""
-        raw = h
-        if self.has_h_prev:
+    def forward(
+        self,
+        h_prev: torch.Tensor | None,
+        h: torch.Tensor,
+        relu_h_prev: torch.Tensor | None = None,
+        relu_h: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, h_prev_channels, ...), (B, h_channels, H, W) -> (B, ..., H / stride, W / stride).
+
+        ``relu_h_prev`` and ``relu_h`` are the ReLUs of both, where the caller has them: two cells
+        read each output.
+        """
+        if relu_h is None:
+            relu_h = F.relu(h)
+        if not self.has_h_prev:
+            h_prev, relu_h_prev = h, relu_h
+        if relu_h_prev is None:
             assert h_prev is not None
-            raw = h_prev
-        states = [self.project_h(h), self.project_h_prev(raw)]
-        for paths in self.blocks:
-            states.append(paths(states))
+            relu_h_prev = F.relu(h_prev)
+        if self.projects_h_prev:
+            values = [self.project_h(relu_h), self.project_h_prev(relu_h_prev)]
+        else:
+            assert h_prev is not None
+            values = [self.project_h(relu_h), h_prev, relu_h_prev]
+        for block in self.blocks:
+            values = block(values)
         for state, project in self.project_output.items():
-            states[int(state)] = project(states[int(state)])
-        return torch.cat([states[i] for i in self.output_states], dim=1)
+            values[int(state)] = project(values[int(state)])
+        return torch.cat([values[i] for i in self.output_values], dim=1)
 
 
 class BlockPaths(nn.Module):
-    """One block of a cell: two operations, each on a state, and what combines them.
+    """One block of a cell: two operations, each on a value, and what combines them.
 
     Args:
-        block: says which states are read.
-        left, right: the operations.
-        combine: of both outputs, concatenated; None: they are added.
+        plan: which values are made and read.
+        channels: of the block's output.
+        norm_layer: see :func:`~nasnet_det.normalization.get_norm_layer`.
         drop_path: the cell's; an identity is never dropped.
+        pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
     """
 
     def __init__(
         self,
-        block: Block,
-        left: nn.Module,
-        right: nn.Module,
-        combine: nn.Module | None,
+        plan: BlockPlan,
+        channels: int,
+        norm_layer: NormLayer,
+        *,
         drop_path: DropPath,
+        pool_padding: str,
     ) -> None:
         super().__init__()
-        self.left_state, self.right_state = block.inputs
-        self.drops_left, self.drops_right = (op != "identity" for op in block.ops)
-        self.left, self.right, self.combine = left, right, combine
+        self.values = nn.ModuleList(FirstStep(value, pool_padding) for value in plan.values)
+        self.left_source, self.right_source = plan.left.source, plan.right.source
+        self.drops_left, self.drops_right = plan.left.drops, plan.right.drops
+        self.left, self.right = (
+            build_operation(path.op, path.in_channels, channels, path.stride, norm_layer)
+            for path in (plan.left, plan.right)
+        )
+        self.combine: nn.Module | None = None  # they are added
+        if plan.combine == "concat":
+            self.combine = FactorizedReduction(2 * channels, channels, 1, norm_layer)
         self.drop_path = drop_path
 
-    def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
-        """The cell's states so far -> the next one."""
-        left = self.left(states[self.left_state])
+    def forward(self, values: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The cell's values so far -> with the block's values and its output at their end."""
+        for value in self.values:
+            values.append(value(values))
+        left = self.left(values[self.left_source])
         if self.drops_left:
             left = self.drop_path(left)
-        right = self.right(states[self.right_state])
+        right = self.right(values[self.right_source])
         if self.drops_right:
             right = self.drop_path(right)
         if self.combine is None:
-            return left + right
-        return self.combine(torch.cat([left, right], dim=1))
+            values.append(left + right)
+        else:
+            values.append(self.combine(torch.cat([left, right], dim=1)))
+        return values
+
+
+class FirstStep(nn.Module):
+    """The ReLU or the pool of one value, for all operations that start with it."""
+
+    def __init__(self, plan: Value, pool_padding: str) -> None:
+        super().__init__()
+        self.source = plan.source
+        self.step = build_first_step(plan.op, plan.stride, pool_padding=pool_padding)
+
+    def forward(self, values: list[torch.Tensor]) -> torch.Tensor:
+        """The cell's values so far -> the next one."""
+        return self.step(values[self.source])

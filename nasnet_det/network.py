@@ -127,15 +127,23 @@ class NASNetTrunk(nn.Module):
         if self.stem is not None:
             h = self.stem(h)
         features: dict[str, torch.Tensor] = {}
+        relu_h = F.relu(h)
+        relu_h_prev: torch.Tensor | None = None
+        if h_prev is not None:
+            relu_h_prev = F.relu(h_prev)
         for i, cell in enumerate(self.cells.values()):
-            out = cell(h_prev, h) if torch.jit.is_scripting() else self._run_cell(cell, h_prev, h)
+            if torch.jit.is_scripting():
+                out = cell(h_prev, h, relu_h_prev, relu_h)
+            else:
+                out = self._run_cell(cell, h_prev, h, relu_h_prev, relu_h)
             if self._features[i]:
                 features[self._features[i]] = F.relu(out)
             if i == len(self._features) - 1:
                 return h, out, features
             if not self._keeps_h_prev[i]:
-                h_prev = h
+                h_prev, relu_h_prev = h, relu_h
             h = out
+            relu_h = features[self._features[i]] if self._features[i] else F.relu(out)
         raise ValueError("a trunk has at least one cell")
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -151,14 +159,21 @@ class NASNetTrunk(nn.Module):
         return self.run(None, image)[2]
 
     def _run_cell(
-        self, cell: nn.Module, h_prev: torch.Tensor | None, h: torch.Tensor
+        self,
+        cell: Any,
+        h_prev: torch.Tensor | None,
+        h: torch.Tensor,
+        relu_h_prev: torch.Tensor | None,
+        relu_h: torch.Tensor,
     ) -> torch.Tensor:
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
-            return cell(h_prev, h)
-        return checkpoint(
+            return cell(h_prev, h, relu_h_prev, relu_h)
+        return checkpoint(  # which holds what it gets: only what the cell reads
             cell,
-            h_prev,
-            h,
+            None if cell.projects_h_prev else h_prev,
+            relu_h if cell.has_h_prev else h,
+            relu_h_prev,
+            relu_h,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _unchanged_running_statistics(cell)),
         )

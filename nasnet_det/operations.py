@@ -1,6 +1,8 @@
 """The operations of the search space as modules, and the TF-style padding that they share.
 
-Every operation maps (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride)).
+An operation is its first step (:func:`build_first_step`: a ReLU, a pool, or nothing), which a cell
+computes once for all that start alike, and the rest (:func:`build_operation`). Together they map
+(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride)).
 Padding follows TensorFlow's SAME rule computed from the input's size: at stride 2 an odd size is
 padded evenly and an even size gets one more row or column at the bottom or right. Published
 weights give the published outputs only this way.
@@ -21,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nasnet_det.cell_plan import RELU
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.normalization import NormLayer
@@ -64,23 +67,39 @@ class Conv2dSame(nn.Conv2d):
             dilation=dilation,
             bias=False,
         )
-        self.extent = tuple(
-            (k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)
-        )
         if self.stride == (1, 1):  # the padding does not depend on the size
-            self.padding = ((self.extent[0] - 1) // 2, (self.extent[1] - 1) // 2)
+            height, width = (
+                (k - 1) * d // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True)
+            )
+            self.padding = (height, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride != (1, 1):
-            if self.kernel_size == (1, 1):
-                # oneDNN's own subsampling writes past its memory in the backward pass, with few
-                # channels and channels last (its issue 6035).
-                x = x[:, :, :: self.stride[0], :: self.stride[1]]
-                return F.conv2d(x, self.weight, groups=self.groups)
-            top, bottom = _same_padding(x.shape[2], self.extent[0], self.stride[0])
-            left, right = _same_padding(x.shape[3], self.extent[1], self.stride[1])
-            x = F.pad(x, (left, right, top, bottom))
+            return conv2d_same(x, self.weight, self.bias, self.stride, self.dilation, self.groups)
         return self._conv_forward(x, self.weight, self.bias)  # TorchScript has no super()
+
+
+def conv2d_same(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> torch.Tensor:
+    """A convolution that pads by itself where the padding is even, as it is at an odd size."""
+    top, bottom = _same_padding(x.shape[2], (weight.shape[2] - 1) * dilation[0] + 1, stride[0])
+    left, right = _same_padding(x.shape[3], (weight.shape[3] - 1) * dilation[1] + 1, stride[1])
+    size_is_known = True  # a traced one must not decide
+    if not torch.jit.is_scripting():
+        size_is_known = not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+    if size_is_known and top == bottom and left == right:
+        return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
+    x = F.pad(x, (left, right, top, bottom))
+    return F.conv2d(x, weight, bias, stride, (0, 0), dilation, groups)
+
+
+torch.fx.wrap("conv2d_same")  # what it does depends on the size
 
 
 class Pool2dSame(nn.Module):
@@ -165,7 +184,7 @@ class FactorizedReduction(nn.Module):
         return self.norm(torch.cat([first, second], dim=1))
 
 
-def build_relu_conv_norm(
+def build_conv_norm(
     in_channels: int,
     channels: int,
     kernel_size: int | tuple[int, int],
@@ -173,13 +192,16 @@ def build_relu_conv_norm(
     norm_layer: NormLayer,
     *,
     dilation: int = 1,
+    inner_relu: bool = False,
 ) -> nn.Sequential:
-    """ReLU, convolution, normalization."""
-    return _named(
-        relu=nn.ReLU(),
-        conv=Conv2dSame(in_channels, channels, kernel_size, stride, dilation=dilation),
-        norm=norm_layer(channels),
-    )
+    """Convolution and normalization, behind a ReLU that is the caller's.
+
+    With ``inner_relu`` it is their own, and works in place: so it must follow a normalization,
+    whose output nothing else reads and no gradient needs.
+    """
+    layers: dict[str, nn.Module] = {"relu": nn.ReLU(inplace=True)} if inner_relu else {}
+    layers["conv"] = Conv2dSame(in_channels, channels, kernel_size, stride, dilation=dilation)
+    return _named(**layers, norm=norm_layer(channels))
 
 
 def _named(**layers: nn.Module) -> nn.Sequential:
@@ -190,26 +212,18 @@ def _named(**layers: nn.Module) -> nn.Sequential:
 def _build_identity(in_channels: int, channels: int, stride: int, norm: NormLayer) -> nn.Module:
     if stride == 1 and in_channels == channels:
         return nn.Identity()
-    return build_relu_conv_norm(in_channels, channels, 1, stride, norm)
+    return build_conv_norm(in_channels, channels, 1, stride, norm)
 
 
 def _build_conv_1x1(in_channels: int, channels: int, stride: int, norm: NormLayer) -> nn.Module:
-    return build_relu_conv_norm(in_channels, channels, 1, stride, norm)
+    return build_conv_norm(in_channels, channels, 1, stride, norm)
 
 
-def _build_pool(
-    kind: str,
-    kernel: int,
-    in_channels: int,
-    channels: int,
-    stride: int,
-    norm: NormLayer,
-    pool_padding: str = "tf",
-) -> nn.Module:
-    pool = Pool2dSame(kind, kernel, stride, pool_padding)
+def _build_after_pool(in_channels: int, channels: int, stride: int, norm: NormLayer) -> nn.Module:
+    """The pool has the stride."""
     if in_channels == channels:
-        return pool
-    return _named(pool=pool, conv=Conv2dSame(in_channels, channels, 1), norm=norm(channels))
+        return nn.Identity()
+    return build_conv_norm(in_channels, channels, 1, 1, norm)
 
 
 def _build_separable(
@@ -217,15 +231,18 @@ def _build_separable(
 ) -> nn.Module:
     """Depthwise and pointwise convolution, twice; only the first has the stride."""
 
-    def once(n: int, s: int) -> nn.Sequential:
+    def once(n: int, s: int, **relu: nn.Module) -> nn.Sequential:
         return _named(
-            relu=nn.ReLU(),
+            **relu,
             depthwise=Conv2dSame(n, n, kernel, s, groups=n),
             pointwise=Conv2dSame(n, channels, 1),
             norm=norm(channels),
         )
 
-    return _named(separable_1=once(in_channels, stride), separable_2=once(channels, 1))
+    return _named(
+        separable_1=once(in_channels, stride),
+        separable_2=once(channels, 1, relu=nn.ReLU(inplace=True)),
+    )
 
 
 def _build_bottleneck(
@@ -246,18 +263,24 @@ def _build_bottleneck(
     layers: dict[str, nn.Module] = {}
     n = in_channels
     if width >= 1:
-        layers["reduce"] = build_relu_conv_norm(n, width, 1, 1, norm)
+        layers["reduce"] = build_conv_norm(n, width, 1, 1, norm)
         n = width
     else:
         width = channels
     for i, (kernel_h, kernel_w) in enumerate(kernels, start=1):
         strides = (stride if kernel_h > 1 else 1, stride if kernel_w > 1 else 1)
-        layers[f"conv_{i}"] = build_relu_conv_norm(
-            n, width, (kernel_h, kernel_w), strides, norm, dilation=dilation
+        layers[f"conv_{i}"] = build_conv_norm(
+            n,
+            width,
+            (kernel_h, kernel_w),
+            strides,
+            norm,
+            dilation=dilation,
+            inner_relu=bool(layers),
         )
         n = width
     if n != channels:
-        layers["expand"] = build_relu_conv_norm(n, channels, 1, 1, norm)
+        layers["expand"] = build_conv_norm(n, channels, 1, 1, norm, inner_relu=True)
     return _named(**layers)
 
 
@@ -266,32 +289,41 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
     "conv_1x3_3x1": partial(_build_bottleneck, ((1, 3), (3, 1)), 3 / 8, 1),
     "conv_1x7_7x1": partial(_build_bottleneck, ((1, 7), (7, 1)), 1 / 4, 1),
     "dil_conv_3x3": partial(_build_bottleneck, ((3, 3),), 1 / 4, 2),
-    "avg_pool_3x3": partial(_build_pool, "avg", 3),
-    "max_pool_3x3": partial(_build_pool, "max", 3),
-    "max_pool_5x5": partial(_build_pool, "max", 5),
-    "max_pool_7x7": partial(_build_pool, "max", 7),
+    "avg_pool_3x3": _build_after_pool,
+    "max_pool_3x3": _build_after_pool,
+    "max_pool_5x5": _build_after_pool,
+    "max_pool_7x7": _build_after_pool,
     "conv_1x1": _build_conv_1x1,
     "conv_3x3": partial(_build_bottleneck, ((3, 3),), 1 / 4, 1),
     "sep_conv_3x3": partial(_build_separable, 3),
     "sep_conv_5x5": partial(_build_separable, 5),
     "sep_conv_7x7": partial(_build_separable, 7),
 }
-"""Operation name -> builder ``(in_channels, channels, stride, norm_layer)``.
-
-Those of pools also take ``pool_padding``.
+"""Operation name -> builder ``(in_channels, channels, stride, norm_layer)`` of what follows its
+first step.
 """
 
 
+def build_first_step(op: str, stride: int, *, pool_padding: str = "tf") -> nn.Module:
+    """What an operation starts with, see :func:`~nasnet_det.cell_plan.first_step`.
+
+    Args:
+        op: ``relu``, the name of a pool, or empty for nothing.
+        stride: of a pool, 1 or 2.
+        pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
+    """
+    if not op:
+        return nn.Identity()
+    if op == RELU:
+        return nn.ReLU()
+    kind, _, size = op.split("_")  # max_pool_3x3
+    return Pool2dSame(kind, int(size[0]), stride, pool_padding)
+
+
 def build_operation(
-    name: str,
-    in_channels: int,
-    channels: int,
-    stride: int,
-    norm_layer: NormLayer,
-    *,
-    pool_padding: str = "tf",
+    name: str, in_channels: int, channels: int, stride: int, norm_layer: NormLayer
 ) -> nn.Module:
-    """One operation of the search space.
+    """One operation of the search space without its first step.
 
     Args:
         name: a key of :data:`OPERATIONS`.
@@ -299,9 +331,7 @@ def build_operation(
         channels: channels that it returns.
         stride: 1 or 2.
         norm_layer: see :func:`~nasnet_det.normalization.get_norm_layer`.
-        pool_padding: a key of :data:`~nasnet_det.plan.POOL_PADDINGS`.
     """
     if name not in OPERATIONS:
         raise InputError(f"unknown operation {name!r}, {nearest(name, OPERATIONS)}")
-    options = {"pool_padding": pool_padding} if "_pool_" in name else {}
-    return OPERATIONS[name](in_channels, channels, stride, norm_layer, **options)
+    return OPERATIONS[name](in_channels, channels, stride, norm_layer)

@@ -189,7 +189,7 @@ def test_state_0_is_h_and_state_1_is_h_prev() -> None:
     cell = _build(CellSpec((block,), (1, 0, 2)), 6, h_prev_channels=6)
     first, second, third = cell(prev, h).split(6, dim=1)
     torch.testing.assert_close(first, prev, rtol=0, atol=0)
-    torch.testing.assert_close(second, cell.project_h(h), rtol=0, atol=0)
+    torch.testing.assert_close(second, cell.project_h(h.relu()), rtol=0, atol=0)
     torch.testing.assert_close(third, first + second)
 
 
@@ -238,7 +238,7 @@ def test_unread_h_prev_is_not_projected() -> None:
 def test_h_prev_that_is_only_in_the_output_is_projected() -> None:
     spec = CellSpec((Block((0, 0), ("sep_conv_3x3", "identity")),), (1, 2))
     cell = _build(spec, h_prev_stride=2)
-    assert cell.project_h_prev[1].path_2.weight.shape == (3, 14, 1, 1)
+    assert cell.project_h_prev[0].path_2.weight.shape == (3, 14, 1, 1)
     assert len(cell.project_output) == 0, "it has the channels and size already"
 
 
@@ -285,14 +285,14 @@ def test_what_drop_path_leaves_are_the_identities() -> None:
     prev = torch.randn(2, 14, 8, 8, dtype=torch.float64)
     cell = _build(NASNET_A.normal)
     _record(cell)
-    state_0, state_1 = cell.project_h(h), cell.project_h_prev(prev)
+    state_0, state_1 = cell.project_h(h.relu()), cell.project_h_prev(prev.relu())
     none = torch.zeros_like(state_0)
     wanted = torch.cat([state_1, none, none, state_1, none, state_0], dim=1)
     torch.testing.assert_close(cell(prev, h), wanted)
 
     cell = _build(PNASNET_5.normal, stride=2)
     _record(cell)
-    strided = cell.blocks[4].right(cell.project_h(h))
+    strided = cell.blocks[4].right(cell.project_h(h.relu()).relu())
     assert strided.abs().sum() > 0
     wanted = torch.cat([torch.zeros_like(strided)] * 4 + [strided], dim=1)
     torch.testing.assert_close(cell(prev, h), wanted)

@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "canonical",
         "space",
         "plan",
+        "cell_plan",
         "variants",
     ),
     "core": (

@@ -13,6 +13,7 @@ import reference_ops
 import torch
 from torch import nn
 
+from nasnet_det.cell_plan import first_step
 from nasnet_det.genotype import OPERATION_NAMES
 from nasnet_det.normalization import get_norm_layer
 from nasnet_det.operations import (
@@ -20,6 +21,7 @@ from nasnet_det.operations import (
     Conv2dSame,
     FactorizedReduction,
     Pool2dSame,
+    build_first_step,
     build_operation,
 )
 
@@ -99,7 +101,7 @@ def test_strided_pool_counts_padding_as_the_named_library_does(
 
 def test_unknown_pool_padding_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown pool padding 'tim', did you mean 'timm'\?"):
-        build_operation("max_pool_3x3", 8, 8, 2, BATCH_NORM, pool_padding="tim")
+        build_first_step("max_pool_3x3", 2, pool_padding="tim")
 
 
 def test_average_pool_of_a_constant_is_the_constant() -> None:
@@ -164,13 +166,19 @@ def _parameters(op: str, n: int, f: int, stride: int) -> int:
     return _conv(n, width) + sum(_conv(width, width, area) for area in inner) + _conv(width, f)
 
 
+def _whole(op: str, n: int, f: int, stride: int) -> nn.Sequential:
+    """An operation with its first step."""
+    step = build_first_step(first_step(op, n, f, stride), stride)
+    return nn.Sequential(step, build_operation(op, n, f, stride, BATCH_NORM))
+
+
 @pytest.mark.parametrize("op", OPERATION_NAMES)
 @pytest.mark.parametrize(("n", "f"), [(8, 8), (6, 8), (5, 2), (2, 2), (16, 24)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_operation_has_the_parameters_and_shape_of_its_definition(
     op: str, n: int, f: int, stride: int
 ) -> None:
-    module = build_operation(op, n, f, stride, BATCH_NORM)
+    module = _whole(op, n, f, stride)
     assert sum(p.numel() for p in module.parameters()) == _parameters(op, n, f, stride)
     for height, width in [(1, 1), (1, 6), (7, 4), (8, 9)]:
         out = module(torch.randn(2, n, height, width))
@@ -180,7 +188,7 @@ def test_operation_has_the_parameters_and_shape_of_its_definition(
 @pytest.mark.parametrize("op", OPERATION_NAMES)
 @pytest.mark.parametrize(("n", "stride"), [(8, 1), (8, 2), (6, 1)])
 def test_operation_starts_with_relu_unless_it_pools(op: str, n: int, stride: int) -> None:
-    module = build_operation(op, n, 8, stride, BATCH_NORM).eval()
+    module = _whole(op, n, 8, stride).eval()
     x = torch.randn(2, n, 7, 7) - 2  # so that some windows have no positive value
     ignores_negatives = torch.equal(module(x), module(x.relu()))
     plain_identity = op == "identity" and n == 8 and stride == 1
@@ -189,21 +197,26 @@ def test_operation_starts_with_relu_unless_it_pools(op: str, n: int, stride: int
 
 @pytest.mark.parametrize("op", sorted(set(OPERATION_NAMES) - {"identity"}))
 def test_operation_ends_with_a_norm_unless_it_only_pools(op: str) -> None:
-    leaves = [m for m in build_operation(op, 6, 8, 2, BATCH_NORM).modules() if not [*m.children()]]
+    leaves = [m for m in _whole(op, 6, 8, 2).modules() if not [*m.children()]]
     assert isinstance(leaves[-1], nn.BatchNorm2d)
     assert any(isinstance(m, nn.ReLU) for m in leaves) != ("pool" in op)
     if "pool" in op:
-        assert isinstance(build_operation(op, 8, 8, 2, BATCH_NORM), Pool2dSame)
+        pool, nothing = _whole(op, 8, 8, 2)
+        assert isinstance(pool, Pool2dSame)
+        assert isinstance(nothing, nn.Identity)
 
 
 def test_separable_strides_first_and_has_nothing_between_its_two_convolutions() -> None:
     module = build_operation("sep_conv_5x5", 4, 8, 2, BATCH_NORM)
     names = [name for name, m in module.named_modules() if not [*m.children()]]
-    assert names == [
-        f"separable_{i}.{layer}"
-        for i in (1, 2)
-        for layer in ("relu", "depthwise", "pointwise", "norm")
-    ]
+    assert (
+        names
+        == [
+            f"separable_{i}.{layer}"
+            for i in (1, 2)
+            for layer in ("relu", "depthwise", "pointwise", "norm")
+        ][1:]
+    ), "the first ReLU is the operation's first step"
     assert module.separable_1.depthwise.stride == (2, 2)
     assert module.separable_2.depthwise.stride == (1, 1)
     assert (module.separable_1.depthwise.groups, module.separable_2.depthwise.groups) == (4, 8)

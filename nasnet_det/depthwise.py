@@ -1,0 +1,114 @@
+"""Depthwise convolutions whose kernel's gradient is fast on CPUs.
+
+oneDNN has a fast way to the gradient of a depthwise kernel of 3x3 only; that of a 5x5 or 7x7 one
+takes 10 to 40 times as long as the convolution itself. But each 3x3 part of a kernel sees the input
+as a 3x3 kernel does that starts as many pixels further on, so its gradient is that of a 3x3 kernel
+on a shifted input: 4 of them make that of a 5x5 kernel, 9 that of a 7x7 one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+PART = 3
+Pair = tuple[int, int]
+
+_convolution_backward = torch.ops.aten.convolution_backward
+
+
+def gains_from_parts(x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair) -> bool:
+    """Whether a depthwise convolution is to be computed by :class:`DepthwiseConv2d`.
+
+    It is on a CPU, where a gradient of the kernel is wanted. In channels-last order oneDNN's own
+    way is slow at stride 1 only.
+    """
+    return (
+        weight.requires_grad
+        and torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and min(weight.shape[2:]) > PART
+        and dilation == (1, 1)
+        and (stride == (1, 1) or x.is_contiguous())
+        and x.numel() > 0
+    )
+
+
+def depthwise_conv2d(
+    x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair
+) -> torch.Tensor:
+    """The same numbers as ``F.conv2d(x, weight, None, stride, padding, groups=channels)``."""
+    if torch.is_autocast_enabled(x.device.type):  # a function of ours gets no casts
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
+    return DepthwiseConv2d.apply(x, weight, stride, padding)
+
+
+class DepthwiseConv2d(torch.autograd.Function):
+    """See the module."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, stride: Pair, padding: Pair
+    ) -> torch.Tensor:
+        """(B, C, H, W), (C, 1, k, k) -> (B, C, ...)."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, None, stride, padding, 1, x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of the input by PyTorch, of the kernel in parts."""
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _backward(grad, x, weight, ctx.stride, ctx.padding, (True, False))[0]
+        if ctx.needs_input_grad[1]:
+            (rows, columns), padding = ctx.padding, ctx.padding
+            if any(padding):
+                x = F.pad(x, (columns, columns, rows, rows))
+            grad_weight = _sum_parts(grad, x, weight, ctx.stride)
+        return grad_x, grad_weight, None, None
+
+
+def _sum_parts(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: Pair
+) -> torch.Tensor:
+    """The kernel's gradient, from a padded input."""
+    part = weight[:, :, :PART, :PART]
+    height, width = (s * (n - 1) + PART for s, n in zip(stride, grad.shape[2:], strict=True))
+    rows = []
+    for top, new_rows in _parts(weight.shape[2]):
+        columns = []
+        for left, new_columns in _parts(weight.shape[3]):
+            seen = x[:, :, top : top + height, left : left + width]
+            found = _backward(grad, seen, part, stride, (0, 0), (False, True))[1]
+            columns.append(found[:, :, PART - new_rows :, PART - new_columns :])
+        rows.append(torch.cat(columns, dim=3))
+    return torch.cat(rows, dim=2)
+
+
+def _parts(size: int) -> list[Pair]:
+    """(start, how many of its rows are new) of each part of a kernel of ``size`` rows."""
+    starts = [*range(0, size - PART, PART), size - PART]
+    return [
+        (start, start - before) for before, start in zip([-PART, *starts[:-1]], starts, strict=True)
+    ]
+
+
+def _backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Pair,
+    padding: Pair,
+    wanted: tuple[bool, bool],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PyTorch's gradients of input and kernel."""
+    found: tuple[torch.Tensor, torch.Tensor, None] = _convolution_backward(
+        grad, x, weight, None, stride, padding, (1, 1), False, (0, 0), x.shape[1], (*wanted, False)
+    )
+    return found[:2]
