@@ -67,8 +67,8 @@ class DepthwiseConv2d(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = _backward(grad, x, weight, ctx.stride, ctx.padding, (True, False))[0]
         if ctx.needs_input_grad[1]:
-            (rows, columns), padding = ctx.padding, ctx.padding
-            if any(padding):
+            rows, columns = ctx.padding
+            if rows or columns:
                 x = F.pad(x, (columns, columns, rows, rows))
             grad_weight = _sum_parts(grad, x, weight, ctx.stride)
         return grad_x, grad_weight, None, None

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasnet_det.cell_plan import RELU
+from nasnet_det.depthwise import depthwise_conv2d, gains_from_parts
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
 from nasnet_det.normalization import NormLayer
@@ -67,16 +68,9 @@ class Conv2dSame(nn.Conv2d):
             dilation=dilation,
             bias=False,
         )
-        if self.stride == (1, 1):  # the padding does not depend on the size
-            height, width = (
-                (k - 1) * d // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True)
-            )
-            self.padding = (height, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.stride != (1, 1):
-            return conv2d_same(x, self.weight, self.bias, self.stride, self.dilation, self.groups)
-        return self._conv_forward(x, self.weight, self.bias)  # TorchScript has no super()
+        return conv2d_same(x, self.weight, self.bias, self.stride, self.dilation, self.groups)
 
 
 def conv2d_same(
@@ -87,19 +81,31 @@ def conv2d_same(
     dilation: tuple[int, int],
     groups: int,
 ) -> torch.Tensor:
-    """A convolution that pads by itself where the padding is even, as it is at an odd size."""
-    top, bottom = _same_padding(x.shape[2], (weight.shape[2] - 1) * dilation[0] + 1, stride[0])
-    left, right = _same_padding(x.shape[3], (weight.shape[3] - 1) * dilation[1] + 1, stride[1])
-    size_is_known = True  # a traced one must not decide
+    """A convolution that pads by itself where the padding is even, as at stride 1 and odd sizes."""
+    extent = (weight.shape[2] - 1) * dilation[0] + 1, (weight.shape[3] - 1) * dilation[1] + 1
+    padding = (extent[0] - 1) // 2, (extent[1] - 1) // 2
+    if stride != (1, 1) and extent == (1, 1):
+        # oneDNN's own subsampling writes past its memory in the backward pass, with few channels
+        # and channels last (its issue 6035).
+        x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
+    if stride != (1, 1):
+        top, bottom = _same_padding(x.shape[2], extent[0], stride[0])
+        left, right = _same_padding(x.shape[3], extent[1], stride[1])
+        size_is_known = True  # one that is traced must not decide
+        if not torch.jit.is_scripting():
+            size_is_known = not (torch.jit.is_tracing() or torch.compiler.is_compiling())
+        if size_is_known and top == bottom and left == right:
+            padding = top, left
+        else:
+            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
     if not torch.jit.is_scripting():
-        size_is_known = not (torch.jit.is_tracing() or torch.compiler.is_compiling())
-    if size_is_known and top == bottom and left == right:
-        return F.conv2d(x, weight, bias, stride, (top, left), dilation, groups)
-    x = F.pad(x, (left, right, top, bottom))
-    return F.conv2d(x, weight, bias, stride, (0, 0), dilation, groups)
+        is_depthwise = bias is None and weight.shape[1] == 1 and weight.shape[0] == groups
+        if is_depthwise and gains_from_parts(x, weight, stride, dilation):
+            return depthwise_conv2d(x, weight, stride, padding)
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
-torch.fx.wrap("conv2d_same")  # what it does depends on the size
+torch.fx.wrap("conv2d_same")  # what it does depends on the input
 
 
 class Pool2dSame(nn.Module):

@@ -28,6 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "core": (
         *(
+            "depthwise",
             "normalization",
             "operations",
             "drop_path",
