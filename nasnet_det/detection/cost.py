@@ -68,7 +68,8 @@ def measure_run(folder: Path) -> DetectorCost:
     is_noise = not images
     if is_noise:
         images = [np.random.default_rng(0).integers(0, 256, (*NOISE_SIZE, 3), dtype=np.uint8)]
-    return measure_cost(Predictor(cfg), images, is_noise=is_noise, weights=weights.name)
+    predictor = Predictor(cfg, fused=False)
+    return measure_cost(predictor, images, is_noise=is_noise, weights=weights.name)
 
 
 def find_weights(folder: Path) -> Path:
@@ -106,7 +107,7 @@ def measure_cost(
     """Measure a detector.
 
     Args:
-        predictor: the detector.
+        predictor: the detector with the parameters that were trained; it is fused.
         images: at least one, (H, W, 3) uint8, RGB; resized as for an evaluation.
         is_noise: whether they are noise.
         weights: name of the detector's file.
@@ -141,6 +142,7 @@ def measure_cost(
         multiply_adds["region head"] = counts["region head"] / num_regions
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    predictor.fuse()
     times = _measure_times(predictor, images)
     return DetectorCost(
         parameters={**parameters, "all": sum(p.numel() for p in model.parameters())},

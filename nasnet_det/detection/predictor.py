@@ -24,6 +24,7 @@ from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import autocast, device_type, get_precision
 from nasnet_det.detection.tiles import TiledDetector
 from nasnet_det.detection.trainer import Trainer
+from nasnet_det.runtime.fuse import fuse
 
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
@@ -38,13 +39,14 @@ class Predictor:
     Args:
         cfg: its ``MODEL.WEIGHTS`` is a checkpoint.
         batch_size: pictures, or tiles, that the model gets at a time.
+        fused: see :meth:`fuse`; without it ``model`` has the parameters that were trained.
 
     Raises:
         ConfigError: no weights are named, or the model can't be built.
         CheckpointError: the weights can't be loaded, don't fit or lack a tensor.
     """
 
-    def __init__(self, cfg: CfgNode, *, batch_size: int = 1) -> None:
+    def __init__(self, cfg: CfgNode, *, batch_size: int = 1, fused: bool = True) -> None:
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS: wanted a trained detector's checkpoint, got none")
         if batch_size < 1:
@@ -56,9 +58,20 @@ class Predictor:
         checkpointer = Checkpointer(self.model, save_to_disk=False, is_trained=True)
         checkpointer.load(cfg.MODEL.WEIGHTS)
         self.tiled: TiledDetector | None = None  # which resizes what it sees of a picture
-        if cfg.TEST.TILES.SIZE:
-            self.tiled = TiledDetector.from_config(cfg, self.model, batch_size=batch_size).eval()
         self.resize = build_test_resize(cfg)
+        self._build_tiled()
+        if fused:
+            self.fuse()
+
+    def fuse(self) -> None:
+        """Compute faster from now on: see :func:`~nasnet_det.runtime.fuse.fuse`."""
+        self.model = fuse(self.model, precision=get_precision(self.cfg))
+        self._build_tiled()
+
+    def _build_tiled(self) -> None:
+        if self.cfg.TEST.TILES.SIZE:
+            tiled = TiledDetector.from_config(self.cfg, self.model, batch_size=self.batch_size)
+            self.tiled = tiled.eval()
 
     def __call__(self, image: np.ndarray) -> Instances:
         """Find objects.

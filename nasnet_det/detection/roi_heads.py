@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import Res5ROIHeads
+from detectron2.structures import Boxes
 from torch import nn
 
 from nasnet_det.detection.backbone import advance_drop_path, feature_rows
@@ -21,6 +22,9 @@ from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.plan import plan_cells
+
+REGIONS_AT_ONCE = 32
+"""NASNet-A large needs 150 MB for the crops of so many, and as much for what its cells hold."""
 
 
 class NASNetBoxHead(nn.Module):
@@ -84,7 +88,8 @@ class NASNetROIHeads(Res5ROIHeads):
     """ROI heads of the C4 detector: crop ``c4``, run the remaining cells, average, predict.
 
     The crop's size is ``MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION``, 17 in the paper's system. The cells
-    are called ``res5``, as in the class that does the rest of the work.
+    are called ``res5``, as in the class that does the rest of the work. Outside training they run
+    on :data:`REGIONS_AT_ONCE` regions at a time, which bounds the memory of crops and cells.
     """
 
     @classmethod
@@ -94,3 +99,20 @@ class NASNetROIHeads(Res5ROIHeads):
                 **network_arguments(cfg), channels_last=cfg.MODEL.NASNET.CHANNELS_LAST
             )
         return head, head.out_channels
+
+    def _shared_roi_transform(
+        self, features: list[torch.Tensor], boxes: list[Boxes]
+    ) -> torch.Tensor:
+        if not torch.jit.is_scripting() and not (self.training or torch.is_grad_enabled()):
+            return self._transform_in_parts(features, boxes)
+        return self.res5(self.pooler(features, boxes))
+
+    @torch.jit.unused
+    def _transform_in_parts(self, features: list[torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
+        outs = []
+        for i, of_image in enumerate(boxes):
+            maps = [feature[i : i + 1] for feature in features]
+            for start in range(0, max(len(of_image), 1), REGIONS_AT_ONCE):
+                part = of_image[start : start + REGIONS_AT_ONCE]
+                outs.append(self.res5(self.pooler(maps, [part])))
+        return torch.cat(outs)

@@ -75,6 +75,7 @@ from nasnet_det.detection.tiles import TiledDetector
 from nasnet_det.errors import InputError, MissingPackageError
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.runs.signals import leave_signals
+from nasnet_det.runtime.fuse import fuse
 
 logger = logging.getLogger(__name__)
 
@@ -323,7 +324,8 @@ class Trainer(DefaultTrainer):
         """Evaluate on every set of ``DATASETS.TEST`` and write ``OUTPUT_DIR/results.json``.
 
         Args:
-            cfg, model, evaluators: as in Detectron2.
+            cfg, evaluators: as in Detectron2.
+            model: a fused copy of it is evaluated (see :func:`~nasnet_det.runtime.fuse.fuse`).
             iteration: the last iteration that the model was trained for, where known.
             weights: the file that the model came from, where it came from one.
             augment: whether ``TEST.AUG`` counts: once more with test-time augmentation, as tasks
@@ -333,6 +335,7 @@ class Trainer(DefaultTrainer):
             task -> metric -> value; with several sets, set -> task -> metric -> value.
         """
         check_values(cfg)
+        model = fuse(model, precision=get_precision(cfg))
         seen = TiledDetector.from_config(cfg, model) if cfg.TEST.TILES.SIZE else model
         with autocast(get_precision(cfg), device_type(cfg)):
             results = super().test(cfg, seen, evaluators)

@@ -2,8 +2,8 @@
 
 The exported network takes images (B, 3, H, W) of any number and size from about 64 pixels on (8
 with the CIFAR stem), whitened with the mean and deviation in its metadata; padding follows the
-size, as in the network itself. Each export is run by its own runtime on odd and even sizes and
-compared with the network before it is written.
+size, as in the network itself. It is fused first (see fuse.py). Each export is run by its own
+runtime on odd and even sizes and compared with the network before it is written.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import nn
 from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet, NASNetTrunk
 from nasnet_det.runs.files import write_content
+from nasnet_det.runtime.fuse import fuse
 from nasnet_det.weights.backbone_file import BackboneCard
 
 METADATA = "nasnet_det"
@@ -173,7 +174,7 @@ def export_model(
         convert = _to_torch_export if path.suffix == ".pt2" else _to_torchscript
     with torch.no_grad(), _quiet():
         with _fails_as(f"{FORMATS[path.suffix]} can't hold this network"):
-            content = convert(model, example, json.dumps(metadata))
+            content = convert(fuse(model), example, json.dumps(metadata))
         comparisons = compare_export(content, path.suffix, model, card.spec.input_size)
     worst = max(comparisons, key=lambda comparison: comparison.difference)
     if not worst.difference <= TOLERANCE:
