@@ -1,7 +1,7 @@
 """Depthwise convolutions whose kernel's gradient is fast on CPUs.
 
 oneDNN has a fast way to the gradient of a depthwise kernel of 3x3 only; that of a 5x5 or 7x7 one
-takes 10 to 40 times as long as the convolution itself. But each 3x3 part of a kernel sees the input
+takes 6 to 40 times as long as the convolution itself. But each 3x3 part of a kernel sees the input
 as a 3x3 kernel does that starts as many pixels further on, so its gradient is that of a 3x3 kernel
 on a shifted input: 4 of them make that of a 5x5 kernel, 9 that of a 7x7 one.
 """

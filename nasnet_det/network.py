@@ -22,7 +22,7 @@ from nasnet_det.drop_path import DropPathProgress
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype, nearest
 from nasnet_det.normalization import NormLayer, get_norm_layer
-from nasnet_det.operations import Conv2dSame
+from nasnet_det.operations import Conv2dSame, to_fast_order
 from nasnet_det.plan import (
     NetworkSpec,
     feature_sizes,
@@ -32,9 +32,13 @@ from nasnet_det.plan import (
 )
 from nasnet_det.variants import resolve_variant
 
+torch.fx.wrap("to_fast_order")  # here too, where it is called
+
 
 class NASNetTrunk(nn.Module):
     """The convolutional part of a network, or any range of its cells.
+
+    On a CPU all maps are in channels-last order, whatever the input's.
 
     Args:
         spec, genotype: see :func:`~nasnet_det.plan.plan_cells`.
@@ -124,12 +128,14 @@ class NASNetTrunk(nn.Module):
         Returns:
             the last cell's ``h``; its output; and the features, after ReLU.
         """
+        h = to_fast_order(h)
         if self.stem is not None:
-            h = self.stem(h)
+            h = to_fast_order(self.stem(h))  # an image of one channel has no order
         features: dict[str, torch.Tensor] = {}
         relu_h = F.relu(h)
         relu_h_prev: torch.Tensor | None = None
         if h_prev is not None:
+            h_prev = to_fast_order(h_prev)
             relu_h_prev = F.relu(h_prev)
         for i, cell in enumerate(self.cells.values()):
             if torch.jit.is_scripting():

@@ -37,7 +37,7 @@ def add_network_config(
     node.DROP_PATH_SCHEDULE = "time_and_depth"
     # Recompute every cell in the backward pass: slower, with far less memory.
     node.ACTIVATION_CHECKPOINTING = False
-    # Channels-last order in memory: faster on CPUs and in half precision on GPUs.
+    # Channels-last order in memory: faster in half precision on GPUs; on CPUs maps always have it.
     node.CHANNELS_LAST = channels_last
 
 

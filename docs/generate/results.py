@@ -148,7 +148,28 @@ def write_tiles() -> str:
     return write_table(("pictures", *names), lines)
 
 
+def write_cpu_speed() -> str:
+    """Our networks on a CPU beside others: times, their ratio and its quartiles, memory."""
+    rows = []
+    for name, row in read(RESULTS / "cpu_speed.json")["rows"].items():
+        low, high = row["quartiles"]
+        times = (f"{row['ms'][who]:.0f} ({row['format'][who]})" for who in ("ours", "peer"))
+        memory = f"{row['peak_ratio']:.2f}" if "peak_ratio" in row else ""
+        rows.append([name, *times, f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})", memory])
+    header = ("what", "ours, ms", "peer, ms", "ratio (quartiles)", "peak memory, ratio")
+    return write_table(header, rows)
+
+
+def write_cpu_operations() -> str:
+    """Single operations on one thread, before and now."""
+    rows = read(RESULTS / "cpu_operations.json")["rows"]
+    lines = [[name, f"{row['before']:.2f}", f"{row['now']:.2f}"] for name, row in rows.items()]
+    return write_table(("what", "before, ms", "now, ms"), lines)
+
+
 TABLES = {
+    "cpu_operations": write_cpu_operations,
+    "cpu_speed": write_cpu_speed,
     "bccd": write_bccd,
     "five_detectors": write_five_detectors,
     "coco_small": write_coco_small,

@@ -57,8 +57,8 @@ class NASNetBackbone(Backbone):
             most the trunk's last. Frozen batch normalizations become FrozenBatchNorm2d, as in
             Detectron2's ResNet; frozen cells drop no paths.
         align_features: see above. False gives TensorFlow's positions.
-        channels_last: keep weights and maps in channels-last order in memory, which is faster on
-            CPUs and in half precision on GPUs.
+        channels_last: keep weights and maps in channels-last order in memory, which is faster in
+            half precision on GPUs. On CPUs maps always are.
         activation_checkpointing: see :class:`~nasnet_det.NASNetTrunk`.
         drop_path_prob: see :class:`~nasnet_det.NetworkSpec`; the variant's own is for ImageNet.
         drop_path_iters: iterations over which ScheduledDropPath ramps up; 0: full rate from the

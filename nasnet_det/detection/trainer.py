@@ -325,7 +325,7 @@ class Trainer(DefaultTrainer):
 
         Args:
             cfg, evaluators: as in Detectron2.
-            model: a fused copy of it is evaluated (see :func:`~nasnet_det.runtime.fuse.fuse`).
+            model: a copy is evaluated, see :func:`~nasnet_det.runtime.fuse.fuse`.
             iteration: the last iteration that the model was trained for, where known.
             weights: the file that the model came from, where it came from one.
             augment: whether ``TEST.AUG`` counts: once more with test-time augmentation, as tasks

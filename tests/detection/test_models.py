@@ -29,8 +29,10 @@ from nasnet_det.detection import (
     add_nasnet_config,
     get_config,
     list_configs,
+    roi_heads,
 )
 from nasnet_det.network import create_model
+from nasnet_det.runtime.fuse import fuse
 
 RCNN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 FPN_CONFIG = "COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml"
@@ -160,9 +162,7 @@ def test_c4_halves_on_a_whole_image_equal_the_network() -> None:
     for part in (backbone.trunk, head.trunk):
         part.load_state_dict({name: state[name] for name in part.state_dict()})
     image = torch.randn(2, 3, 90, 77)
-    torch.testing.assert_close(
-        head(backbone(image)["c4"]), model.trunk(image)["c5"], rtol=0, atol=0
-    )
+    torch.testing.assert_close(head(backbone(image)["c4"]), model.trunk(image)["c5"])
 
 
 def test_box_head_takes_no_regions() -> None:
@@ -213,3 +213,46 @@ def test_config_of_a_run_can_be_read_again(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(cfg.dump())
     again = get_config(str(tmp_path / "config.yaml"))
     assert json.dumps(again, sort_keys=True) == json.dumps(cfg, sort_keys=True)
+
+
+def test_c4_s_head_sees_a_bounded_number_of_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In inference; what comes out does not depend on it."""
+    monkeypatch.setattr(roi_heads, "REGIONS_AT_ONCE", 3)
+    model: Any = build_model(
+        get_config(C4_CONFIG, [*TINY, "MODEL.NASNET.NUM_CELLS_PER_STAGE", "2"])
+    )
+    heads = model.eval().roi_heads
+    features = [torch.randn(3, model.backbone.output_shape()["c4"].channels, 10, 12)]
+    boxes = [Boxes(torch.rand(n, 4) * 80 + torch.tensor([0, 0, 80, 80])) for n in (7, 0, 3)]
+    wanted = heads.res5(heads.pooler(features, boxes))
+    numbers = []
+    heads.res5.register_forward_pre_hook(lambda _, inputs: numbers.append(len(inputs[0])))
+    with torch.no_grad():
+        found = heads._shared_roi_transform(features, boxes)
+    assert numbers == [3, 3, 1, 0, 3]
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("config", [FPN_CONFIG, C4_CONFIG])
+def test_fused_detectors_compute_the_same(config: str) -> None:
+    """Maps, proposals' scores and regions' features; boxes follow from them."""
+    opts = [*TINY, "MODEL.NASNET.NUM_CELLS_PER_STAGE", "2", "MODEL.WEIGHTS", ""]
+    model: Any = build_model(get_config(config, [*opts, "MODEL.FPN.NORM", "BN"])).eval()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.running_var, 0.5, 1.5)
+            nn.init.normal_(m.bias)
+    fused: Any = fuse(model)
+    assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+    outs = []
+    for detector in (model, fused):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            maps = list(detector.backbone(torch.randn(1, 3, 96, 128)).values())
+            scores, _ = detector.proposal_generator.rpn_head(maps)
+            if config == C4_CONFIG:
+                maps.append(detector.roi_heads.res5(torch.randn(2, maps[0].shape[1], 17, 17)))
+            assert len(detector([{"image": torch.zeros(3, 96, 128)}])) == 1
+        outs.append([*maps, *scores])
+    for found, wanted in zip(*outs, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))

@@ -1,0 +1,219 @@
+"""How fast our networks are on a CPU beside what a user would take instead.
+
+    python benchmarks/cpu_speed.py                      # every case, some of which take minutes
+    python benchmarks/cpu_speed.py --cases "mobile trunk, training" --threads 1
+
+The peers: timm's nasnetalarge, the same network as our nasnet_a_large, weight for weight; and the
+trunk of torchvision's ResNet-18, for that of NASNet-A mobile. Both of a pair compute in turn, in
+one process, after a warm-up, without drop path. With one thread its processor time counts, so that
+what else the machine does disturbs less; with more it is the clock's. A case's number is the ratio
+of the medians, ours over the peer's: below 1 we are faster. Its spread is that of the quartiles of
+the pairs' ratios. Each is measured in both memory formats; the better one counts. Peak memory is
+that of a training step in a process of its own.
+
+cpu_speed.json in benchmarks/results holds one row for each case and number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+import torchvision
+import torchvision.models.feature_extraction
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from nasnet_det import create_model
+from nasnet_det.detection.cost import name_device
+from nasnet_det.network import NASNetTrunk
+from nasnet_det.runs.files import write_json
+from nasnet_det.runtime.fuse import fuse
+from nasnet_det.variants import resolve_variant
+
+RESULTS = Path(__file__).resolve().parent / "results" / "cpu_speed.json"
+FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+class Case(NamedTuple):
+    """A question.
+
+    Attributes:
+        ours, peer: build the networks.
+        images: shape of the batch.
+        trains: whether a training step is measured, instead of inference.
+        fused: whether ours is fused; ResNet's batch normalizations are folded as well.
+    """
+
+    ours: Callable[[], nn.Module]
+    peer: Callable[[], nn.Module]
+    images: tuple[int, int, int, int]
+    trains: bool
+    fused: bool = False
+
+
+def build_large(**options: Any) -> nn.Module:
+    """Ours, without drop path."""
+    return create_model("nasnet_a_large", drop_path_prob=0.0, dropout=0.0, **options)
+
+
+def build_timm_large() -> nn.Module:
+    """The same network of timm's."""
+    return timm.create_model("nasnetalarge")
+
+
+def build_mobile_trunk() -> nn.Module:
+    """Features c2 to c5."""
+    spec, genotype = resolve_variant("nasnet_a_mobile")
+    return NASNetTrunk(spec, genotype)
+
+
+def build_resnet18_trunk() -> nn.Module:
+    """The features of the same strides."""
+    nodes = [f"layer{i}" for i in range(1, 5)]
+    return torchvision.models.feature_extraction.create_feature_extractor(
+        torchvision.models.resnet18(), nodes
+    )
+
+
+LARGE, SMALL, ONE = (1, 3, 331, 331), (4, 3, 243, 323), (1, 3, 803, 1091)
+CASES: dict[str, Case] = {
+    "large, inference": Case(build_large, build_timm_large, LARGE, False),
+    "large, fused inference": Case(build_large, build_timm_large, LARGE, False, True),
+    "large, training": Case(build_large, build_timm_large, LARGE, True),
+    "large, training with checkpointing": Case(
+        lambda: build_large(activation_checkpointing=True),
+        build_timm_large,
+        LARGE,
+        True,
+    ),
+    "mobile trunk, fused inference": Case(
+        build_mobile_trunk, build_resnet18_trunk, SMALL, False, True
+    ),
+    "mobile trunk, fused inference of 803x1091": Case(
+        build_mobile_trunk, build_resnet18_trunk, ONE, False, True
+    ),
+    "mobile trunk, training": Case(build_mobile_trunk, build_resnet18_trunk, SMALL, True),
+}
+
+
+def main() -> int:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description="Our networks' speed on a CPU beside others'.")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--peak-memory-of", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak_memory_of:
+        print(measure_own_peak(*options.peak_memory_of))
+        return 0
+    torch.set_num_threads(options.threads)
+    for name in options.cases:
+        row = measure(name, options.pairs)
+        row["threads"] = options.threads
+        rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else {}
+        rows[f"{name}, {options.threads} threads"] = row
+        device = name_device(torch.device("cpu"))
+        versions = {m.__name__: m.__version__ for m in (torch, torchvision, timm)}
+        machine = {"processor": device, "instructions": torch.backends.cpu.get_cpu_capability()}
+        write_json(RESULTS, {"machine": machine, "versions": versions, "rows": rows})
+        print(f"{name}, {options.threads} threads: {row}", flush=True)
+    return 0
+
+
+def measure(name: str, num_pairs: int) -> dict[str, Any]:
+    """Times of both in milliseconds, their ratio, and where it is a training its peak memory."""
+    case = CASES[name]
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    best: dict[str, list[float]] = {}
+    formats = {}
+    for memory_format in FORMATS:
+        torch.manual_seed(0)
+        steps = {who: build_step(case, who, memory_format) for who in ("ours", "peer")}
+        times: dict[str, list[float]] = {who: [] for who in steps}
+        for _ in range(num_pairs):
+            for who, step in steps.items():
+                start = clock()
+                step()
+                times[who].append(1000 * (clock() - start))
+        for who, values in times.items():
+            if who not in best or statistics.median(values) < statistics.median(best[who]):
+                best[who], formats[who] = values, memory_format
+    ratios = sorted(a / b for a, b in zip(best["ours"], best["peer"], strict=True))
+    low, _, high = statistics.quantiles(ratios, n=4)
+    medians = {who: statistics.median(values) for who, values in best.items()}
+    row = {
+        "ms": medians,
+        "format": formats,
+        "ratio": medians["ours"] / medians["peer"],
+        "quartiles": [low, high],
+        "pairs": num_pairs,
+    }
+    if case.trains:
+        peaks = {who: measure_peak(name, who, formats[who]) for who in ("ours", "peer")}
+        row |= {"peak_mb": peaks, "peak_ratio": peaks["ours"] / peaks["peer"]}
+    return row
+
+
+def build_step(case: Case, who: str, memory_format: str) -> Callable[[], None]:
+    """One step of a network, after two that are not measured."""
+    model = (case.ours if who == "ours" else case.peer)()
+    if case.fused:
+        model = fold_peer(model.eval()) if who == "peer" else fuse(model)
+    model.to(memory_format=FORMATS[memory_format])  # type: ignore[call-overload]
+    images = torch.randn(case.images).contiguous(memory_format=FORMATS[memory_format])
+    model.train(case.trains)
+
+    def step() -> None:
+        with torch.set_grad_enabled(case.trains):
+            out = model(images)
+            if case.trains:
+                outs = out.values() if isinstance(out, dict) else [out]
+                model.zero_grad()
+                sum(o.square().mean() for o in outs).backward()  # type: ignore[union-attr]
+
+    step()
+    step()
+    return step
+
+
+def fold_peer(model: nn.Module) -> nn.Module:
+    """What ``fuse`` does to ours, for ResNet; timm's NASNet stays as it is."""
+    norms = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    if isinstance(model, torch.fx.GraphModule):
+        for name, norm in norms:
+            before = name.replace("bn", "conv").replace("downsample.1", "downsample.0")
+            conv = fuse_conv_bn_eval(model.get_submodule(before).eval(), norm.eval())
+            for place, module in ((before, conv), (name, nn.Identity())):
+                parent, _, child = place.rpartition(".")
+                setattr(model.get_submodule(parent), child, module)
+    return model
+
+
+def measure_peak(name: str, who: str, memory_format: str) -> float:
+    """MB that a process with two training steps needs more than one that only imports."""
+    command = [sys.executable, __file__, "--peak-memory-of", name, who, memory_format]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_own_peak(name: str, who: str, memory_format: str) -> float:
+    """In this process."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    build_step(CASES[name], who, memory_format)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+if __name__ == "__main__":
+    sys.exit(main())
