@@ -80,6 +80,7 @@ def fill_sizes(
         logger.info(
             "%s: no size of %d of %d images; that of the picture is taken",
             *(where, len(found.unknown), len(names)),
+            extra={"kind": "missing_size"},
         )
     return filled
 

@@ -97,7 +97,9 @@ def read_annotations(
         ids = [_find_id(record) for record in unsized]
         findings.append(Finding(Level.NOTE, "missing_size", where, text, "images", ids))
     kept = [r for r in data.get("annotations", ()) if r.get("bbox") != []]
-    findings += [_describe_remark(where, record) for record in told]
+    known = {finding.kind for finding in findings}  # here with ids
+    remarks = (_describe_remark(where, record) for record in told)
+    findings += [remark for remark in remarks if remark.kind not in known]
     return Annotations(coco, kept, refused), findings
 
 
