@@ -133,7 +133,8 @@ def plan_cell(
                     values.append(value)
                 source = known[value]
             paths.append(Path(op, source, state_channels[state], path_stride, op != "identity"))
-        blocks.append(BlockPlan(tuple(values), *paths, block.combine))
+        left, right = paths
+        blocks.append(BlockPlan(tuple(values), left, right, block.combine))
         states.append(num_values)
         num_values += 1
     return CellPlan(

@@ -315,11 +315,12 @@ class NASNet(nn.Module):
             InputError: fewer than 0, or none for an auxiliary head.
         """
         _check_classes(num_classes, self.aux_head is not None)
-        like = self.trunk.stem.conv.weight
-        self.classifier = _build_classifier(self.num_features, num_classes).to(like)
+        like = next(self.trunk.parameters())
+        place: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+        self.classifier = _build_classifier(self.num_features, num_classes).to(**place)
         if self.aux_head is not None:
             inner = self.aux_head.linear.in_features
-            self.aux_head.linear = nn.Linear(inner, num_classes).to(like)
+            self.aux_head.linear = nn.Linear(inner, num_classes, **place)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | NASNetOutput:
         """(B, in_chans, H, W) -> logits (B, num_classes), with an auxiliary head's beside them."""

@@ -70,7 +70,15 @@ class Conv2dSame(nn.Conv2d):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return conv2d_same(x, self.weight, self.bias, self.stride, self.dilation, self.groups)
+        stride, dilation = self.stride, self.dilation
+        return conv2d_same(
+            x,
+            self.weight,
+            self.bias,
+            (stride[0], stride[1]),
+            (dilation[0], dilation[1]),
+            self.groups,
+        )
 
 
 def conv2d_same(

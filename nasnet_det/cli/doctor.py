@@ -72,9 +72,9 @@ def run(options: argparse.Namespace) -> int:
     )
 
     sets = [
-        DataFiles(*paths, is_train=name == "train")
+        DataFiles(json, "".join(images), is_train=name == "train")
         for name in ("train", "val")
-        for paths in check_words(options, name)
+        for json, *images in check_words(options, name)
     ]
     if options.contact_sheet and not sets:
         options.parser.error("--contact-sheet: wanted a data set, by --train or --val")

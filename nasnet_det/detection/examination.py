@@ -235,7 +235,7 @@ def _listen() -> Iterator[list[logging.LogRecord]]:
     """What is said in the log of how weights fit, in place of saying it."""
     told: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = told.append  # type: ignore[method-assign, assignment]
     log = logging.getLogger(weight_matching.__name__)
     level, propagates = log.level, log.propagate
     log.addHandler(handler)

@@ -179,7 +179,7 @@ def _listen() -> Iterator[list[logging.LogRecord]]:
     """What the reader says in its log, in place of saying it."""
     told: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign]
+    handler.emit = told.append  # type: ignore[method-assign, assignment]
     log = logging.getLogger(reader.__package__)
     was = log.propagate
     log.addHandler(handler)

@@ -45,7 +45,8 @@ def check_boxes(annotations: Annotations, *, is_test: bool) -> list[Finding]:
             ids = annotations.find_ids(chosen)
             findings.append(Finding(level, kind, coco.path, text, "annotations", ids, (), advice))
 
-    left = (raw[:, 2:] > 0).all(axis=1) & ~(boxes[:, 2:] > 0).all(axis=1)
+    has_size, stays = (raw[:, 2:] > 0).all(axis=1), (boxes[:, 2:] > 0).all(axis=1)
+    left = np.asarray(has_size & ~stays)
     text = "lie outside of their picture and are left out"
     add(Level.WARNING, "outside_box", left, text, "take them out")
     text = f"are there twice, in one class and with an IoU of at least {NEAR_DUPLICATE_IOU}"

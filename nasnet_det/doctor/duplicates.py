@@ -146,8 +146,8 @@ def find_alike(
     sets: Sequence[PictureSet], places: Sequence[Place]
 ) -> Iterator[tuple[Place, Place]]:
     """Pairs of images that look the same; those of equal bytes are among them."""
-    known = [(place, sets[place[0]].looks[place[1]].thumbnail) for place in places]
-    known = [(place, thumbnail) for place, thumbnail in known if thumbnail is not None]
+    looks = [(place, sets[place[0]].looks[place[1]].thumbnail) for place in places]
+    known = [(place, thumbnail) for place, thumbnail in looks if thumbnail is not None]
     if not known:
         return
     vectors = np.stack([thumbnail.ravel() for _, thumbnail in known]).astype(np.float32)

@@ -49,9 +49,13 @@ def describe_places(finding: Finding) -> str:
 
 def _wrap(text: str, start: str) -> list[str]:
     """Lines of one paragraph, indented to where the first one starts."""
-    options = {"break_long_words": False, "break_on_hyphens": False}
     return textwrap.wrap(
-        text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), **options
+        text,
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
     ) or [start]
 
 

@@ -174,7 +174,8 @@ def export_model(
         convert = _to_torch_export if path.suffix == ".pt2" else _to_torchscript
     with torch.no_grad(), _quiet():
         with _fails_as(f"{FORMATS[path.suffix]} can't hold this network"):
-            content = convert(fuse(model), example, json.dumps(metadata))
+            fused: Any = fuse(model)
+            content = convert(fused, example, json.dumps(metadata))
         comparisons = compare_export(content, path.suffix, model, card.spec.input_size)
     worst = max(comparisons, key=lambda comparison: comparison.difference)
     if not worst.difference <= TOLERANCE:

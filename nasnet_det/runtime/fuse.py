@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def _fold_norms(module: Any) -> None:
                 setattr(module, name, nn.Identity())
     elif isinstance(module, nn.Conv2d) and _can_fold(getattr(module, "norm", None)):
         _fold(module.norm, [module])  # Detectron2's Conv2d
-        module.norm = None
+        setattr(module, "norm", None)  # noqa: B010 - a module to mypy
 
 
 def _can_fold(norm: Any) -> bool:
@@ -64,7 +65,7 @@ def _can_fold(norm: Any) -> bool:
 
 
 @torch.no_grad()
-def _fold(norm: Any, convs: list[nn.Conv2d]) -> None:
+def _fold(norm: Any, convs: Sequence[Any]) -> None:
     """Fold a normalization into the convolutions whose concatenated outputs it reads."""
     mean, var = norm.running_mean.double(), norm.running_var.double()
     scale = (var + norm.eps).rsqrt()

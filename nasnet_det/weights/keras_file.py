@@ -71,7 +71,7 @@ def _name_variables(
         layers: of a network.
         place, owner: of a nested network, where it lies in the file and its name; with a slash.
     """
-    names = {}
+    names: dict[str, str] = {}
     count: Counter[str] = Counter()
     for layer in layers:
         kind = layer["class_name"]
