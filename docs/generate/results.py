@@ -187,6 +187,7 @@ def list_values() -> dict[str, str]:
         **_transfer_values(),
         **_speed_values(),
         **_tiles_values(),
+        **_doctor_values(),
         **_transcribed_values(),
     }
 
@@ -258,6 +259,12 @@ def _tiles_values() -> dict[str, str]:
             for key, v in row["original"].items()
         },
     }
+
+
+def _doctor_values() -> dict[str, str]:
+    report = read(RESULTS / "doctor_speed.json")
+    seconds = {f"doctor.{name}": f"{value:.1f}" for name, value in report["seconds"].items()}
+    return {"doctor.images": f"{report['images']:,}", **seconds}
 
 
 def _transcribed_values() -> dict[str, str]:
