@@ -9,19 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
-from types import FrameType
 from typing import NoReturn
 
 from nasnet_det import __version__
 from nasnet_det.errors import InputError
-from nasnet_det.runs.signals import StoppedBySignal
+from nasnet_det.runs.signals import stop_on_sigterm
 
 PROGRAM = "nasnet-det"
 VERBS = (
@@ -96,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = f"{PROGRAM} {options.verb}"
     # fvcore, which Detectron2 imports, calls it; its users can do nothing about it.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-    with _stop_on_sigterm():
+    with stop_on_sigterm():
         try:
             return options.run(options) or 0
         except (InputError, OSError) as error:
@@ -106,20 +102,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             advice = "" if getattr(stop, "what_now", "") else getattr(options, "interrupted", "")
             complain(program, f"{str(stop) or 'interrupted'}{advice and '; '}{advice}")
             return getattr(stop, "status", 130)
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM be what Ctrl-C is: locks and processes of the command's are put away."""
-
-    def stop(number: int, _: FrameType | None) -> NoReturn:
-        raise StoppedBySignal(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)

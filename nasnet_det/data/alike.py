@@ -32,7 +32,7 @@ def group_alike(paths: Sequence[str], *, num_threads: int = 2) -> np.ndarray:
     parents = np.arange(len(paths))
     with ThreadPoolExecutor(num_threads) as pool:
         thumbnails = list(pool.map(_read_thumbnail, paths))
-    for first, second in _find_pairs(thumbnails):
+    for first, second in find_alike(thumbnails):
         a, b = _find_root(parents, first), _find_root(parents, second)
         parents[max(a, b)] = min(a, b)
     return np.array([_find_root(parents, i) for i in range(len(paths))], dtype=np.int64)
@@ -46,32 +46,41 @@ def _find_root(parents: np.ndarray, index: int) -> int:
 
 
 def _read_thumbnail(path: str) -> np.ndarray | None:
-    """Greys of 16x16, flat; None of what can't be read."""
     try:
-        picture = read_picture(path)
+        return make_thumbnail(read_picture(path))
     except PictureError:
         return None
+
+
+def make_thumbnail(picture: Image.Image) -> np.ndarray:
+    """(16, 16) uint8, grey."""
     size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    small = picture.resize(size, resample=Image.Resampling.BOX, reducing_gap=2.0).convert("L")
-    return np.asarray(small, dtype=np.float32).ravel()
+    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BILINEAR))
 
 
-def _find_pairs(thumbnails: Sequence[np.ndarray | None]) -> list[tuple[int, int]]:
-    known = [(i, t) for i, t in enumerate(thumbnails) if t is not None]
-    known = [(i, t) for i, t in known if t.std() >= _MIN_CONTRAST]
-    if not known:
+def find_alike(thumbnails: Sequence[np.ndarray | None]) -> list[tuple[int, int]]:
+    """Pairs of pictures that look the same, the first one first; flat ones never do.
+
+    Args:
+        thumbnails: see :func:`make_thumbnail`; None of what can't be read.
+    """
+    known = np.array([i for i, one in enumerate(thumbnails) if one is not None], dtype=np.int64)
+    if not known.size:
         return []
-    known.sort(key=lambda item: float(item[1].mean()))
-    vectors = np.stack([t for _, t in known])
-    means = vectors.mean(axis=1)
-    vectors = (vectors - means[:, None]) / vectors.std(axis=1, keepdims=True)
+    vectors = np.stack([one.ravel() for one in thumbnails if one is not None]).astype(np.float32)
+    means, contrasts = vectors.mean(axis=1), vectors.std(axis=1)
+    order = np.flatnonzero(contrasts >= _MIN_CONTRAST)
+    order = order[np.argsort(means[order], kind="stable")]
+    vectors = (vectors[order] - means[order, None]) / contrasts[order, None]
     vectors /= np.sqrt(vectors.shape[1])
+    means, known = means[order], known[order]
     pairs = []
-    for start in range(0, len(known), _BLOCK):
-        stop = min(start + _BLOCK, len(known))
+    for start in range(0, len(order), _BLOCK):
+        stop = min(start + _BLOCK, len(order))
         end = int(np.searchsorted(means, means[stop - 1] + MAX_BRIGHTNESS_DIFFERENCE, "right"))
         products = vectors[start:stop] @ vectors[start:end].T
         for row, column in np.argwhere(np.triu(products, 1) >= MIN_CORRELATION).tolist():
             if means[start + column] - means[start + row] <= MAX_BRIGHTNESS_DIFFERENCE:
-                pairs.append((known[start + row][0], known[start + column][0]))
+                first, second = sorted((int(known[start + row]), int(known[start + column])))
+                pairs.append((first, second))
     return pairs

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from nasnet_det.detection.step_cost import estimate_step
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.doctor.datasets import DataFiles
 from nasnet_det.doctor.findings import Examination, Finding, Level, sort_findings
+from nasnet_det.doctor.listening import listen
 from nasnet_det.doctor.scales import Scale
 from nasnet_det.errors import InputError
 from nasnet_det.weights.file import METADATA_KEY, read_weights
@@ -212,7 +211,7 @@ def examine_weights(cfg: CfgNode, path: str) -> Examination:
         data = read_weights(find_weights(path))
         facts |= describe_weights(data)
         model = _build(cfg)
-        with _listen() as told:
+        with listen(weight_matching.__name__, logging.INFO) as told:
             Checkpointer(model, save_to_disk=False).load(path, checkpointables=[])
     except InputError as error:
         findings.append(Finding(Level.ERROR, "weights", path, str(error)))
@@ -228,25 +227,6 @@ def examine_weights(cfg: CfgNode, path: str) -> Examination:
         text = f"its classes are {shorten(saved)}, those of the data are {shorten(wanted)}"
         findings.append(Finding(Level.WARNING, "other_classes", path, text))
     return Examination(f"weights {path}", facts, sort_findings(findings))
-
-
-@contextlib.contextmanager
-def _listen() -> Iterator[list[logging.LogRecord]]:
-    """What is said in the log of how weights fit, in place of saying it."""
-    told: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign, assignment]
-    log = logging.getLogger(weight_matching.__name__)
-    level, propagates = log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield told
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = propagates
 
 
 def describe_weights(data: dict[str, Any]) -> dict[str, Any]:

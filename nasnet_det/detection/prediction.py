@@ -6,8 +6,6 @@ import contextlib
 import itertools
 import logging
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +25,7 @@ from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.errors import InputError
-from nasnet_det.runs.signals import StoppedBySignal
+from nasnet_det.runs.signals import stop_on_sigterm
 
 MAX_RATE = 1000  # frames a second
 
@@ -85,7 +83,7 @@ def predict(
     predictor = Predictor(_prepare_prediction(cfg), batch_size=batch_size)
     work = _Prediction(predictor, folder, threshold)
     try:
-        with _stop_on_sigterm():
+        with stop_on_sigterm("predictions.json has what was found so far"):
             shots = read_pictures(pictures, on_picture, work.faults)
             if frames_per_second and pictures:
                 frames = (
@@ -186,23 +184,6 @@ def _name_frames(inputs: Sequence[str | os.PathLike[str]]) -> Path:
     """What a video of pictures is called after: their folder."""
     first = Path(inputs[0]).resolve()
     return first if first.is_dir() else first.parent
-
-
-@contextlib.contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, where this is the main thread."""
-
-    def stop(number: int, _: object) -> None:
-        raise StoppedBySignal(number, "predictions.json has what was found so far")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare_prediction(cfg: CfgNode) -> CfgNode:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ from nasnet_det.data.error import DataError
 from nasnet_det.data.formats import recognition
 from nasnet_det.data.picture_sizes import fill_sizes
 from nasnet_det.doctor.findings import Finding, Level
+from nasnet_det.doctor.listening import listen
 
 LISTS = ("images", "annotations", "categories")
 _REFERENCES = {"images": "image_id", "categories": "category_id"}
@@ -80,7 +80,7 @@ def read_annotations(
     ]
     settle = partial(fill_sizes, where, image_root=images) if os.path.isdir(images) else None
     while True:
-        with _listen() as told:
+        with listen(str(reader.__package__), logging.WARNING) as told:
             try:
                 coco = parse_coco(
                     where, data, found.sha256, with_shapes=with_shapes, settle_sizes=settle
@@ -172,20 +172,3 @@ def _find_key(record: Any, field: str) -> Any:
     """A value that can be an id; None of all others."""
     value = record.get(field) if isinstance(record, dict) else None
     return value if isinstance(value, int | float | str) else None
-
-
-@contextmanager
-def _listen() -> Iterator[list[logging.LogRecord]]:
-    """What the reader says in its log, in place of saying it."""
-    told: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign, assignment]
-    log = logging.getLogger(reader.__package__)
-    was = log.propagate
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield told
-    finally:
-        log.removeHandler(handler)
-        log.propagate = was

@@ -7,18 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from nasnet_det.data.alike import find_alike
 from nasnet_det.data.coco import CocoFile
 from nasnet_det.doctor.findings import Finding, Level
 from nasnet_det.doctor.pictures import Look
-
-# Correlation of the thumbnails of two pictures. Of photographs that were shrunk and compressed hard
-# nearly all reach 0.997; different ones of the same slide under a microscope stay under 0.992.
-ALIKE = 0.997
-MAX_BRIGHTNESS_DIFFERENCE = 6.0  # of 255
-_MIN_CONTRAST = 4.0  # standard deviation; flat pictures are all alike
-_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ def check_duplicates(sets: Sequence[PictureSet]) -> list[list[Finding]]:
     told = {place: number for number, group in enumerate(copies) for place in group}
     alike = [
         [first, second]
-        for first, second in find_alike(sets, places)
+        for first, second in find_copies_by_look(sets, places)
         if told.get(first, -1) != told.get(second, -2)
     ]
     for groups, is_exact in ((copies, True), (alike, False)):
@@ -142,31 +134,15 @@ def _hash(path: str) -> bytes:
     return digest.digest()
 
 
-def find_alike(
+def find_copies_by_look(
     sets: Sequence[PictureSet], places: Sequence[Place]
 ) -> Iterator[tuple[Place, Place]]:
     """Pairs of images that look the same; those of equal bytes are among them."""
-    looks = [(place, sets[place[0]].looks[place[1]].thumbnail) for place in places]
-    known = [(place, thumbnail) for place, thumbnail in looks if thumbnail is not None]
-    if not known:
-        return
-    vectors = np.stack([thumbnail.ravel() for _, thumbnail in known]).astype(np.float32)
-    means, contrasts = vectors.mean(axis=1), vectors.std(axis=1)
-    order = np.flatnonzero(contrasts >= _MIN_CONTRAST)
-    order = order[np.argsort(means[order], kind="stable")]
-    vectors = (vectors[order] - means[order, None]) / contrasts[order, None]
-    vectors /= np.sqrt(vectors.shape[1])
-    means = means[order]
-    for start in range(0, len(order), _BLOCK):
-        stop = min(start + _BLOCK, len(order))
-        end = int(np.searchsorted(means, means[stop - 1] + MAX_BRIGHTNESS_DIFFERENCE, "right"))
-        products = vectors[start:stop] @ vectors[start:end].T
-        for row, column in np.argwhere(np.triu(products, 1) >= ALIKE).tolist():
-            if means[start + column] - means[start + row] <= MAX_BRIGHTNESS_DIFFERENCE:
-                pair = sorted((order[start + row], order[start + column]))
-                first, second = (known[place][0] for place in pair)
-                if first[0] != second[0] or not _is_same_file(sets[first[0]], first[1], second[1]):
-                    yield first, second
+    thumbnails = [sets[number].looks[image].thumbnail for number, image in places]
+    for i, j in find_alike(thumbnails):
+        first, second = places[i], places[j]
+        if first[0] != second[0] or not _is_same_file(sets[first[0]], first[1], second[1]):
+            yield first, second
 
 
 def _is_same_file(one: PictureSet, first: int, second: int) -> bool:

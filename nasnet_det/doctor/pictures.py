@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from PIL import Image
 
+from nasnet_det.data.alike import make_thumbnail
 from nasnet_det.data.coco import CocoFile
 from nasnet_det.data.pictures import Header, PictureError, read_header, read_picture
 from nasnet_det.doctor.findings import Finding, Level
-
-THUMBNAIL_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,10 @@ def _look(path: str, *, decode: bool) -> Look:
     header = None
     try:
         header = read_header(path)
-        thumbnail = _shrink(read_picture(path)) if decode else None
+        thumbnail = make_thumbnail(read_picture(path)) if decode else None
     except PictureError as error:
         return Look(header, error.reason, num_bytes)
     return Look(header, "", num_bytes, thumbnail)
-
-
-def _shrink(picture: Image.Image) -> np.ndarray:
-    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BILINEAR))
 
 
 def check_pictures(coco: CocoFile, paths: Sequence[str], looks: Sequence[Look]) -> list[Finding]:

@@ -7,8 +7,10 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_S = 1.0  # a signal that comes again within it is one that two senders sent
@@ -69,6 +71,29 @@ class SignalCatcher:
             name = signal.Signals(number).name
             logger.warning("%s: stopping after this %s; again to stop at once", name, self._unit)
             self.number, self._time = number, time.monotonic()
+
+
+@contextmanager
+def stop_on_sigterm(what_now: str = "") -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, where this is the main thread.
+
+    Locks and processes are then put away.
+
+    Args:
+        what_now: see :class:`StoppedBySignal`, which it raises.
+    """
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        raise StoppedBySignal(number, what_now)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def leave_signals(_: int) -> None:
