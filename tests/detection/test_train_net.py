@@ -146,6 +146,7 @@ def _check_resumes_whole(tmp_path: Path, arguments: list[str]) -> int:
     return trainer.start_iter
 
 
+@pytest.mark.slow  # the short form is in test_exact_continuation.py
 def test_kills_at_random_moments_lose_nothing(tmp_path: Path, repository: Path) -> None:
     _kill_and_check(tmp_path, repository, 3)
 
