@@ -5,10 +5,8 @@
 
 The peers: timm's nasnetalarge, the same network as our nasnet_a_large, weight for weight; and the
 trunk of torchvision's ResNet-18, for that of NASNet-A mobile. Both of a pair compute in turn, in
-one process, after a warm-up, without drop path. With one thread its processor time counts, so that
-what else the machine does disturbs less; with more it is the clock's. A case's number is the ratio
-of the medians, ours over the peer's: below 1 we are faster. Its spread is that of the quartiles of
-the pairs' ratios. Each is measured in both memory formats; the better one counts. Peak memory is
+one process, without drop path (see pairs.py). Each is measured in both memory formats; the better
+one counts. Beside fused inference stands what the network's convolutions take alone. Peak memory is
 that of a training step in a process of its own.
 
 cpu_speed.json in benchmarks/results holds one row for each case and number of threads.
@@ -17,11 +15,9 @@ cpu_speed.json in benchmarks/results holds one row for each case and number of t
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,13 +26,13 @@ import timm
 import torch
 import torchvision
 import torchvision.models.feature_extraction
+from convolutions import list_convolutions
+from pairs import Comparison, time_pairs, write_row
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nasnet_det import create_model
-from nasnet_det.detection.cost import name_device
 from nasnet_det.network import NASNetTrunk
-from nasnet_det.runs.files import write_json
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.variants import resolve_variant
 
@@ -121,12 +117,7 @@ def main() -> int:
     for name in options.cases:
         row = measure(name, options.pairs)
         row["threads"] = options.threads
-        rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else {}
-        rows[f"{name}, {options.threads} threads"] = row
-        device = name_device(torch.device("cpu"))
-        versions = {m.__name__: m.__version__ for m in (torch, torchvision, timm)}
-        machine = {"processor": device, "instructions": torch.backends.cpu.get_cpu_capability()}
-        write_json(RESULTS, {"machine": machine, "versions": versions, "rows": rows})
+        write_row(RESULTS, f"{name}, {options.threads} threads", row, torch, torchvision, timm)
         print(f"{name}, {options.threads} threads: {row}", flush=True)
     return 0
 
@@ -134,39 +125,37 @@ def main() -> int:
 def measure(name: str, num_pairs: int) -> dict[str, Any]:
     """Times of both in milliseconds, their ratio, and where it is a training its peak memory."""
     case = CASES[name]
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     best: dict[str, list[float]] = {}
     formats = {}
     for memory_format in FORMATS:
         torch.manual_seed(0)
-        steps = {who: build_step(case, who, memory_format) for who in ("ours", "peer")}
-        times: dict[str, list[float]] = {who: [] for who in steps}
-        for _ in range(num_pairs):
-            for who, step in steps.items():
-                start = clock()
-                step()
-                times[who].append(1000 * (clock() - start))
-        for who, values in times.items():
+        steps = [build_step(case, who, memory_format) for who in ("ours", "peer")]
+        times = time_pairs(*steps, num_pairs)
+        for who, values in times._asdict().items():
             if who not in best or statistics.median(values) < statistics.median(best[who]):
                 best[who], formats[who] = values, memory_format
-    ratios = sorted(a / b for a, b in zip(best["ours"], best["peer"], strict=True))
-    low, _, high = statistics.quantiles(ratios, n=4)
-    medians = {who: statistics.median(values) for who, values in best.items()}
-    row = {
-        "ms": medians,
-        "format": formats,
-        "ratio": medians["ours"] / medians["peer"],
-        "quartiles": [low, high],
-        "pairs": num_pairs,
-    }
+    found = Comparison(best["ours"], best["peer"])
+    row = {**found.to_row(), "format": formats}
+    if case.fused:
+        row["convolutions_ms"] = measure_convolutions(case, formats["ours"], num_pairs)
     if case.trains:
         peaks = {who: measure_peak(name, who, formats[who]) for who in ("ours", "peer")}
         row |= {"peak_mb": peaks, "peak_ratio": peaks["ours"] / peaks["peer"]}
     return row
 
 
+def measure_convolutions(case: Case, memory_format: str, num_runs: int) -> float:
+    """What the convolutions of our fused network take alone, in milliseconds: its floor."""
+    network = fuse(case.ours())
+    images = torch.randn(case.images).contiguous(memory_format=FORMATS[memory_format])
+    with torch.no_grad():
+        calls = list_convolutions(network, lambda: network(images))
+        times = time_pairs(lambda: [call() for call in calls], lambda: None, num_runs)
+    return statistics.median(times.ours)
+
+
 def build_step(case: Case, who: str, memory_format: str) -> Callable[[], None]:
-    """One step of a network, after two that are not measured."""
+    """One step of a network."""
     model = (case.ours if who == "ours" else case.peer)()
     if case.fused:
         model = fold_peer(model.eval()) if who == "peer" else fuse(model)
@@ -182,8 +171,6 @@ def build_step(case: Case, who: str, memory_format: str) -> Callable[[], None]:
                 model.zero_grad()
                 sum(o.square().mean() for o in outs).backward()  # type: ignore[union-attr]
 
-    step()
-    step()
     return step
 
 
@@ -211,7 +198,9 @@ def measure_own_peak(name: str, who: str, memory_format: str) -> float:
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    build_step(CASES[name], who, memory_format)
+    step = build_step(CASES[name], who, memory_format)
+    step()
+    step()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
 
 

@@ -17,7 +17,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from command import run_without, start_command
+from command import run_command, run_without, start_command
 from detectron2.utils.env import seed_all_rng
 from tiny_detection import write_tiny_config, write_tiny_dataset
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -51,11 +51,11 @@ def _popen(repository: Path, arguments: list[str], **options: Any) -> subprocess
 
 def _run(repository: Path, arguments: list[str], **options: Any) -> tuple[int, str, str]:
     """Status, standard output and the sentence on standard error, without warnings."""
-    process = _popen(repository, arguments, **options)
-    output, errors = process.communicate(timeout=120)
+    done = run_command("train", *arguments, **options)
+    output, errors = done.stdout, done.stderr
     sentences = [line for line in errors.splitlines() if line.startswith("nasnet-det train: ")]
     assert "Traceback" not in output + errors, errors
-    return process.returncode, output, "\n".join(sentences)
+    return done.returncode, output, "\n".join(sentences)
 
 
 # ---- Killed again and again

@@ -1,0 +1,65 @@
+"""A process that has imported what the commands need, and forks for each of them.
+
+A command spends seconds on imports before it does anything. ``python command_server.py SOCKET``
+gets, for each command, its words, folder and environment and two files for its output. It answers
+with the number of the command's process and then, in a second line, with its status.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import runpy
+import socket
+import sys
+
+import numpy as np
+
+PACKAGES = (
+    "nasnet_det.cli.main",
+    "nasnet_det.classification.session",
+    "nasnet_det.detection.session",
+    "nasnet_det.report",
+    "nasnet_det.search.session",
+)
+
+
+def serve(connection: socket.socket) -> None:
+    """One command after another, until the other end closes."""
+    while True:
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+        if not message:
+            return
+        pid = os.fork()
+        if pid == 0:
+            connection.close()
+            run(**json.loads(message), files=files)
+        for file in files:
+            os.close(file)
+        connection.sendall(b"%d\n" % pid)
+        connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def run(words: list[str], cwd: str, environment: dict[str, str], files: list[int]) -> None:
+    """``python -m nasnet_det`` in this process, to its end."""
+    for place, file in enumerate(files, start=1):
+        os.dup2(file, place)
+        os.close(file)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    random.seed()
+    np.random.seed()
+    sys.argv = ["nasnet_det", *words]
+    runpy.run_module("nasnet_det", run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+if __name__ == "__main__":
+    for name in PACKAGES:
+        importlib.import_module(name)
+    with socket.socket(socket.AF_UNIX) as own:
+        own.connect(sys.argv[1])
+        serve(own)
