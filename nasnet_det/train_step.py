@@ -23,6 +23,15 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
         group.update(values)
 
 
+def group_by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """An optimizer's groups of parameters: biases and normalizations have no weight decay."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
 def take_step(
     model: NASNet,
     optimizer: torch.optim.Optimizer,

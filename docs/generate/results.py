@@ -110,18 +110,19 @@ def mean_transfer(cells: str, start: str, iteration: int) -> float:
 
 def write_planted() -> str:
     """Samplers on a planted reward: the mean of the seeds, and how many are ahead of random."""
-    seeds = read(RESULTS / "search_planted_reward.json")["seeds"]
-    names = ("best", "top 5", "top 25", "last 100")
+    names = ("best", "top 5", "top 25", "last tenth")
     rows = []
-    for sampler in SAMPLERS:
-        cells = [sampler]
-        for name in names:
-            values, others = ([seed[name] for seed in seeds[who]] for who in (sampler, "random"))
-            ahead = sum(a > b for a, b in zip(values, others, strict=True))
-            share = "" if sampler == "random" else f" ({ahead}/{len(values)})"
-            cells.append(f"{round(fmean(values), 3) + 0.0:.3f}{share}")  # + 0.0: not -0.000
-        rows.append(cells)
-    return write_table(("sampler", *names), rows)
+    for search in read(RESULTS / "search_planted_reward.json")["searches"]:
+        seeds = search["seeds"]
+        for sampler in SAMPLERS:
+            cells = [f"`{search['config']}`", f"{search['num_trials']}", sampler]
+            for name in names:
+                values, others = ([seed[name] for seed in seeds[who]] for who in (sampler, "random"))
+                ahead = sum(a > b for a, b in zip(values, others, strict=True))
+                share = "" if sampler == "random" else f" ({ahead}/{len(values)})"
+                cells.append(f"{round(fmean(values), 3) + 0.0:.3f}{share}")  # + 0.0: not -0.000
+            rows.append(cells)
+    return write_table(("config", "children", "sampler", *names), rows)
 
 
 def write_classifier_speed() -> str:

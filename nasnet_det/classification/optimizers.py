@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from yacs.config import CfgNode
 
+from nasnet_det.train_step import group_by_decay
+
 
 class RMSpropTF(torch.optim.Optimizer):
     """RMSProp as TensorFlow computes it, with which the published networks were trained.
@@ -67,11 +69,7 @@ class RMSpropTF(torch.optim.Optimizer):
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of ``SOLVER``; biases and normalizations have no weight decay."""
     solver = cfg.SOLVER
-    params = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim > 1], "weight_decay": solver.WEIGHT_DECAY},
-        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = group_by_decay(model, solver.WEIGHT_DECAY)
     if solver.OPTIMIZER == "SGD":
         return torch.optim.SGD(groups, lr=solver.LR, momentum=solver.MOMENTUM)
     if solver.OPTIMIZER == "AdamW":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -25,13 +26,16 @@ from nasnet_det.search.data import DataSource
 from nasnet_det.search.devices import find_devices
 from nasnet_det.search.executors import Executor, build_executor
 from nasnet_det.search.job import TrainChild
-from nasnet_det.search.journal import Journal, open_storage, silence_optuna
+from nasnet_det.search.journal import Journal, open_storage, read_config, silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import build_pruner
 from nasnet_det.search.samplers import build_sampler
+from nasnet_det.search.scaling import settle
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.search.study import GOALS, Search, SearchPlan
 from nasnet_det.space import Choices, SearchSpace
+
+logger = logging.getLogger(__name__)
 
 
 def build_recipe(cfg: CfgNode) -> ChildRecipe:
@@ -66,7 +70,7 @@ def build_plan(cfg: CfgNode) -> SearchPlan:
     Raises:
         ConfigError: a value is impossible.
     """
-    search = cfg.SEARCH
+    search = settle(cfg).SEARCH
     for key, value, least in (
         ("NUM_TRIALS", search.NUM_TRIALS, 1),
         ("SAMPLER.MINIBATCH", search.SAMPLER.MINIBATCH, 1),
@@ -100,7 +104,7 @@ def build_plan(cfg: CfgNode) -> SearchPlan:
 
 def get_identity(cfg: CfgNode) -> dict[str, Any]:
     """The keys that decide what a search finds, with their values."""
-    return select_keys(dict(flatten(cfg)), (Effect.IDENTITY,), stage="search")
+    return select_keys(dict(flatten(settle(cfg))), (Effect.IDENTITY,), stage="search")
 
 
 def build_measure(
@@ -168,6 +172,18 @@ def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
     )
 
 
+def _warn_of_idle_workers(cfg: CfgNode, num_workers: int) -> None:
+    minibatch = cfg.SEARCH.SAMPLER.MINIBATCH
+    if num_workers > minibatch and not cfg.SEARCH.ASYNCHRONOUS:
+        logger.warning(
+            "%d of the %d workers will have nothing to do, as %d children are proposed at a time: "
+            "SEARCH.ASYNCHRONOUS True uses all, and so does a larger SEARCH.SAMPLER.MINIBATCH",
+            num_workers - minibatch,
+            num_workers,
+            minibatch,
+        )
+
+
 @contextmanager
 def open_search(
     cfg: CfgNode,
@@ -189,24 +205,29 @@ def open_search(
         ValueError: something in the config can't be; the message says what was wanted.
     """
     silence_optuna()
-    space, recipe, plan = build_space(cfg), build_recipe(cfg), build_plan(cfg)
-    sampler, pruner = build_sampler(cfg, space), build_pruner(cfg)
-    identity = get_identity(cfg)
+    space, recipe, limits = build_space(cfg), build_recipe(cfg), build_plan(cfg).limits
+    build_sampler(cfg, space)  # possible?
+    pruner = build_pruner(cfg)
+    checksum: dict[str, Any] = {}
     num_classes, image_size = 10, cfg.SEARCH.DATA.IMAGE_SIZE
     if train is None:
         train = trainer = ChildTrainer(recipe, space, build_source(cfg))
         data = trainer.load()
         num_classes = data.num_classes
-        identity["data"] = data.checksum()
+        checksum = {"data": data.checksum()}
     measure = build_measure(recipe, space, num_classes, image_size)
-    check_limits(plan.limits, space, measure)
+    check_limits(limits, space, measure)
     with ExitStack() as stack:
         executor: Executor = stack.enter_context(closing(build_executor(cfg, train)))
+        storage = open_storage_of(cfg)
+        cfg = settle(cfg, read_config(storage, cfg.SEARCH.STUDY.NAME))
+        plan, sampler = build_plan(cfg), build_sampler(cfg, space)
+        _warn_of_idle_workers(cfg, executor.num_workers)
         journal = Journal(
-            open_storage_of(cfg),
+            storage,
             cfg.SEARCH.STUDY.NAME,
             directions=[GOALS[goal] for goal in plan.goals],
-            identity=identity,
+            identity=get_identity(cfg) | checksum,
             defaults=get_identity(get_search_config()),
             resume=resume,
         )

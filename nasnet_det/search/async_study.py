@@ -67,6 +67,7 @@ class AsyncSearch(Search):
         for trial in finished:
             self._finished.append(trial.number)
             self._tell_mirror(trial.number)
+            self._add_to_pruner(trial.number)
         if self.state_file:
             save_state(self.state_file, self.sampler, self._checksums)
 
@@ -74,7 +75,7 @@ class AsyncSearch(Search):
         """The next child, whenever a worker is free: first those that were under way."""
         for number, trial in list(self.journal.trials.items()):
             if not trial.state.is_finished() and self._needs_training(number):
-                yield self._make_job(number, self._compare_with_trials_before(number))
+                yield self._make_job(number)
         while (number := len(self.journal.trials)) < self.plan.num_trials:
             if sum(map(len, self._duplicates.values())) >= self.plan.minibatch:
                 yield None  # or a sampler that proposes one child again and again would use up all
@@ -82,7 +83,7 @@ class AsyncSearch(Search):
             self._enter(self.mirror.ask(self._distributions))
             if self._needs_training(number):
                 self._report()
-                yield self._make_job(number, self._compare_with_trials_before(number))
+                yield self._make_job(number)
 
     def _needs_training(self, number: int) -> bool:
         """Whether a child is for a worker; if not, it gets its result, at once if that is known."""
@@ -111,6 +112,7 @@ class AsyncSearch(Search):
         if is_minibatch:
             self._add_checksum(self._finished[-self.plan.minibatch :])
         self._tell_mirror(number)
+        self._add_to_pruner(number)
         if is_minibatch and self.state_file:
             save_state(self.state_file, self.sampler, self._checksums)
         if is_minibatch and self.on_minibatch:

@@ -5,7 +5,7 @@ momentum 0.9 and one cosine period, and as reward the accuracy on held-out train
 last epoch. What the paper leaves open is a field of :class:`ChildRecipe`.
 
 A child's own failure is a result, never an exception: a loss that is no number, memory that runs
-out, time that is up, or anything that is raised while it trains.
+out, time that is up, or anything that is raised while it trains on a device that works.
 
 A child whose job says what to compare it with is judged after every epoch, and pruned where it is
 hopeless: it then ends early, with its last accuracy as reward.
@@ -28,9 +28,10 @@ from nasnet_det.network import NASNet
 from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
+from nasnet_det.search.devices import check_device
 from nasnet_det.search.job import ChildJob, ChildResult, Curve
 from nasnet_det.space import Choices, SearchSpace
-from nasnet_det.train_step import take_step
+from nasnet_det.train_step import group_by_decay, take_step
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _EVAL_BATCH = 500  # held-out images at once
@@ -48,7 +49,7 @@ class ChildRecipe:
         batch_size: images in each step; what is left of an epoch is left out.
         lr: learning rate of the first step; it falls to 0 along half a cosine.
         momentum: of SGD (Nesterov is off).
-        weight_decay: L2 on all weights.
+        weight_decay: L2 on the weights of convolutions and of the classifier.
         clip_norm: largest Euclidean norm of the gradient; 0 for no limit.
         drop_path_prob: ScheduledDropPath's final probability.
         precision: ``float32``, or ``bfloat16`` (autocast).
@@ -107,8 +108,19 @@ class ChildTrainer:
 
         Raises:
             DataError: the images can't be loaded, which is no child's failure.
+            DeviceError: the device computes no more, which is none either.
         """
         return train_child(job, self.recipe, self.space, self.load(device), device=device)
+
+    def start(self, device: str) -> None:
+        """What a worker does before its first child.
+
+        Raises:
+            DeviceError: the device computes nothing.
+            DataError: the images can't be loaded.
+        """
+        check_device(device)
+        self.load(device)
 
     def load(self, device: str = "cpu") -> ChildData:
         """The images, on a device."""
@@ -130,7 +142,11 @@ def train_child(
     *,
     device: str = "cpu",
 ) -> ChildResult:
-    """Train one child; equal jobs give equal results, bit for bit, on one kind of CPU."""
+    """Train one child; equal jobs give equal results, bit for bit, on one kind of CPU.
+
+    Raises:
+        DeviceError: the device computes no more.
+    """
     started = time.monotonic()
     curve, failure = None, ""
     gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
@@ -140,8 +156,9 @@ def train_child(
             curve = _train(job, recipe, space, data, device, started)
     except ChildFailure as error:
         failure = str(error)
-    except Exception as error:  # whatever it is, the search goes on
+    except Exception as error:  # whatever it is, the search goes on, unless the device is broken
         failure = _describe(error)
+        check_device(device)
     if gpus:
         torch.cuda.empty_cache()  # the next network has other shapes
     seconds = time.monotonic() - started
@@ -173,17 +190,16 @@ def _train(
     device: str,
     started: float,
 ) -> Curve:
-    judge = job.comparison.begin() if job.comparison else None
     accuracies: list[float] = []
     is_complete = False
     epochs = _train_epochs(job, recipe, space, data, device, started)
     for epoch, model in enumerate(epochs, start=1):
         is_complete = epoch == recipe.epochs
-        if judge or is_complete:
+        if job.comparison or is_complete:
             accuracies.append(evaluate(model, data, recipe=recipe, device=device))
-        if judge and not is_complete and judge.is_hopeless(accuracies):
+        if job.comparison and not is_complete and job.comparison.is_hopeless(accuracies):
             break
-    return Curve(tuple(accuracies), is_complete, judge.notes if judge else {})
+    return Curve(tuple(accuracies), is_complete)
 
 
 def _train_epochs(
@@ -199,7 +215,7 @@ def _train_epochs(
         recipe, space, job.choices, num_classes=data.num_classes, image_size=data.image_size
     ).to(device)
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        group_by_decay(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum
     )
     generator = torch.Generator().manual_seed(job.seed)
     num_images = len(data.train.labels)

@@ -15,6 +15,7 @@ from nasnet_det.genotype import COMBINERS, OPERATION_NAMES
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.controller import Controller
 from nasnet_det.search.ppo import PPO
+from nasnet_det.search.scaling import settle
 from nasnet_det.search.streams import Stream
 from nasnet_det.space import SearchSpace
 
@@ -52,8 +53,9 @@ def add_search_config(cfg: CfgNode) -> None:
     sampler = search.SAMPLER = CfgNode()
     # controller, random, evolution, tpe or nsga2 (see nasnet_det/search/samplers.py).
     sampler.NAME = "controller"
-    # Architectures that are proposed together, before any of their rewards is known.
-    sampler.MINIBATCH = 20
+    # Architectures that are proposed together, before any of their rewards is known; 0: the root of
+    # NUM_TRIALS / 2, at most 20 (see nasnet_det/search/scaling.py, also for the other zeros).
+    sampler.MINIBATCH = 0
 
     controller = search.CONTROLLER = CfgNode()
     # Of the LSTM.
@@ -64,8 +66,8 @@ def add_search_config(cfg: CfgNode) -> None:
     controller.INIT_RANGE = 0.1
 
     ppo = search.PPO = CfgNode()
-    # Of Adam.
-    ppo.LR = 3.5e-4
+    # Of Adam; 0: by the number of updates, 0.005 for 20 of them and the paper's 0.00035 for 1,000.
+    ppo.LR = 0.0
     # How much an even choice is worth beside the reward.
     ppo.ENTROPY_WEIGHT = 1e-5
     # Weight of the past in the moving average of rewards.
@@ -75,8 +77,9 @@ def add_search_config(cfg: CfgNode) -> None:
     # Ours: gradient steps for each minibatch.
     ppo.NUM_EPOCHS = 5
 
-    # Regularized evolution (arXiv 1802.01548): architectures alive, and in each tournament.
-    search.EVOLUTION = CfgNode({"POPULATION": 100, "TOURNAMENT": 25})
+    # Regularized evolution (arXiv 1802.01548): architectures alive, and in each tournament; 0: the
+    # root of NUM_TRIALS, 20 to the paper's 100, and a quarter of these, at least 10.
+    search.EVOLUTION = CfgNode({"POPULATION": 0, "TOURNAMENT": 0})
     # Trials at random before TPE starts; Optuna's default.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
     # Architectures in each generation; Optuna's default.
@@ -206,6 +209,7 @@ def build_space(cfg: CfgNode) -> SearchSpace:
 
 def build_ppo(cfg: CfgNode, space: SearchSpace) -> PPO:
     """A new controller for a space, and its learner."""
+    cfg = settle(cfg)
     seed = derive_seed(cfg.SEARCH.SEED, Stream.CONTROLLER, 0)
     node = cfg.SEARCH.CONTROLLER
     controller = Controller(

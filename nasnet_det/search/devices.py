@@ -12,9 +12,31 @@ from nasnet_det.genotype import nearest
 MAX_FAILED_STARTS = 10
 """Workers that may end, one after another, before they have started (ours)."""
 
+GRACE_S = 10.0
+"""Seconds after its time limit in which a child may still answer (ours)."""
+
 
 class ExecutorError(InputError):
     """An executor that can't be had, or whose workers can't be started."""
+
+
+class DeviceError(InputError):
+    """A device that computes no more; no child's failure."""
+
+
+def check_device(device: str) -> None:
+    """See that a device computes.
+
+    Raises:
+        DeviceError: it doesn't; the message says why.
+    """
+    try:
+        is_right = (torch.ones(2, device=device) + 1).tolist() == [2, 2]
+    except Exception as error:  # whatever it is: nothing is wrong with the sum
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DeviceError(f"{device} computes no more ({reason:.200})") from error
+    if not is_right:
+        raise DeviceError(f"{device} computes wrongly: 1 + 1 is not 2 there")
 
 
 def find_devices(device: str, num_workers: int) -> list[str]:

@@ -7,27 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from nasnet_det.space import Choices
 
 
-class Judge(Protocol):
-    """Compares one child with others, after each of its epochs."""
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What the pruner has to know about this child when it judges later ones."""
+class Comparison(Protocol):
+    """What a child is compared with, after each of its epochs."""
 
     def is_hopeless(self, accuracies: Sequence[float]) -> bool:
         """Whether to prune it, from the accuracies after each epoch so far."""
-
-
-class Comparison(Protocol):
-    """What a child is compared with; a worker without one needs no Optuna."""
-
-    def begin(self) -> Judge:
-        """Begin with a new child."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +44,10 @@ class Curve(NamedTuple):
     Attributes:
         accuracies: on the held-out images, after each epoch that it was trained.
         is_complete: it was trained to the end; otherwise it was pruned.
-        notes: what the pruner has to know about it later (Optuna's system attributes).
     """
 
     accuracies: tuple[float, ...]
     is_complete: bool
-    notes: dict[str, Any]
 
 
 @dataclass(frozen=True)

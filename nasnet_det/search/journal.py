@@ -198,9 +198,6 @@ class Journal:
             for epoch, accuracy in enumerate(curve.accuracies, start=1):
                 self.storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
                 trial.intermediate_values[epoch] = accuracy
-            for key, value in curve.notes.items():
-                self.storage.set_trial_system_attr(trial._trial_id, key, value)
-                trial.system_attrs[key] = value
             if not curve.is_complete:
                 state = TrialState.PRUNED
                 assert trial.last_step is not None
@@ -230,6 +227,15 @@ def compare(
         for key, value in wanted.items()
         if before.get(key) != value
     ]
+
+
+def read_config(storage: RDBStorage, name: str) -> dict[str, Any]:
+    """The config that a study was begun with; empty where a search has not begun it."""
+    try:
+        study_id = storage.get_study_id_from_name(name)
+    except KeyError:
+        return {}
+    return storage.get_study_user_attrs(study_id).get(_ATTRIBUTE, {}).get("config", {})
 
 
 def read_study(storage: RDBStorage, name: str) -> tuple[dict[str, Any], list[FrozenTrial]]:

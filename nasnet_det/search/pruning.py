@@ -1,9 +1,10 @@
 """Pruning: children that are hopeless beside earlier ones end before their last epoch.
 
-The rules are Optuna's pruners. A pruner asks its study for the other trials; the one that it gets
-here lies in the worker's memory and holds the children of earlier minibatches, which travel with
-the job, and never those of the same minibatch. So which children are pruned does not depend on who
-is finished first, and a search is the same for any number of workers and after a kill.
+The rules are those of Optuna's pruners, to the letter. What travels with a job is one accuracy for
+each epoch, the least with which a child goes on, so the thousandth child costs what the first does.
+It is made of the children of earlier minibatches and never of those of the same one. So which
+children are pruned does not depend on who is finished first, and a search is the same for any
+number of workers and after a kill.
 
 A pruned child ends as Optuna's PRUNED, with its last accuracy as value. That is what a sampler
 learns from; it is below what the child would have reached, which is the price of the time saved.
@@ -11,99 +12,132 @@ learns from; it is below what the child would have reached, which is the price o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import optuna
-from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
-from optuna.trial import FrozenTrial, TrialState, create_trial
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
 from nasnet_det.genotype import nearest
 from nasnet_det.search.job import Curve
-from nasnet_det.search.journal import silence_optuna
-from nasnet_det.search.trials import trial_to_curve
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A rule, and the children that it compares with; plain values, so it travels with a job.
+    """What one child is compared with.
 
     Attributes:
-        pruner: Optuna's.
-        earlier: how earlier children went.
+        least: epoch -> the accuracy below which a child ends after it; epochs that are not there
+            end none.
+        counts_best: a child's best accuracy so far counts, not its last.
     """
 
-    pruner: BasePruner
-    earlier: tuple[Curve, ...] = ()
-
-    def begin(self) -> Judge:
-        """Begin with a new child."""
-        return Judge(self)
-
-
-class Judge:
-    """Compares one child, after each of its epochs.
-
-    Args:
-        comparison: the rule and the earlier children.
-    """
-
-    def __init__(self, comparison: Comparison) -> None:
-        silence_optuna()
-        self._study = optuna.create_study(direction="maximize", pruner=comparison.pruner)
-        self._study.add_trials([_to_trial(curve) for curve in comparison.earlier])
-        self._trial = self._study.ask()
+    least: Mapping[int, float] = field(default_factory=dict)
+    counts_best: bool = False
 
     def is_hopeless(self, accuracies: Sequence[float]) -> bool:
-        """Whether to prune it.
+        """Whether a child ends now.
 
         Args:
-            accuracies: after each epoch so far; only the last is new.
+            accuracies: after each of its epochs so far.
         """
-        self._trial.report(accuracies[-1], len(accuracies))
-        return self._trial.should_prune()
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """What the pruner has to know about this child when it judges later ones."""
-        return dict(self._study.get_trials(deepcopy=False)[-1].system_attrs)
+        least = self.least.get(len(accuracies))
+        reached = max(accuracies) if self.counts_best else accuracies[-1]
+        return least is not None and reached < least
 
 
-def _to_trial(curve: Curve) -> FrozenTrial:
-    return create_trial(
-        state=TrialState.COMPLETE if curve.is_complete else TrialState.PRUNED,
-        value=curve.accuracies[-1],
-        intermediate_values=dict(enumerate(curve.accuracies, start=1)),
-        system_attrs=curve.notes,
-    )
+class Pruner(Protocol):
+    """A rule, and what it has to know of earlier children."""
+
+    def add(self, curve: Curve) -> None:
+        """One more child that later ones are compared with."""
+
+    def compare(self) -> Comparison:
+        """What the next child is compared with."""
 
 
-def make_comparison(pruner: BasePruner, trials: Iterable[FrozenTrial]) -> Comparison:
-    """What a new child is compared with: those of some trials that were trained themselves."""
-    curves = (trial_to_curve(t) for t in trials if "duplicate_of" not in t.user_attrs)
-    return Comparison(pruner, tuple(curve for curve in curves if curve))
+class MedianPruner:
+    """A child ends where its best accuracy is below the median of the complete ones.
+
+    Args:
+        num_startup_trials: complete children before any is pruned.
+        min_epochs: the first epoch after which one can end.
+    """
+
+    def __init__(self, *, num_startup_trials: int, min_epochs: int) -> None:
+        self.num_startup_trials, self.min_epochs = num_startup_trials, min_epochs
+        self._num_complete = 0
+        self._accuracies: dict[int, list[float]] = defaultdict(list)  # by epoch, in order
+
+    def add(self, curve: Curve) -> None:
+        """See :class:`Pruner`."""
+        if curve.is_complete:
+            self._num_complete += 1
+            for epoch, accuracy in enumerate(curve.accuracies, start=1):
+                insort(self._accuracies[epoch], accuracy)
+
+    def compare(self) -> Comparison:
+        """See :class:`Pruner`."""
+        if self._num_complete < self.num_startup_trials:
+            return Comparison()
+        medians = {
+            epoch: (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+            for epoch, ordered in self._accuracies.items()
+            if epoch >= self.min_epochs
+        }
+        return Comparison(medians, counts_best=True)
 
 
-def _build_median(node: CfgNode) -> BasePruner:
-    return MedianPruner(n_startup_trials=node.NUM_STARTUP_TRIALS, n_warmup_steps=node.MIN_EPOCHS)
+class HalvingPruner:
+    """Asynchronous successive halving (ASHA, arXiv 1810.05934).
+
+    After ``min_epochs`` epochs, and each time there are ``reduction_factor`` times as many, a child
+    goes on if it is among the best ``1 / reduction_factor`` of those that came so far; while they
+    are fewer, if it is the best.
+
+    Args:
+        min_epochs, reduction_factor: see above.
+    """
+
+    def __init__(self, *, min_epochs: int, reduction_factor: int) -> None:
+        self.min_epochs, self.reduction_factor = min_epochs, reduction_factor
+        self._accuracies: dict[int, list[float]] = defaultdict(list)  # by epoch, in order
+
+    def add(self, curve: Curve) -> None:
+        """See :class:`Pruner`."""
+        epoch = self.min_epochs
+        while epoch <= len(curve.accuracies):
+            insort(self._accuracies[epoch], curve.accuracies[epoch - 1])
+            epoch *= self.reduction_factor
+
+    def compare(self) -> Comparison:
+        """See :class:`Pruner`; the new child is one of those that are counted."""
+        return Comparison(
+            {
+                epoch: ordered[-max(1, (len(ordered) + 1) // self.reduction_factor)]
+                for epoch, ordered in self._accuracies.items()
+            }
+        )
 
 
-def _build_asha(node: CfgNode) -> BasePruner:
-    return SuccessiveHalvingPruner(
-        min_resource=node.MIN_EPOCHS, reduction_factor=node.REDUCTION_FACTOR
-    )
+def _build_median(node: CfgNode) -> Pruner:
+    return MedianPruner(num_startup_trials=node.NUM_STARTUP_TRIALS, min_epochs=node.MIN_EPOCHS)
 
 
-PRUNERS: dict[str, Callable[[CfgNode], BasePruner]] = {
+def _build_asha(node: CfgNode) -> Pruner:
+    return HalvingPruner(min_epochs=node.MIN_EPOCHS, reduction_factor=node.REDUCTION_FACTOR)
+
+
+PRUNERS: dict[str, Callable[[CfgNode], Pruner]] = {
     "median": _build_median,
     "asha": _build_asha,
 }
 
 
-def build_pruner(cfg: CfgNode) -> BasePruner | None:
+def build_pruner(cfg: CfgNode) -> Pruner | None:
     """The pruner that ``SEARCH.PRUNER.NAME`` names; None for the empty name.
 
     Raises:

@@ -1,9 +1,9 @@
 """Children on a Ray cluster: one actor for each worker, wherever the cluster has room.
 
 The images are put into Ray's object store once, so no machine of the cluster needs the files; each
-worker takes them when it starts. A worker that is lost (killed, or its machine gone) is replaced,
-and its child given to the next free one; what it might still answer is not listened to, so a child
-counts once.
+worker takes them when it starts. A worker that is lost (killed, its machine gone, or its device
+computes no more) is replaced, and its child given out again, see :mod:`~nasnet_det.search.losses`;
+what it might still answer is not listened to, so a child counts once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import socket
-from collections import Counter, deque
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,8 +29,16 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from nasnet_det.search.child import ChildTrainer
-from nasnet_det.search.devices import MAX_FAILED_STARTS, ExecutorError, count_cores
+from nasnet_det.search.devices import (
+    GRACE_S,
+    MAX_FAILED_STARTS,
+    DeviceError,
+    ExecutorError,
+    check_device,
+    count_cores,
+)
 from nasnet_det.search.job import ChildJob, ChildResult, TrainChild
+from nasnet_det.search.losses import Losses
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +55,8 @@ class _Trainer:
         self.train, self.device = train, device
 
     def get_place(self) -> str:
+        if isinstance(self.train, ChildTrainer):
+            check_device(self.device)
         return f"process {os.getpid()} on {socket.gethostname()}"
 
     def run(self, job: ChildJob) -> ChildResult:
@@ -61,6 +71,18 @@ class _Worker:
     asked: Any
     place: str = ""  # none until it has started
     job: ChildJob | None = None
+    began: float = 0.0  # time.monotonic() when it was given the job
+
+    @property
+    def machine(self) -> str:
+        """The end of its place."""
+        return self.place.rpartition(" ")[2]
+
+    def seconds_left(self) -> float:
+        """Before its job counts as hung."""
+        if not (self.job and self.job.time_limit_s):
+            return math.inf
+        return self.began + self.job.time_limit_s + GRACE_S - time.monotonic()
 
 
 class RayActors:
@@ -128,38 +150,42 @@ class RayActors:
         Raises:
             ExecutorError: workers are lost before they have started, again and again.
         """
-        jobs, lost, deaths = iter(jobs), deque[ChildJob](), Counter[int]()
+        jobs, losses = iter(jobs), Losses(self.max_retries, self.num_workers)
         for worker in self.workers:
             worker.asked = worker.actor.get_place.remote()  # or the next job finds that it is lost
         while len(self.workers) < self.num_workers:
             self.workers.append(self._start())
         while True:
-            self._hand_out(jobs, lost)
+            self._hand_out(jobs, losses)
             is_any_free = any(worker.asked is None for worker in self.workers)
             if is_any_free and not any(worker.job for worker in self.workers):
                 return
             worker = self._wait()
+            if worker is None:  # the first whose child hangs
+                worker = min(self.workers, key=_Worker.seconds_left)
+                job = worker.job
+                assert job is not None
+                self._replace(worker, "its child hung")
+                failure = f"out of time: it hung, with a limit of {job.time_limit_s:g} s"
+                yield ChildResult(job.number, None, failure, job.time_limit_s + GRACE_S)
+                continue
             asked, worker.asked = worker.asked, None
             job, worker.job = worker.job, None
             try:
                 answer = ray.get(asked)
-            except RayTaskError as error:  # no child's failure, such as images that can't be read
-                raise error.cause from None
-            except RayError as error:  # killed, its machine lost, out of memory
-                reason = _last_line(error)
+            except RayError as error:
+                if isinstance(error, RayTaskError) and not isinstance(error.cause, DeviceError):
+                    raise error.cause from None  # such as images that can't be read
+                reason = _last_line(error.cause if isinstance(error, RayTaskError) else error)
                 self._replace(worker, reason)
-                if job is None:
-                    continue
-                deaths[job.number] += 1
-                if deaths[job.number] <= self.max_retries:
-                    lost.append(job)
-                else:
-                    failure = f"its worker was lost {deaths[job.number]} times, the last: {reason}"
-                    yield ChildResult(job.number, None, failure, 0.0)
+                failed = losses.add(job, worker.machine, reason) if job else None
+                if failed:
+                    yield failed
                 continue
             if job is None:
                 worker.place, self._failed_starts = answer, 0
             else:
+                losses.note_result()
                 yield answer
 
     def close(self) -> None:
@@ -199,23 +225,34 @@ class RayActors:
         ray.kill(worker.actor)  # it may be out of reach for the moment only
         self.workers[self.workers.index(worker)] = self._start()
 
-    def _hand_out(self, jobs: Iterator[ChildJob | None], lost: deque[ChildJob]) -> None:
-        """Give every free worker a job, lost ones first."""
+    def _hand_out(self, jobs: Iterator[ChildJob | None], losses: Losses) -> None:
+        """Give every free worker a job."""
+        is_any_left = True
         for worker in self.workers:
-            if worker.asked is None:
-                worker.job = lost.popleft() if lost else next(jobs, None)
-                if worker.job is None:
-                    return
-                worker.asked = worker.actor.run.remote(worker.job)
+            if worker.asked is not None:
+                continue
+            job = losses.take_new_to(worker.machine)
+            if job is None and is_any_left:
+                job = next(jobs, None)
+                is_any_left = job is not None
+            worker.job = job or losses.take_any({w.machine for w in self.workers if w.place})
+            if worker.job is not None:
+                worker.asked, worker.began = worker.actor.run.remote(worker.job), time.monotonic()
 
-    def _wait(self) -> _Worker:
-        """The next worker that has an answer, or is lost."""
+    def _wait(self) -> _Worker | None:
+        """The next worker that has an answer, or is lost; None: a child hangs."""
         asked = {worker.asked: worker for worker in self.workers if worker.asked is not None}
         while True:
             is_any_started = any(worker.place for worker in self.workers)
-            answers, _ = ray.wait(list(asked), timeout=None if is_any_started else WAIT_WARNING_S)
+            left = min(worker.seconds_left() for worker in self.workers)
+            timeout = max(0.0, left) if left < math.inf else None
+            answers, _ = ray.wait(
+                list(asked), timeout=timeout if is_any_started else WAIT_WARNING_S
+            )
             if answers:
                 return asked[answers[0]]
+            if is_any_started:
+                return None
             logger.warning("Ray has no worker for us yet: wanted are %s for each", self.resources)
 
 

@@ -34,6 +34,7 @@ from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.config import build_ppo
 from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
+from nasnet_det.search.scaling import settle
 from nasnet_det.search.streams import Stream
 from nasnet_det.space import SearchSpace
 
@@ -143,4 +144,4 @@ def build_sampler(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
         raise InputError(
             f"SEARCH.SAMPLER.NAME: unknown sampler {name!r}, {nearest(name, SAMPLERS)}"
         )
-    return SAMPLERS[name](cfg, space)
+    return SAMPLERS[name](settle(cfg), space)

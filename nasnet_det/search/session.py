@@ -29,6 +29,7 @@ from nasnet_det.search.journal import StudyError, silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.retraining import open_retraining
 from nasnet_det.search.samplers import build_sampler
+from nasnet_det.search.scaling import settle
 from nasnet_det.search.study import Search
 from nasnet_det.search.trials import get_distributions, params_to_choices
 
@@ -161,7 +162,7 @@ def propose(cfg: CfgNode, number: int) -> Iterator[Proposal]:
     num_classes = load_child_data(source).num_classes if source.path else CIFAR10_CLASSES
     measure = build_measure(recipe, space, num_classes, source.image_size)
     study = optuna.create_study(sampler=build_sampler(cfg, space), direction="maximize")
-    for _ in range(min(number, cfg.SEARCH.SAMPLER.MINIBATCH)):
+    for _ in range(min(number, settle(cfg).SEARCH.SAMPLER.MINIBATCH)):
         trial = study.ask(get_distributions(space))
         choices = params_to_choices(space, trial.params)
         params, macs = measure(choices)

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -38,7 +37,7 @@ from nasnet_det.search.executors import Executor
 from nasnet_det.search.job import ChildJob, ChildResult, Curve
 from nasnet_det.search.journal import Journal, StudyError
 from nasnet_det.search.progress import Progress, Speed
-from nasnet_det.search.pruning import Comparison, make_comparison
+from nasnet_det.search.pruning import Pruner
 from nasnet_det.search.saved_state import load_state, save_state
 from nasnet_det.search.size import ChildSize, SizeLimits
 from nasnet_det.search.streams import Stream
@@ -101,7 +100,7 @@ class Search:
         journal: Journal,
         executor: Executor,
         measure: Callable[[Choices], ChildSize],
-        pruner: BasePruner | None = None,
+        pruner: Pruner | None = None,
         state_file: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_minibatch: Callable[[], None] | None = None,
@@ -133,7 +132,7 @@ class Search:
                 for number in numbers:
                     self._remember(self.journal.trials[number])
                     self.mirror.add_trial(self.journal.trials[number])
-                self._add_checksum(numbers)
+                self._close_minibatch(numbers)
                 continue
             if not restored:
                 restored = True
@@ -155,8 +154,7 @@ class Search:
         for trial in asked:
             self._enter(trial)
             self._fail_if_too_large(trial.number)
-        comparison = self._compare_with_trials_before(numbers[0])
-        jobs = [self._make_job(n, comparison) for n in numbers if self._waits_for_worker(n)]
+        jobs = [self._make_job(n) for n in numbers if self._waits_for_worker(n)]
         self._report()
         for result in self.executor.run(jobs):
             self._write(result)
@@ -167,7 +165,19 @@ class Search:
                 self._copy_result(number)
         for number in numbers:
             self._tell_mirror(number)
+        self._close_minibatch(numbers)
+
+    def _close_minibatch(self, numbers: Sequence[int]) -> None:
+        """Its children are finished: later ones are compared with them."""
         self._add_checksum(numbers)
+        for number in numbers:
+            self._add_to_pruner(number)
+
+    def _add_to_pruner(self, number: int) -> None:
+        """Only what was trained itself counts."""
+        curve = trial_to_curve(self._trial(number))
+        if self.pruner and curve and "duplicate_of" not in self._trial(number).user_attrs:
+            self.pruner.add(curve)
 
     def _tell_mirror(self, number: int) -> None:
         stored, asked = self._trial(number), self.mirror.get_trials(deepcopy=False)[number]
@@ -238,17 +248,11 @@ class Search:
         is_first = self._original(number) == number
         return is_first and not self._trial(number).state.is_finished()
 
-    def _compare_with_trials_before(self, first: int) -> Comparison | None:
-        """What the pruner compares a minibatch with: not its own children, done or not."""
-        if self.pruner is None:
-            return None
-        trials = self.journal.trials.values()
-        return make_comparison(self.pruner, (t for t in trials if t.number < first))
-
-    def _make_job(self, number: int, comparison: Comparison | None) -> ChildJob:
+    def _make_job(self, number: int) -> ChildJob:
         trial = self._trial(number)
         choices = params_to_choices(self.space, trial.params)
         seed, limit = trial.user_attrs["seed"], self.plan.time_limit_s
+        comparison = self.pruner.compare() if self.pruner else None
         return ChildJob(number, choices, seed, limit, comparison)
 
     def _write(self, result: ChildResult) -> None:
@@ -267,10 +271,7 @@ class Search:
         attributes: dict[str, Any] = {"duplicate_of": original.number}
         if original.state is TrialState.FAIL:
             attributes["failure"] = original.user_attrs["failure"]
-        curve = trial_to_curve(original)
-        if curve:
-            curve = curve._replace(notes={})
-        self._tell(number, original.values, attributes, curve)
+        self._tell(number, original.values, attributes, trial_to_curve(original))
 
     def _report(self) -> None:
         if not self.on_progress:

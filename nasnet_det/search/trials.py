@@ -53,7 +53,6 @@ def trial_to_curve(trial: FrozenTrial) -> Curve | None:
     return Curve(
         tuple(value for _, value in sorted(trial.intermediate_values.items())),
         trial.state is TrialState.COMPLETE,
-        trial.system_attrs,
     )
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optuna.pruners import MedianPruner, NopPruner
 
 from nasnet_det.complexity import count_multiply_adds, count_parameters
 from nasnet_det.data.error import DataError
@@ -24,8 +23,9 @@ from nasnet_det.network import NASNet
 from nasnet_det.search import child as child_module
 from nasnet_det.search.child import ChildRecipe, ChildTrainer, build_child, cosine, train_child
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
+from nasnet_det.search.devices import DeviceError
 from nasnet_det.search.job import ChildJob, ChildResult, Curve
-from nasnet_det.search.pruning import Comparison
+from nasnet_det.search.pruning import Comparison, MedianPruner
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
 from nasnet_det.space import Choices, SearchSpace
 
@@ -149,6 +149,31 @@ def test_missing_images_are_no_failure_of_the_child(tmp_path: Path) -> None:
         trainer(JOB, "cpu")
 
 
+def test_only_weights_of_convolutions_and_of_the_classifier_decay(
+    data: ChildData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step without a gradient: what changes decays."""
+    seen: dict[str, tuple[float, float]] = {}
+    take_step = child_module.take_step
+
+    def take(model: NASNet, optimizer: Any, parts: Any, compute_loss: Any, **given: Any) -> Any:
+        def no_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return compute_loss(images, labels) * 0
+
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        take_step(model, optimizer, parts, no_loss, **{**given, "check": None})
+        for name, p in model.named_parameters():
+            seen[name] = (p.ndim, float((p.detach() - before[name]).abs().max()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(child_module, "take_step", take)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, weight_decay=0.5)
+    assert {ndim for ndim, _ in seen.values()} == {1, 2, 4}
+    for name, (ndim, change) in seen.items():
+        assert (change > 0) == (ndim > 1), name
+
+
 # ---- Failures
 
 
@@ -186,6 +211,12 @@ def test_what_is_raised_in_training_is_a_failure(
     assert "\n" not in result.failure
 
 
+def test_broken_device_is_no_failure_of_the_child(data: ChildData) -> None:
+    missing = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(DeviceError, match=f"^{missing} computes no more "):
+        train_child(JOB, RECIPE, SPACE, data, device=missing)
+
+
 @contextmanager
 def _little_memory(num_bytes: int) -> Iterator[None]:
     """Let this process have so much more address space and no more."""
@@ -221,7 +252,7 @@ def test_judged_child_is_trained_as_one_that_is_not(data: ChildData) -> None:
     plain = train(data, epochs=3, drop_path_prob=0.3)
     judged = train(
         data,
-        dataclasses.replace(JOB, comparison=Comparison(NopPruner())),
+        dataclasses.replace(JOB, comparison=Comparison()),
         epochs=3,
         drop_path_prob=0.3,
     )
@@ -243,8 +274,9 @@ def test_hopeless_child_stops_early(data: ChildData, monkeypatch: pytest.MonkeyP
         return step(self, *args)
 
     monkeypatch.setattr(torch.optim.SGD, "step", count)
-    pruner = MedianPruner(n_startup_trials=1, n_warmup_steps=2)
-    comparison = Comparison(pruner, (Curve((2.0,) * 6, True, {}),))
+    pruner = MedianPruner(num_startup_trials=1, min_epochs=2)
+    pruner.add(Curve((2.0,) * 6, True))
+    comparison = pruner.compare()
     result = train(data, dataclasses.replace(JOB, comparison=comparison), epochs=6)
     assert result.curve is not None
     assert not result.curve.is_complete
@@ -255,7 +287,7 @@ def test_hopeless_child_stops_early(data: ChildData, monkeypatch: pytest.MonkeyP
 
 
 def test_judged_child_that_fails_has_no_curve(data: ChildData) -> None:
-    job = dataclasses.replace(JOB, comparison=Comparison(NopPruner()))
+    job = dataclasses.replace(JOB, comparison=Comparison())
     result = train(data, job, lr=1e30, clip_norm=0.0, epochs=20)
     assert result.reward is None
     assert result.failure.startswith("diverged: ")

@@ -7,6 +7,7 @@ import torch
 
 from nasnet_det.config import ConfigError
 from nasnet_det.search.config import build_ppo, build_space, get_search_config
+from nasnet_det.search.scaling import settle
 from nasnet_det.space import SearchSpace
 
 
@@ -17,7 +18,7 @@ def test_defaults_are_the_papers() -> None:
     assert ppo.controller.lstm.hidden_size == 100
     assert ppo.optimizer.param_groups[0]["lr"] == 3.5e-4
     assert (ppo.entropy_weight, ppo.baseline_weight) == (1e-5, 0.95)
-    assert cfg.SEARCH.SAMPLER.MINIBATCH == 20
+    assert settle(cfg).SEARCH.SAMPLER.MINIBATCH == 20
     assert cfg.SEARCH.SAMPLER.NAME == "controller"
 
 

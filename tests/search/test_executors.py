@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 from planted_child import PlantedChild, read_log
 
-from nasnet_det.search import executors
+from nasnet_det.search import local_processes
+from nasnet_det.search.child import ChildRecipe, ChildTrainer
 from nasnet_det.search.config import get_search_config
-from nasnet_det.search.devices import ExecutorError, find_devices
-from nasnet_det.search.executors import Executor, InProcess, LocalProcesses, build_executor
-from nasnet_det.search.job import ChildJob, ChildResult
+from nasnet_det.search.data import DataSource
+from nasnet_det.search.devices import DeviceError, ExecutorError, find_devices
+from nasnet_det.search.executors import Executor, InProcess, build_executor
+from nasnet_det.search.job import ChildJob, ChildResult, TrainChild
+from nasnet_det.search.local_processes import LocalProcesses
+from nasnet_det.space import SearchSpace
 
 JOBS = [ChildJob(n, (n % 3, 1), seed=n + 1) for n in range(6)]
 
@@ -105,7 +114,9 @@ def test_child_that_kills_its_workers_fails_and_the_others_do_not(opened: list[E
     processes = LocalProcesses(die, ["cpu"], max_retries=1)
     opened.append(processes)
     results = {result.number: result for result in processes.run(JOBS[:4])}
-    assert results[2].failure == "its worker process died 2 times, the last with SIGKILL"
+    assert results[2].failure == (
+        "its worker was lost 2 times, the last: its process ended with SIGKILL"
+    )
     assert results[2].reward is None
     assert [results[n].reward for n in (0, 1, 3)] == [0.5] * 3
 
@@ -145,11 +156,125 @@ def _kill_workers(folder: Path, opened: list[Executor], num_kills: int, num_jobs
 def test_workers_that_can_not_start_are_one_sentence(
     opened: list[Executor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "MAX_FAILED_STARTS", 1)
+    monkeypatch.setattr(local_processes, "MAX_FAILED_STARTS", 1)
     processes = LocalProcesses(_NeverStarts(), ["cpu"])  # type: ignore[arg-type]
     opened.append(processes)
     with pytest.raises(ExecutorError, match="2 worker processes one after another ended before"):
         list(processes.run(JOBS))
+
+
+# ---- Devices that break, and children that hang: workers are threads here, which start at once
+
+
+class _Thread:
+    """Stands for a process."""
+
+    exitcode = 1
+
+    def __init__(self, connection: Connection, train: TrainChild, device: str) -> None:
+        def run() -> None:
+            with suppress(EOFError, OSError):
+                local_processes.serve(connection, train, device)
+            connection.close()
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float = 0.0) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: LocalProcesses, device: str) -> tuple[_Thread, Connection]:
+        here, there = multiprocessing.Pipe()
+        return _Thread(there, self.train, device), here
+
+    monkeypatch.setattr(LocalProcesses, "_start_process", start)
+
+
+def break_on(*devices: str, numbers: Collection[int] = range(100)) -> TrainChild:
+    """Training that breaks some devices, by some children."""
+
+    def train(job: ChildJob, device: str) -> ChildResult:
+        if device in devices and job.number in numbers:
+            raise DeviceError(f"{device} computes no more")
+        time.sleep(0.005)
+        return ChildResult(job.number, 0.5, "", 0.0)
+
+    return train
+
+
+def test_broken_device_costs_no_child_and_is_given_up(
+    threads: None, opened: list[Executor], caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = LocalProcesses(break_on("cuda:1"), ["cuda:0", "cuda:1"])
+    opened.append(executor)
+    jobs = [ChildJob(n, (0, 1), seed=1) for n in range(80)]
+    results = [*executor.run(jobs[:40]), *executor.run(jobs[40:])]
+    assert sorted(result.number for result in results) == list(range(80))
+    assert {result.reward for result in results} == {0.5}
+    assert caplog.messages == ["a worker on cuda:1 is given up: cuda:1 computes no more"]
+
+
+@pytest.mark.parametrize("num_workers", [1, 4])
+def test_search_stops_where_nothing_gets_through(
+    num_workers: int, threads: None, opened: list[Executor]
+) -> None:
+    executor = LocalProcesses(break_on("cuda:0"), ["cuda:0"] * num_workers)
+    opened.append(executor)
+    results: list[ChildResult] = []
+    sentence = (
+        rf"^{num_workers + 2} children one after another were lost with their workers, most often: "
+        r"cuda:0 computes no more; .* go on with --resume$"
+    )
+    with pytest.raises(ExecutorError, match=sentence):
+        results.extend(executor.run(JOBS))
+    assert results == [], "no child is to blame"
+
+
+def test_child_that_breaks_devices_is_to_blame_where_others_get_through(
+    threads: None, opened: list[Executor]
+) -> None:
+    devices = ["cuda:0", "cuda:1"]
+    executor = LocalProcesses(break_on(*devices, numbers=[2]), devices, max_retries=2)
+    opened.append(executor)
+    results = {result.number: result for result in executor.run(JOBS)}
+    assert [results[n].reward for n in range(6)] == [0.5, 0.5, None, 0.5, 0.5, 0.5]
+    failure = results[2].failure
+    assert failure.startswith("its worker was lost 3 times, the last: cuda:")
+
+
+def test_worker_that_can_not_start_says_why(opened: list[Executor], threads: None) -> None:
+    missing = DataSource("/nowhere/at/all.npz")
+    trainer = ChildTrainer(ChildRecipe(), SearchSpace(), missing)
+    executor = LocalProcesses(trainer, ["cpu"])
+    opened.append(executor)
+    with pytest.raises(ExecutorError, match=r"can be started on cpu: .*/nowhere/at/all.npz"):
+        list(executor.run(JOBS))
+
+
+def test_hung_child_ends_at_its_time_limit(
+    threads: None, opened: list[Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_processes, "GRACE_S", 0.1)
+    over = threading.Event()
+
+    def hang(job: ChildJob, device: str) -> ChildResult:
+        if job.number == 1:
+            over.wait(60)
+        return ChildResult(job.number, 0.5, "", 0.0)
+
+    executor = LocalProcesses(hang, ["cpu"])
+    opened.append(executor)
+    jobs = [dataclasses.replace(job, time_limit_s=0.2) for job in JOBS[:3]]
+    results = {result.number: result for result in executor.run(jobs)}
+    over.set()
+    assert [results[n].reward for n in range(3)] == [0.5, None, 0.5]
+    assert results[1].failure == "out of time: it hung, 0 s with a limit of 0.2 s"
 
 
 def test_workers_end_with_a_killed_search(tmp_path: Path, repository: Path) -> None:

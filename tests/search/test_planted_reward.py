@@ -13,7 +13,6 @@ import optuna
 import pytest
 
 from benchmarks import search_planted_reward as benchmark
-from nasnet_det.space import SearchSpace
 
 
 @pytest.fixture(autouse=True)
@@ -34,29 +33,53 @@ def test_optimum_and_mean_are_those_of_all_lists(seed: int) -> None:
     assert np.mean(list(rewards.values())) == pytest.approx(0, abs=1e-12)
 
 
+SMALL = [
+    "SEARCH.SPACE.NUM_BLOCKS",
+    "3",
+    "SEARCH.SPACE.OPERATIONS",
+    "['identity','conv_1x1','sep_conv_3x3','avg_pool_3x3']",
+]
+
+
 @pytest.mark.parametrize("name", ["controller", "evolution"])
 def test_samplers_are_ahead_of_random(name: str) -> None:
-    space = SearchSpace(3, ("identity", "conv_1x1", "sep_conv_3x3", "avg_pool_3x3"))
     for seed in range(3):
         random, learned = (
-            benchmark.summarize(benchmark.run_search(sampler, space, seed, 400))
+            benchmark.summarize(
+                benchmark.run_search(sampler, seed, [*SMALL, "SEARCH.NUM_TRIALS", "400"])
+            )
             for sampler in ("random", name)
         )
         assert learned["best"] > random["best"]
         assert learned["top 25"] > random["top 25"] + 0.1
-        assert learned["last 100"] > random["last 100"] + 0.2
+        assert learned["last tenth"] > random["last tenth"] + 0.2
+
+
+def test_shipped_config_learns_and_the_papers_numbers_do_not_in_so_few_children() -> None:
+    """200 children: with the paper's rate and minibatch the controller ends where it began."""
+    papers = ["SEARCH.PPO.LR", "3.5e-4", "SEARCH.SAMPLER.MINIBATCH", "20"]
+    settings: list[tuple[str, list[str], float]] = [("controller", [], 0.3), ("evolution", [], 0.2)]
+    for name, opts, least in settings:
+        rewards = benchmark.run_search(name, 0, opts, "search/cifar10_cpu.yaml")
+        assert len(rewards) == 200
+        assert benchmark.summarize(rewards)["last tenth"] > least
+    rewards = benchmark.run_search("controller", 0, papers, "search/cifar10_cpu.yaml")
+    assert benchmark.summarize(rewards)["last tenth"] < 0.1
 
 
 def test_command_writes_its_table_and_fails_where_nothing_was_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After one minibatch the controller has learned nothing: it is not ahead in each seed."""
-    words = f"x --seeds 4 --trials 20 --samplers random controller --output {tmp_path}"
+    words = f"x --configs search/demo.yaml --seeds 4 --trials 10 --output {tmp_path} --samplers"
+    words += " random controller"
     monkeypatch.setattr(sys, "argv", words.split())
     assert benchmark.main() == 1
-    assert "not ahead of random in 95% of the seeds: controller" in capsys.readouterr().out
+    assert "not ahead of random in 95% of the seeds: controller with 10" in capsys.readouterr().out
     table = (tmp_path / "search_planted_reward.md").read_text()
     assert "| controller | " in table
     assert "/4)" in table
-    seeds = json.loads((tmp_path / "search_planted_reward.json").read_text())["seeds"]
+    facts = json.loads((tmp_path / "search_planted_reward.json").read_text())
+    assert [search["num_trials"] for search in facts["searches"]] == [10]
+    seeds = facts["searches"][0]["seeds"]
     assert [len(seeds[name]) for name in ("random", "controller")] == [4, 4]

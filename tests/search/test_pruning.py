@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 from planted_child import EPOCHS, PlantedChild
 from planted_search import (
@@ -29,7 +29,13 @@ from nasnet_det.search.config import get_search_config
 from nasnet_det.search.job import Curve
 from nasnet_det.search.journal import Journal, open_storage
 from nasnet_det.search.progress import Progress
-from nasnet_det.search.pruning import Comparison, build_pruner
+from nasnet_det.search.pruning import (
+    PRUNERS,
+    Comparison,
+    HalvingPruner,
+    MedianPruner,
+    build_pruner,
+)
 
 ASHA = ("SEARCH.PRUNER.NAME", "asha")
 MEDIAN = ("SEARCH.PRUNER.NAME", "median")
@@ -57,13 +63,24 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "pruner",
+    ("pruner", "ours"),
     [
-        MedianPruner(n_startup_trials=3, n_warmup_steps=2),
-        SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+        (
+            optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2),
+            MedianPruner(num_startup_trials=3, min_epochs=2),
+        ),
+        *(
+            (
+                optuna.pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=factor),
+                HalvingPruner(min_epochs=least, reduction_factor=factor),
+            )
+            for least, factor in ((1, 2), (2, 3))
+        ),
     ],
 )
-def test_judge_decides_as_a_study_of_optuna(pruner: BasePruner) -> None:
+def test_children_are_pruned_as_a_study_of_optuna_prunes(
+    pruner: BasePruner, ours: MedianPruner | HalvingPruner
+) -> None:
     """One child after another, each judged by all before it."""
     rng = random.Random(0)
     curves = [sorted(rng.random() for _ in range(8)) for _ in range(60)]
@@ -77,21 +94,34 @@ def test_judge_decides_as_a_study_of_optuna(pruner: BasePruner) -> None:
 
     study = optuna.create_study(direction="maximize", pruner=pruner)
     study.optimize(objective, n_trials=len(curves))
-    earlier: list[Curve] = []
+    num_complete = 0
     for trial in study.trials:
-        comparison: Comparison = pickle.loads(pickle.dumps(Comparison(pruner, tuple(earlier))))
-        judge = comparison.begin()
+        comparison: Comparison = pickle.loads(pickle.dumps(ours.compare()))
         accuracies: list[float] = []
         for accuracy in curves[trial.number]:
             accuracies.append(accuracy)
-            if len(accuracies) < 8 and judge.is_hopeless(accuracies):
+            if len(accuracies) < 8 and comparison.is_hopeless(accuracies):
                 break
         is_complete = len(accuracies) == 8
-        earlier.append(Curve(tuple(accuracies), is_complete, judge.notes))
+        num_complete += is_complete
+        ours.add(Curve(tuple(accuracies), is_complete))
         assert accuracies == list(trial.intermediate_values.values())
         assert trial.state is (TrialState.COMPLETE if is_complete else TrialState.PRUNED)
-        assert judge.notes == trial.system_attrs
-    assert 3 < sum(curve.is_complete for curve in earlier) < 50
+    assert 3 < num_complete < 50
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_comparison_is_as_small_after_many_children_as_after_a_few(name: str) -> None:
+    """It travels with every job."""
+    pruner = build_pruner(get_search_config(opts=["SEARCH.PRUNER.NAME", name]))
+    assert pruner is not None
+    rng = random.Random(0)
+    sizes = []
+    for number in range(3000):
+        pruner.add(Curve(tuple(rng.random() for _ in range(20)), is_complete=True))
+        if number in (9, 2999):
+            sizes.append(len(pickle.dumps(pruner.compare())))
+    assert sizes[1] == sizes[0] < 1000
 
 
 def test_children_below_the_median_of_earlier_minibatches_are_pruned(tmp_path: Path) -> None:
@@ -221,13 +251,12 @@ def test_pruned_trial_has_the_value_of_its_last_step_whatever_a_kill_left(tmp_pa
     killed.storage.set_trial_intermediate_value(killed.trials[0]._trial_id, 3, 0.7)
     killed.close()
     journal = open_journal()
-    journal.tell(0, [0.4], {}, Curve((0.2, 0.4), False, {"note": 1}))
+    journal.tell(0, [0.4], {}, Curve((0.2, 0.4), False))
     stored = optuna.load_study(study_name="search", storage=url).trials[0]
     for trial in (stored, journal.trials[0]):
         assert trial.state is TrialState.PRUNED
         assert trial.intermediate_values == {1: 0.2, 2: 0.4, 3: 0.7}
         assert trial.values == [0.7]
-        assert trial.system_attrs == {"note": 1}
     journal.close()
 
 
@@ -274,8 +303,8 @@ def test_every_key_of_a_pruner_reaches_it() -> None:
     )
     median = build_pruner(get_search_config(opts=[*text.split(), "median"]))
     assert isinstance(median, MedianPruner)
-    assert (median._n_startup_trials, median._n_warmup_steps) == (7, 2)
+    assert (median.num_startup_trials, median.min_epochs) == (7, 2)
     asha = build_pruner(get_search_config(opts=[*text.split(), "asha"]))
-    assert isinstance(asha, SuccessiveHalvingPruner)
-    assert (asha._min_resource, asha._reduction_factor) == (2, 3)
+    assert isinstance(asha, HalvingPruner)
+    assert (asha.min_epochs, asha.reduction_factor) == (2, 3)
     assert build_pruner(get_search_config()) is None

@@ -26,6 +26,7 @@ from planted_search import (
 
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
+from nasnet_det.search.devices import DeviceError
 from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.search.samplers import SAMPLERS
 from nasnet_det.search.trials import params_to_choices
@@ -151,6 +152,25 @@ def test_resume_retrains_only_what_was_under_way(tmp_path: Path) -> None:
     after = read_log(log)
     assert after[: len(before)] == before
     assert len(set(after)) == len(after)
+
+
+def test_children_of_a_broken_device_are_trained_after_a_resume(
+    plain: Path, tmp_path: Path
+) -> None:
+    """The search stops, none of them has failed, and what is found in the end is the same."""
+
+    class BreakingChild(PlantedChild):
+        def __call__(self, job: ChildJob, device: str) -> ChildResult:
+            if job.number >= 6:
+                raise DeviceError(f"{device} computes no more")
+            return super().__call__(job, device)
+
+    with pytest.raises(DeviceError):
+        search(tmp_path, train=BreakingChild(str(tmp_path / "log")))
+    wanted = read_study(plain)
+    assert [trial for trial in read_study(tmp_path) if trial[1] != "RUNNING"] == wanted[:6]
+    search(tmp_path, resume=True)
+    check_same(tmp_path, plain, num_trainings=len(read_log(plain / "log")))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

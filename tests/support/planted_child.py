@@ -42,13 +42,12 @@ class PlantedChild:
 def follow(job: ChildJob, reward: float) -> Curve:
     """An accuracy that rises to the reward in a straight line, unless the child is pruned."""
     assert job.comparison is not None
-    judge = job.comparison.begin()
     accuracies: list[float] = []
     for epoch in range(1, EPOCHS + 1):
         accuracies.append(reward * epoch / EPOCHS)
-        if epoch < EPOCHS and judge.is_hopeless(accuracies):
+        if epoch < EPOCHS and job.comparison.is_hopeless(accuracies):
             break
-    return Curve(tuple(accuracies), len(accuracies) == EPOCHS, judge.notes)
+    return Curve(tuple(accuracies), len(accuracies) == EPOCHS)
 
 
 def read_log(path: str | Path) -> list[int]:
