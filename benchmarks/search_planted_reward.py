@@ -1,6 +1,6 @@
 """Do the samplers learn, as the shipped configs have them? A planted reward, its optimum known.
 
-    python benchmarks/search_planted_reward.py            # 12 seeds of each config: 4 minutes
+    python benchmarks/search_planted_reward.py            # 10 seeds of each config: 4 minutes
     python benchmarks/search_planted_reward.py --trials 50 100 1000 --seeds 4
 
 The reward is a fixed random function: every choice of every decision has a score, and so has every
@@ -166,7 +166,7 @@ def main() -> int:
     """Run all searches, one after the other, and write the table."""
     parser = argparse.ArgumentParser(description="Samplers on a planted reward.")
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
-    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, nargs="+", help="in place of the configs' own")
     parser.add_argument("--samplers", nargs="+", default=["random", "evolution", "controller"])
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER")

@@ -1,6 +1,7 @@
 """OUTPUT_DIR gets study.db (Optuna's storage: every child with its decisions and its reward),
 config.yaml, controller.pth (the controller, so that --resume need not teach it again) and
-genotype.json, the best architecture so far, which MODEL.NASNET.GENOTYPE takes. With
+genotype.json, the best architecture so far, which MODEL.NASNET.GENOTYPE takes; with several goals
+also front/, all that no other beats in each of them. With
 SEARCH.RETRAIN.NUM_BEST the best are trained for longer at the end, and the best of these is the one
 in genotype.json. Killed at any moment, the same command with --resume goes on; the result is that
 of a search that was not killed. Curves: tensorboard --logdir OUTPUT_DIR.
@@ -92,6 +93,10 @@ def run(options: argparse.Namespace) -> None:
         line.end()
     text = f"best: child {found.child}, accuracy {found.accuracy:.4f} of held-out images"
     print(text if found.retrained is None else f"{text}, {found.retrained:.4f} when retrained")
+    if found.num_duplicates:
+        print(f"{found.num_duplicates} children were architectures that had been trained before")
+    if found.front:
+        print(f"{len(found.front)} that no other beats in all goals: {found.front[0].parent}")
     print(found.path)
 
 

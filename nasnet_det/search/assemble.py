@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten
@@ -19,19 +19,26 @@ from nasnet_det.plan import plan_cells
 from nasnet_det.runs.keys import Effect, select_keys
 from nasnet_det.runs.record import record_start
 from nasnet_det.search.async_study import AsyncSearch
-from nasnet_det.search.child import PRECISIONS, ChildRecipe, ChildTrainer, build_child
+from nasnet_det.search.child import (
+    PRECISIONS,
+    RECIPE_VERSION,
+    ChildRecipe,
+    ChildTrainer,
+    build_child,
+)
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.data import DataSource
 from nasnet_det.search.devices import find_devices
 from nasnet_det.search.executors import Executor, build_executor
 from nasnet_det.search.job import TrainChild
-from nasnet_det.search.journal import Journal, open_storage, read_config, silence_optuna
+from nasnet_det.search.journal import Journal, read_config, silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import build_pruner
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.scaling import settle
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
+from nasnet_det.search.storage import open_storage
 from nasnet_det.search.study import GOALS, Search, SearchPlan
 from nasnet_det.space import Choices, SearchSpace
 
@@ -48,7 +55,7 @@ def build_recipe(cfg: CfgNode) -> ChildRecipe:
     for key, least in (("EPOCHS", 1), ("BATCH_SIZE", 2)):
         if node[key] < least:
             raise ConfigError(f"SEARCH.CHILD.{key}: wanted at least {least}, got {node[key]}")
-    for key in ("LR", "MOMENTUM", "WEIGHT_DECAY", "CLIP_NORM", "TIME_LIMIT_S"):
+    for key in ("LR", "MOMENTUM", "WEIGHT_DECAY", "CLIP_NORM", "AUX_WEIGHT", "TIME_LIMIT_S"):
         if not node[key] >= 0:
             raise ConfigError(f"SEARCH.CHILD.{key}: wanted at least 0, got {node[key]}")
     if node.PRECISION not in PRECISIONS:
@@ -111,13 +118,16 @@ def build_measure(
     recipe: ChildRecipe, space: SearchSpace, num_classes: int, image_size: int
 ) -> Callable[[Choices], ChildSize]:
     """A function from choices to the child's size; it leaves torch's random numbers alone."""
-    plan_cells(recipe.network(image_size), space.decode((0,) * len(space.decisions)))  # possible?
+    first = (0,) * len(space.decisions)
+    plan_cells(recipe.network(image_size), space.decode(first))  # possible?
+    size = {"num_classes": num_classes, "image_size": image_size}
+    if recipe.aux_weight:
+        with torch.random.fork_rng([]):
+            build_child(recipe, space, first, **size, in_training=True)
 
     def measure(choices: Choices) -> ChildSize:
         with torch.random.fork_rng([]):
-            model = build_child(
-                recipe, space, choices, num_classes=num_classes, image_size=image_size
-            )
+            model = build_child(recipe, space, choices, **size)
         return measure_size(model, image_size)
 
     return functools.lru_cache(maxsize=1000)(measure)
@@ -145,7 +155,7 @@ def check_limits(
                 )
 
 
-def open_storage_of(cfg: CfgNode) -> RDBStorage:
+def open_storage_of(cfg: CfgNode) -> BaseStorage:
     """The storage of a config; without one, a file in OUTPUT_DIR.
 
     Raises:
@@ -214,7 +224,7 @@ def open_search(
         train = trainer = ChildTrainer(recipe, space, build_source(cfg))
         data = trainer.load()
         num_classes = data.num_classes
-        checksum = {"data": data.checksum()}
+        checksum = {"data": data.checksum(), "recipe": RECIPE_VERSION}
     measure = build_measure(recipe, space, num_classes, image_size)
     check_limits(limits, space, measure)
     with ExitStack() as stack:
@@ -230,6 +240,7 @@ def open_search(
             identity=get_identity(cfg) | checksum,
             defaults=get_identity(get_search_config()),
             resume=resume,
+            folder=Path(cfg.OUTPUT_DIR) if cfg.SEARCH.STUDY.STORAGE else None,
         )
         stack.callback(journal.close)
         if isinstance(sampler, ControllerSampler):

@@ -12,11 +12,12 @@ again, and the others are neither lost nor trained again.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from nasnet_det.search.job import ChildJob, Curve
 from nasnet_det.search.saved_state import load_state, save_state
@@ -48,15 +49,10 @@ class AsyncSearch(Search):
         trials = list(self.journal.trials.values())
         for trial in trials:
             self._remember(trial)
-            self.mirror.add_trial(
-                create_trial(
-                    state=TrialState.RUNNING,
-                    params=trial.params,
-                    distributions=trial.distributions,
-                    user_attrs=trial.user_attrs,
-                    system_attrs=trial.system_attrs,
-                )
-            )
+            running = copy.deepcopy(trial)
+            running.state, running.values = TrialState.RUNNING, None
+            running.intermediate_values, running.datetime_complete = {}, None
+            self._mirror(running)
         finished = [trial for trial in trials if trial.state.is_finished()]
         finished.sort(key=lambda trial: trial.user_attrs["order"])
         for stop in range(self.plan.minibatch, len(finished) + 1, self.plan.minibatch):

@@ -1,18 +1,21 @@
-"""What a search hands on: the best architecture as a genotype file that says where it came from."""
+"""What a search hands on: the best as genotype files that say where they came from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
 import nasnet_det
 from nasnet_det.genotype import Genotype
 from nasnet_det.search.journal import Journal
+from nasnet_det.search.study import GOALS
 from nasnet_det.search.trials import params_to_choices
 from nasnet_det.space import SearchSpace
 
@@ -32,6 +35,43 @@ def find_best_trials(journal: Journal, number: int) -> list[FrozenTrial]:
     for trial in sorted(done, key=lambda t: (-t.values[0], t.number)):
         first_of_key.setdefault(trial.user_attrs["key"], trial)
     return list(first_of_key.values())[:number]
+
+
+def find_front(journal: Journal, goals: Sequence[str]) -> list[FrozenTrial]:
+    """The trials that no other beats in all goals, the most accurate first.
+
+    Each is of another architecture; none of them failed or was pruned.
+
+    Args:
+        journal: of the search.
+        goals: of :data:`~nasnet_det.search.study.GOALS`, in the order of the trials' values.
+    """
+    signs = [-1 if GOALS[goal] is StudyDirection.MAXIMIZE else 1 for goal in goals]
+    costs = {
+        trial.number: tuple(s * v for s, v in zip(signs, trial.values, strict=True))
+        for trial in find_best_trials(journal, len(journal.trials))
+    }
+    front: list[int] = []
+    for number in sorted(costs, key=lambda n: (costs[n], n)):
+        if not any(_is_as_good(costs[other], costs[number]) for other in front):
+            front.append(number)
+    return [journal.trials[number] for number in front]
+
+
+def _is_as_good(costs: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(a <= b for a, b in zip(costs, other, strict=True))
+
+
+def write_front(folder: Path, cfg: CfgNode, journal: Journal, space: SearchSpace) -> list[Path]:
+    """A genotype file for each trial of :func:`find_front`; those of an older front are removed."""
+    paths = []
+    for trial in find_front(journal, cfg.SEARCH.GOALS):
+        paths.append(folder / f"genotype_{trial.number}.json")
+        folder.mkdir(exist_ok=True)
+        make_genotype(cfg, journal, space, trial).save(paths[-1])
+    for path in set(folder.glob("genotype_*.json")) - set(paths):
+        path.unlink()
+    return paths
 
 
 def make_genotype(
@@ -54,6 +94,7 @@ def make_genotype(
         "study": journal.name,
         "trial": trial.number,
         "reward": trial.values[0],
+        "goals": dict(zip(cfg.SEARCH.GOALS, trial.values, strict=True)),
         "num_trials": sum(t.state.is_finished() for t in journal.trials.values()),
         "child": {key: trial.user_attrs[key] for key in keys if key in trial.user_attrs},
         "seed": cfg.SEARCH.SEED,

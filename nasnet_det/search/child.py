@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasnet_det import evaluation
-from nasnet_det.network import NASNet
+from nasnet_det.network import NASNet, NASNetOutput
 from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.data import ChildData, DataSource, load_child_data
@@ -34,6 +34,8 @@ from nasnet_det.space import Choices, SearchSpace
 from nasnet_det.train_step import group_by_decay, take_step
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+RECIPE_VERSION = 2
+"""What a study knows its children by, too; 2: no weight decay on biases and normalizations."""
 _EVAL_BATCH = 500  # held-out images at once
 
 
@@ -52,6 +54,7 @@ class ChildRecipe:
         weight_decay: L2 on the weights of convolutions and of the classifier.
         clip_norm: largest Euclidean norm of the gradient; 0 for no limit.
         drop_path_prob: ScheduledDropPath's final probability.
+        aux_weight: of the auxiliary head's loss; 0: it has no such head.
         precision: ``float32``, or ``bfloat16`` (autocast).
     """
 
@@ -65,6 +68,7 @@ class ChildRecipe:
     weight_decay: float = 5e-4
     clip_norm: float = 5.0
     drop_path_prob: float = 0.0
+    aux_weight: float = 0.0
     precision: str = "float32"
 
     def network(self, image_size: int) -> NetworkSpec:
@@ -176,10 +180,30 @@ def _describe(error: Exception) -> str:
 
 
 def build_child(
-    recipe: ChildRecipe, space: SearchSpace, choices: Choices, *, num_classes: int, image_size: int
+    recipe: ChildRecipe,
+    space: SearchSpace,
+    choices: Choices,
+    *,
+    num_classes: int,
+    image_size: int,
+    in_training: bool = False,
 ) -> NASNet:
-    """The network of a list of decisions, with torch's own random numbers."""
-    return NASNet(recipe.network(image_size), space.decode(choices), num_classes=num_classes)
+    """The network of a list of decisions, with torch's own random numbers.
+
+    Args:
+        recipe, space, choices: of the child.
+        num_classes, image_size: of its images.
+        in_training: with what it has in training only, the auxiliary head.
+
+    Raises:
+        InputError: there is no such network, or its maps are too small for the auxiliary head.
+    """
+    return NASNet(
+        recipe.network(image_size),
+        space.decode(choices),
+        num_classes=num_classes,
+        aux_head=in_training and recipe.aux_weight > 0,
+    )
 
 
 def _train(
@@ -211,9 +235,8 @@ def _train_epochs(
     started: float,
 ) -> Iterator[NASNet]:
     """Train, and give the network after each epoch."""
-    model = build_child(
-        recipe, space, job.choices, num_classes=data.num_classes, image_size=data.image_size
-    ).to(device)
+    size = {"num_classes": data.num_classes, "image_size": data.image_size}
+    model = build_child(recipe, space, job.choices, **size, in_training=True).to(device)
     optimizer = torch.optim.SGD(
         group_by_decay(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum
     )
@@ -225,7 +248,11 @@ def _train_epochs(
 
     def compute_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with _autocast(recipe, device):
-            return F.cross_entropy(model(images), labels)
+            output = model(images)
+            if not isinstance(output, NASNetOutput):
+                return F.cross_entropy(output, labels)
+            main, auxiliary = (F.cross_entropy(logits, labels) for logits in output)
+            return main + recipe.aux_weight * auxiliary
 
     def check(loss: torch.Tensor) -> None:
         # Of a GPU every 50th loss is looked at: each look waits until it has caught up.

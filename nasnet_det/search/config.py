@@ -120,6 +120,8 @@ def _add_child_config(search: CfgNode) -> None:
     data.UPSAMPLED_SIZE = 40
     # Mirror half of the images on which children are trained.
     data.FLIP = True
+    # How images get another size: bilinear, or bicubic as for classifiers.
+    data.RESIZE = "bilinear"
 
     child = search.CHILD = CfgNode()
     # N, normal cells in each of the three stages.
@@ -138,6 +140,8 @@ def _add_child_config(search: CfgNode) -> None:
     child.MOMENTUM = 0.9
     # Ours: ScheduledDropPath off, as 20 epochs hardly overfit.
     child.DROP_PATH_PROB = 0.0
+    # Weight of the loss of the auxiliary head, as in the paper's final training (0.4); 0: no head.
+    child.AUX_WEIGHT = 0.0
     # float32, or bfloat16 for GPUs that compute it faster.
     child.PRECISION = "float32"
     # Seconds after which a child has failed; 0: no limit. With one, results depend on the machine.
@@ -159,9 +163,12 @@ def _add_child_config(search: CfgNode) -> None:
     retrain.LR = -1.0
     retrain.WEIGHT_DECAY = -1.0
     retrain.DROP_PATH_PROB = -1.0
+    retrain.AUX_WEIGHT = -1.0
     retrain.NUM_TRAIN = -1
     retrain.IMAGE_SIZE = -1
     retrain.UPSAMPLED_SIZE = -1
+    # The same for what is not empty.
+    retrain.RESIZE = ""
 
     executor = search.EXECUTOR = CfgNode()
     # in_process, local_processes or ray (see nasnet_det/search/executors.py).

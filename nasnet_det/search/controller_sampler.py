@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,10 @@ from nasnet_det.search.trials import choices_to_params, get_rewarded_trials, par
 from nasnet_det.space import Choices, SearchSpace
 
 logger = logging.getLogger(__name__)
+
+COLLAPSED = 0.02
+"""Part of the highest entropy below which a controller has settled (ours): of 50 decisions one or
+two are still open."""
 
 
 class ControllerSampler(SpaceSampler):
@@ -50,6 +55,7 @@ class ControllerSampler(SpaceSampler):
         self.on_update = on_update
         self.num_learned = 0  # minibatches, those without any reward included
         self._drawn: tuple[int, list[list[int]]] = (-1, [])
+        self._is_collapsed = False
 
     def propose(self, study: Study, number: int) -> Choices:
         """The trial's row of its minibatch."""
@@ -82,11 +88,26 @@ class ControllerSampler(SpaceSampler):
             old_log_probs = self._get_old_log_probs([trial for trial, _ in rewarded])
             stats = self.ppo.update(torch.tensor(choices), rewards, old_log_probs)
             logger.info("minibatch %d: %s", self.num_learned, stats)
+            self._warn_of_collapse(stats.entropy)
             if self.on_update:
                 self.on_update(self.num_learned, stats)
         else:
             logger.warning("minibatch %d: no trial has a reward", self.num_learned)
         self.num_learned += 1
+
+    def _warn_of_collapse(self, entropy: float) -> None:
+        """Say once that hardly anything new will be proposed."""
+        highest = sum(map(math.log, self.space.num_choices))
+        if entropy < COLLAPSED * highest and not self._is_collapsed:
+            logger.warning(
+                "minibatch %d: the controller has settled, its entropy is %.1f of %.1f nats; what "
+                "it proposes from now on is hardly new (a smaller SEARCH.PPO.LR or a larger "
+                "SEARCH.PPO.ENTROPY_WEIGHT keeps it searching)",
+                self.num_learned,
+                entropy,
+                highest,
+            )
+        self._is_collapsed = entropy < COLLAPSED * highest
 
     def _get_old_log_probs(self, trials: Sequence[FrozenTrial]) -> torch.Tensor | None:
         """None: the controller is still the one that drew them."""

@@ -19,9 +19,12 @@ import torch.nn.functional as F
 from nasnet_det.data.broken_pictures import check_policy
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_images
+from nasnet_det.genotype import nearest
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.streams import Stream
 
+RESIZES = ("bilinear", "bicubic")
+"""Both are smoothed where an image shrinks; classifiers are trained and evaluated with bicubic."""
 _CHUNK = 1000  # images that are resized at once, to save memory
 
 
@@ -38,6 +41,7 @@ class DataSource:
         image_size: height and width that the network sees; images of another size are resized.
         upsampled_size: height and width from which the random crop is taken.
         flip: whether half of the crops are mirrored.
+        resize: how images get another size, of :data:`RESIZES`.
         broken_images: what is done about images that can't be read (``broken_pictures.py``).
         seed: decides, with the number of images, which of them are held out.
     """
@@ -48,6 +52,7 @@ class DataSource:
     image_size: int = 32
     upsampled_size: int = 40
     flip: bool = True
+    resize: str = "bilinear"
     broken_images: str = "skip"
     seed: int = 0
 
@@ -159,11 +164,12 @@ def load_child_data(source: DataSource) -> ChildData:
     check_policy("SEARCH.DATA.BROKEN_IMAGES", source.broken_images)
     images, labels = load_images(source.path, source.image_size, broken_images=source.broken_images)
     held_out, train = _split(len(labels), source)
-    train_images = resize(images[train], source.image_size)
+    mode = source.resize
+    train_images = resize(images[train], source.image_size, mode)
     mean, std = _measure(train_images)
     return ChildData(
-        ImageSet(resize(train_images, source.upsampled_size), labels[train]),
-        ImageSet(resize(images[held_out], source.image_size), labels[held_out]),
+        ImageSet(resize(train_images, source.upsampled_size, mode), labels[train]),
+        ImageSet(resize(images[held_out], source.image_size, mode), labels[held_out]),
         int(labels.max()) + 1,
         source.image_size,
         source.flip,
@@ -176,6 +182,10 @@ def _check_sizes(source: DataSource) -> None:
     for name, least in (("image_size", 1), ("num_held_out", 1), ("num_train", 0)):
         if getattr(source, name) < least:
             raise DataError(f"{name}: wanted at least {least}, got {getattr(source, name)}")
+    if source.resize not in RESIZES:
+        raise DataError(
+            f"SEARCH.DATA.RESIZE: unknown way {source.resize!r}, {nearest(source.resize, RESIZES)}"
+        )
     if source.upsampled_size < source.image_size:
         raise DataError(
             f"upsampled_size: wanted at least image_size, {source.image_size}, "
@@ -197,12 +207,12 @@ def _split(num_images: int, source: DataSource) -> tuple[torch.Tensor, torch.Ten
     return order[: source.num_held_out], order[source.num_held_out : stop]
 
 
-def resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    """(N, C, H, W) uint8 -> (N, C, size, size) uint8, bilinear, smoothed where it shrinks."""
+def resize(images: torch.Tensor, size: int, mode: str = "bilinear") -> torch.Tensor:
+    """(N, C, H, W) uint8 -> (N, C, size, size) uint8, as one of :data:`RESIZES`."""
     if images.shape[2:] == (size, size):
         return images
     parts = [
-        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True)
+        F.interpolate(part.float(), (size, size), mode=mode, antialias=True)
         for part in images.split(_CHUNK)
     ]
     return torch.cat([part.round_().clamp_(0, 255).byte() for part in parts])

@@ -12,86 +12,47 @@ study's user attribute ``update.<k>`` is what the controller's update after mini
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 import nasnet_det
-from nasnet_det.errors import InputError
 from nasnet_det.search.job import Curve
+from nasnet_det.search.storage import (
+    SharingTrial,
+    StudyError,
+    close_storage,
+    name_storage,
+    read_trials,
+)
 
-_LOCK_WAIT_S = 60  # SQLite's: how long a writer waits for another, such as a dashboard
 _ATTRIBUTE = "search"
 """The study's user attribute that says what it is."""
+_FOLDER = "folder"
+"""The one that says whose it is, ``host:OUTPUT_DIR``."""
 _UPDATE = "update."
 """What the study's user attributes of the controller's updates begin with."""
-
-
-class StudyError(InputError):
-    """A storage that can't be used, or a study that is not the one that was meant."""
-
-
-def open_storage(url: str) -> RDBStorage:
-    """The storage behind a URL.
-
-    Args:
-        url: of SQLAlchemy, such as ``sqlite:///search.db`` or ``postgresql+psycopg://user@host/name``.
-
-    Raises:
-        StudyError: it can't be reached, its driver is missing, or it would not outlive the search.
-    """
-    if _is_in_memory(url):
-        raise StudyError(
-            f"SEARCH.STUDY.STORAGE: wanted a storage that outlives the search, got {url!r}, which "
-            "lies in memory; give sqlite:///FILE, or nothing for OUTPUT_DIR/study.db"
-        )
-    try:
-        options = {"timeout": _LOCK_WAIT_S} if url.startswith("sqlite") else {}
-        engine = {"connect_args": options, "pool_pre_ping": True}  # a server may have restarted
-        return RDBStorage(url, engine_kwargs=engine)
-    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-        raise StudyError(
-            f"SEARCH.STUDY.STORAGE: {_hide_password(url)} can't be used ({reason[0]})"
-        ) from error
-
-
-def _is_in_memory(url: str) -> bool:
-    try:
-        parts = make_url(url)
-    except (SQLAlchemyError, ValueError):
-        return False  # whoever opens it says what is wrong
-    if parts.get_backend_name() != "sqlite":
-        return False
-    return parts.database in (None, "", ":memory:") or parts.query.get("mode") == "memory"
-
-
-def _hide_password(url: str) -> str:
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except (SQLAlchemyError, ValueError):
-        return repr(url)
 
 
 class Journal:
     """One study in a storage.
 
     Args:
-        storage: see :func:`open_storage`.
+        storage: see :func:`~nasnet_det.search.storage.open_storage`.
         name: of the study.
         directions: of its goals.
         identity: everything that decides the results: config keys and values, as JSON has them.
         defaults: values of the keys that an older study does not name.
         resume: go on with a study that has trials, instead of refusing it.
         remedy: what to do about a study that is another one.
+        folder: OUTPUT_DIR, where the storage is not in it: another folder's search is refused.
 
     Attributes:
         name, identity: see above.
@@ -104,7 +65,7 @@ class Journal:
 
     def __init__(
         self,
-        storage: RDBStorage,
+        storage: BaseStorage,
         name: str,
         *,
         directions: Sequence[StudyDirection],
@@ -112,16 +73,17 @@ class Journal:
         defaults: Mapping[str, Any],
         resume: bool,
         remedy: str = "give another SEARCH.STUDY.NAME",
+        folder: Path | None = None,
     ) -> None:
         self.storage, self.name, self.identity = storage, name, dict(identity)
-        url = _hide_password(storage.url)
+        url = name_storage(storage)
         try:
             self._study_id = storage.get_study_id_from_name(name)
         except KeyError:
             self._study_id = storage.create_new_study(list(directions), name)
         attributes = storage.get_study_user_attrs(self._study_id)
         recorded = attributes.get(_ATTRIBUTE)
-        trials = storage.get_all_trials(self._study_id)
+        trials = read_trials(storage, self._study_id)
         if recorded is None and not trials:  # new, or killed before it said what it is
             content = {"version": nasnet_det.__version__, "config": dict(identity)}
             storage.set_study_user_attr(self._study_id, _ATTRIBUTE, content)
@@ -131,17 +93,32 @@ class Journal:
             faults = compare(recorded["config"], identity, defaults)
             if faults:
                 raise StudyError(f"study {name!r} in {url} has {', '.join(faults)}; {remedy}")
+        if folder is not None:
+            self._claim(folder, attributes.get(_FOLDER), url)
         if trials and not resume:
             raise StudyError(
                 f"study {name!r} in {url} has {len(trials)} trials already; resume it "
                 f"(--resume), or {remedy}"
             )
-        self.trials = dict(sorted((t.number, t) for t in trials))
+        self.trials = {trial.number: trial for trial in trials}
         self.updates: dict[int, dict[str, float]] = {
             int(key.removeprefix(_UPDATE)): value
             for key, value in attributes.items()
             if key.startswith(_UPDATE)
         }
+
+    def _claim(self, folder: Path, owner: str | None, url: str) -> None:
+        """Two folders that write into one study spoil each other's children."""
+        us = f"{socket.gethostname()}:{folder.resolve()}"
+        host, _, path = (owner or us).partition(":")
+        is_gone = host == socket.gethostname() and not Path(path).exists()
+        if path != str(folder.resolve()) and not is_gone:  # one drive has many hosts
+            raise StudyError(
+                f"study {self.name!r} in {url} is that of OUTPUT_DIR {path} on {host}; give that "
+                "one, or another SEARCH.STUDY.NAME"
+            )
+        if owner != us:
+            self.storage.set_study_user_attr(self._study_id, _FOLDER, us)
 
     def ask(
         self,
@@ -172,6 +149,7 @@ class Journal:
                 f"{template.number}: another search writes into it"
             )
         template._trial_id = trial_id
+        template.__class__ = SharingTrial
         self.trials[number] = template
 
     def tell(
@@ -213,8 +191,7 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the storage."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
+        close_storage(self.storage)
 
 
 def compare(
@@ -229,7 +206,7 @@ def compare(
     ]
 
 
-def read_config(storage: RDBStorage, name: str) -> dict[str, Any]:
+def read_config(storage: BaseStorage, name: str) -> dict[str, Any]:
     """The config that a study was begun with; empty where a search has not begun it."""
     try:
         study_id = storage.get_study_id_from_name(name)
@@ -238,13 +215,13 @@ def read_config(storage: RDBStorage, name: str) -> dict[str, Any]:
     return storage.get_study_user_attrs(study_id).get(_ATTRIBUTE, {}).get("config", {})
 
 
-def read_study(storage: RDBStorage, name: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
+def read_study(storage: BaseStorage, name: str) -> tuple[dict[str, Any], list[FrozenTrial]]:
     """What a search wrote, without touching it: ``version`` and ``config``, and its trials.
 
     Raises:
         StudyError: there is no study of this name, or it was not made by a search.
     """
-    url = _hide_password(storage.url)
+    url = name_storage(storage)
     try:
         study_id = storage.get_study_id_from_name(name)
     except KeyError:
@@ -252,7 +229,7 @@ def read_study(storage: RDBStorage, name: str) -> tuple[dict[str, Any], list[Fro
     recorded = storage.get_study_user_attrs(study_id).get(_ATTRIBUTE)
     if recorded is None:
         raise StudyError(f"study {name!r} in {url} was not made by this search")
-    return recorded, sorted(storage.get_all_trials(study_id), key=lambda trial: trial.number)
+    return recorded, read_trials(storage, study_id)
 
 
 def silence_optuna() -> None:

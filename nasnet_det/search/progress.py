@@ -19,6 +19,7 @@ class Progress:
         seconds_left: at the speed of this run; None while that is not known.
         pruned: children that were ended early.
         what: whose progress it is.
+        seen_before: children whose architecture had been trained; they count as finished.
     """
 
     total: int
@@ -29,6 +30,7 @@ class Progress:
     seconds_left: float | None
     pruned: int = 0
     what: str = "children"
+    seen_before: int = 0
 
     @property
     def finished(self) -> int:
@@ -37,10 +39,11 @@ class Progress:
 
     def __str__(self) -> str:
         best = "-" if self.best is None else f"{self.best:.4f}"
+        seen = f"{self.seen_before} seen before, " if self.seen_before else ""
         pruned = f"{self.pruned} pruned, " if self.pruned else ""
         return (
             f"{self.finished}/{self.total} {self.what}: {self.done} done, {pruned}"
-            f"{self.failed} failed, {self.running} running, best {best}, "
+            f"{self.failed} failed, {self.running} running, {seen}best {best}, "
             f"ETA {format_seconds(self.seconds_left)}"
         )
 

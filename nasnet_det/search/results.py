@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
@@ -18,7 +18,8 @@ from nasnet_det.genotype import load_genotype
 from nasnet_det.runs.study_results import Child, Study, write_decisions
 from nasnet_det.search.assemble import get_identity
 from nasnet_det.search.config import get_search_config
-from nasnet_det.search.journal import StudyError, open_storage, read_study
+from nasnet_det.search.journal import read_study
+from nasnet_det.search.storage import StudyError, close_storage, open_storage
 from nasnet_det.search.trials import params_to_choices
 from nasnet_det.space import SearchSpace
 
@@ -53,8 +54,7 @@ def collect_results(folder: str | os.PathLike[str]) -> Study:
         recorded, trials = read_study(storage, cfg.SEARCH.STUDY.NAME)
         longer, retrained = _read_retraining(storage, cfg)
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(storage)
     accuracies = {t.user_attrs["searched_as"]: t.value for t in retrained}
     config = {**get_identity(get_search_config()), **recorded["config"]}
     space = SearchSpace(
@@ -79,7 +79,9 @@ def collect_results(folder: str | os.PathLike[str]) -> Study:
     return study.check(str(folder))
 
 
-def _read_retraining(storage: RDBStorage, cfg: CfgNode) -> tuple[dict[str, Any], list[FrozenTrial]]:
+def _read_retraining(
+    storage: BaseStorage, cfg: CfgNode
+) -> tuple[dict[str, Any], list[FrozenTrial]]:
     """The config of the retraining after a search, and its finished trials; empty without one."""
     name = f"{cfg.SEARCH.STUDY.NAME}.{cfg.SEARCH.RETRAIN.NAME}"
     if name not in [study.study_name for study in storage.get_all_studies()]:

@@ -30,7 +30,7 @@ from nasnet_det.search.assemble import (
     get_identity,
     open_storage_of,
 )
-from nasnet_det.search.child import ChildTrainer
+from nasnet_det.search.child import RECIPE_VERSION, ChildTrainer
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.data import load_child_data
 from nasnet_det.search.executors import build_executor
@@ -44,8 +44,8 @@ from nasnet_det.space import Choices, SearchSpace
 
 logger = logging.getLogger(__name__)
 
-INHERITED = -1
-"""Value of a key of ``SEARCH.RETRAIN`` that is as in ``SEARCH.CHILD`` or ``SEARCH.DATA``."""
+INHERITED = (-1, "")
+"""Values of a key of ``SEARCH.RETRAIN`` that is as in ``SEARCH.CHILD`` or ``SEARCH.DATA``."""
 
 
 class Retraining:
@@ -175,8 +175,8 @@ def get_retraining_config(cfg: CfgNode) -> CfgNode:
     changed = cfg.clone()
     for node in (changed.SEARCH.CHILD, changed.SEARCH.DATA):
         for key in node:
-            value = cfg.SEARCH.RETRAIN.get(key, INHERITED)
-            if value != INHERITED:
+            value = cfg.SEARCH.RETRAIN.get(key, "")
+            if value not in INHERITED:
                 node[key] = value
     return changed
 
@@ -218,7 +218,8 @@ def open_retraining(
             train = ChildTrainer(recipe, space, build_source(changed))
             # Not train.load(): the images would stay in memory during the search.
             data = load_child_data(train.source)
-            num_classes, identity["data"] = data.num_classes, data.checksum()
+            num_classes = data.num_classes
+            identity |= {"data": data.checksum(), "recipe": RECIPE_VERSION}
         measure = build_measure(recipe, space, num_classes, image_size)
     except ValueError as error:
         raise ConfigError(f"SEARCH.RETRAIN: {error}") from error

@@ -21,15 +21,16 @@ from nasnet_det.search.assemble import (
     open_search,
     write_run_info,
 )
-from nasnet_det.search.best import find_best, find_best_trials, make_genotype
+from nasnet_det.search.best import find_best, find_best_trials, make_genotype, write_front
 from nasnet_det.search.config import build_space
 from nasnet_det.search.data import load_child_data
 from nasnet_det.search.event_log import EventLog
-from nasnet_det.search.journal import StudyError, silence_optuna
+from nasnet_det.search.journal import silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.retraining import open_retraining
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.scaling import settle
+from nasnet_det.search.storage import StudyError
 from nasnet_det.search.study import Search
 from nasnet_det.search.trials import get_distributions, params_to_choices
 
@@ -44,12 +45,16 @@ class Found(NamedTuple):
         accuracy: of held-out images, 0 to 1.
         retrained: its accuracy when it was trained for longer; None without.
         path: of its genotype.
+        front: genotypes that no other beats in all goals, where there are several.
+        num_duplicates: children that were not trained, as their architecture had been.
     """
 
     child: int
     accuracy: float
     retrained: float | None
     path: Path
+    front: tuple[Path, ...] = ()
+    num_duplicates: int = 0
 
 
 class Proposal(NamedTuple):
@@ -77,8 +82,9 @@ def search(
     """Search, or go on with a search; then retrain the best where the config says so.
 
     ``OUTPUT_DIR`` gets study.db (Optuna's storage), config.yaml, controller.pth and, after every
-    minibatch, genotype.json. Killed at any moment, ``resume`` goes on, and the result is that of a
-    search that was not killed.
+    minibatch, genotype.json; with several goals also front/, a genotype for each architecture that
+    no other beats in all of them. Killed at any moment, ``resume`` goes on, and the result is that
+    of a search that was not killed.
 
     Args:
         cfg: see :func:`~nasnet_det.search.config.get_search_config`.
@@ -114,6 +120,8 @@ def _search(
         best = find_best(search.journal)
         if best is not None:
             make_genotype(cfg, search.journal, search.space, best).save(path)
+            if len(cfg.SEARCH.GOALS) > 1:
+                write_front(folder / "front", cfg, search.journal, search.space)
 
     with ExitStack() as stack:
         stack.enter_context(lock_folder(folder, "search"))
@@ -142,8 +150,17 @@ def _search(
             pair = retraining.run(find_best_trials(journal, num_best))
             if pair:
                 best, retrained = pair[0], retraining.describe(pair[1])
+        write_best(opened)
+        front = sorted((folder / "front").glob("genotype_*.json"))
         make_genotype(cfg, journal, opened.space, best, retrained).save(path)
-    return Found(best.number, best.values[0], retrained["accuracy"] if retrained else None, path)
+    return Found(
+        best.number,
+        best.values[0],
+        retrained["accuracy"] if retrained else None,
+        path,
+        tuple(front) if len(cfg.SEARCH.GOALS) > 1 else (),
+        sum("duplicate_of" in trial.user_attrs for trial in journal.trials.values()),
+    )
 
 
 def propose(cfg: CfgNode, number: int) -> Iterator[Proposal]:

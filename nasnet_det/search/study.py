@@ -35,11 +35,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.executors import Executor
 from nasnet_det.search.job import ChildJob, ChildResult, Curve
-from nasnet_det.search.journal import Journal, StudyError
+from nasnet_det.search.journal import Journal
 from nasnet_det.search.progress import Progress, Speed
 from nasnet_det.search.pruning import Pruner
 from nasnet_det.search.saved_state import load_state, save_state
 from nasnet_det.search.size import ChildSize, SizeLimits
+from nasnet_det.search.storage import StudyError
 from nasnet_det.search.streams import Stream
 from nasnet_det.search.trials import get_distributions, params_to_choices, trial_to_curve
 from nasnet_det.space import Choices, SearchSpace
@@ -131,7 +132,7 @@ class Search:
             if self._is_complete(numbers):
                 for number in numbers:
                     self._remember(self.journal.trials[number])
-                    self.mirror.add_trial(self.journal.trials[number])
+                    self._mirror(self.journal.trials[number])
                 self._close_minibatch(numbers)
                 continue
             if not restored:
@@ -142,6 +143,10 @@ class Search:
             if self.on_minibatch:
                 self.on_minibatch()
         self._report()
+
+    def _mirror(self, trial: FrozenTrial) -> None:
+        """Like ``add_trial``, which would look at every decision of it again."""
+        self.mirror._storage.create_new_trial(self.mirror._study_id, trial)
 
     def _is_complete(self, numbers: Sequence[int]) -> bool:
         trials = self.journal.trials
@@ -166,6 +171,15 @@ class Search:
         for number in numbers:
             self._tell_mirror(number)
         self._close_minibatch(numbers)
+        num_seen = sum("duplicate_of" in self._trial(n).user_attrs for n in numbers)
+        if num_seen > len(numbers) / 2:
+            logger.warning(
+                "children %d to %d: %d of %d had been trained before; the search repeats itself",
+                numbers[0],
+                numbers[-1],
+                num_seen,
+                len(numbers),
+            )
 
     def _close_minibatch(self, numbers: Sequence[int]) -> None:
         """Its children are finished: later ones are compared with them."""
@@ -287,6 +301,7 @@ class Search:
             best=max(rewards, default=None),
             seconds_left=self._speed.seconds_for(self.plan.num_trials - num_finished),
             pruned=sum(t.state is TrialState.PRUNED for t in trials),
+            seen_before=sum("duplicate_of" in t.user_attrs for t in trials),
         )
         self.on_progress(progress)
 

@@ -39,14 +39,15 @@ from nasnet_det.search.trials import params_to_choices
 from nasnet_det.space import Choices
 
 ASYNC = ["SEARCH.ASYNCHRONOUS", "True"]
+IN_PROCESS = ["SEARCH.EXECUTOR.NAME", "in_process"]
 LARGER = ["SEARCH.SPACE.NUM_BLOCKS", "2"]  # a space where few proposals are the same
 
 
 class Shuffled:
-    """An executor of three workers, of which any may be the next to finish."""
+    """An executor of some workers, of which any may be the next to finish."""
 
-    def __init__(self, search: Search, train: PlantedChild) -> None:
-        self.search, self.train = search, train
+    def __init__(self, search: Search, train: PlantedChild, num_workers: int = 3) -> None:
+        self.search, self.train, self.num_workers = search, train, num_workers
         self.num_busy: list[int] = []  # when each result came
         self.num_finished: dict[int, int] = {}  # when a trial was given to a worker
 
@@ -54,7 +55,7 @@ class Shuffled:
         rng = random.Random(0)
         jobs, busy = iter(jobs), list[ChildJob]()
         while True:
-            while len(busy) < 3 and (job := next(jobs, None)) is not None:
+            while len(busy) < self.num_workers and (job := next(jobs, None)) is not None:
                 trials = self.search.journal.trials.values()
                 self.num_finished[job.number] = sum(t.state.is_finished() for t in trials)
                 busy.append(job)
@@ -110,6 +111,32 @@ def test_workers_are_never_idle_and_every_trial_counts_once(tmp_path: Path) -> N
     assert executor.num_busy[:-3] == [3] * (len(executor.num_busy) - 3)
     log = read_log(tmp_path / "log")
     assert len(log) == len(set(log))
+
+
+def test_the_papers_config_uses_more_workers_than_a_minibatch_has(tmp_path: Path) -> None:
+    paper = get_search_config("search/cifar10_paper.yaml")
+    assert paper.SEARCH.ASYNCHRONOUS
+    small = ("SEARCH.CHILD.CHANNELS 4 SEARCH.CHILD.NUM_CELLS_PER_STAGE 1 SEARCH.DATA.IMAGE_SIZE 8 "
+             f"SEARCH.NUM_TRIALS 60 SEARCH.SAMPLER.MINIBATCH 20 OUTPUT_DIR {tmp_path}")  # fmt: skip
+    cfg = get_search_config("search/cifar10_paper.yaml", [*small.split(), *IN_PROCESS])
+    train = PlantedChild(str(tmp_path / "log"))
+    with open_search(cfg, train=train) as opened:
+        opened.executor = executor = Shuffled(opened, train, num_workers=30)
+        opened.run()
+    assert executor.num_busy[:30] == [30] * 30
+
+
+def test_synchronous_search_says_which_workers_it_can_not_use(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = ("SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS")
+    train = PlantedChild(str(tmp_path / "log"))
+    for more in ((*workers, "4"), (*workers, "9"), (*workers, "9", *ASYNC)):
+        caplog.clear()
+        with open_search(config(tmp_path / str(len(more)), *more), train=train):
+            pass
+        idle = [m for m in caplog.messages if m.startswith("5 of the 9 workers will have nothing")]
+        assert len(idle) == (more == (*workers, "9"))
 
 
 def test_controller_learns_whole_minibatches_in_the_order_of_their_results(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from nasnet_det.data.error import DataError
 from nasnet_det.network import NASNet
 from nasnet_det.search import child as child_module
 from nasnet_det.search.child import ChildRecipe, ChildTrainer, build_child, cosine, train_child
-from nasnet_det.search.data import ChildData, DataSource, load_child_data
+from nasnet_det.search.data import ChildData, DataSource, load_child_data, resize
 from nasnet_det.search.devices import DeviceError
 from nasnet_det.search.job import ChildJob, ChildResult, Curve
 from nasnet_det.search.pruning import Comparison, MedianPruner
@@ -147,6 +147,47 @@ def test_missing_images_are_no_failure_of_the_child(tmp_path: Path) -> None:
     trainer = ChildTrainer(RECIPE, SPACE, DataSource(str(tmp_path / "none.npz")))
     with pytest.raises(DataError, match="which is not there"):
         trainer(JOB, "cpu")
+
+
+def test_auxiliary_head_is_trained_with_its_weight_and_left_out_of_the_rest(
+    data: ChildData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the weight is twice its gradient, and what counts as the child's size has none."""
+    larger = dataclasses.replace(
+        data,
+        image_size=16,
+        train=data.train._replace(images=resize(data.train.images, 20)),
+        held_out=data.held_out._replace(images=resize(data.held_out.images, 16)),
+    )
+    gradients: list[dict[str, torch.Tensor]] = []
+    step = torch.optim.SGD.step
+    models: list[NASNet] = []
+    build = child_module.build_child
+
+    def keep_model(*args: Any, **kwargs: Any) -> NASNet:
+        models.append(build(*args, **kwargs))
+        return models[-1]
+
+    def keep_gradients(self: torch.optim.SGD, *args: Any) -> Any:
+        if len(gradients) < len(models):
+            found = {n: p.grad.clone() for n, p in models[-1].named_parameters()}
+            gradients.append(found)
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", keep_gradients)
+    monkeypatch.setattr(child_module, "build_child", keep_model)
+    for weight in (0.4, 0.8):
+        result = train(larger, aux_weight=weight, clip_norm=0.0, epochs=1)
+        assert result.reward is not None, result.failure
+    once, twice = gradients
+    head = [name for name in once if name.startswith("aux_head.")]
+    assert len(head) > 5
+    for name in head:
+        torch.testing.assert_close(twice[name], 2 * once[name])
+    torch.testing.assert_close(twice["classifier.weight"], once["classifier.weight"])
+    recipe = dataclasses.replace(RECIPE, aux_weight=0.4)
+    model = build(recipe, SPACE, CHOICES, num_classes=3, image_size=16)
+    assert model.aux_head is None
 
 
 def test_only_weights_of_convolutions_and_of_the_classifier_decay(

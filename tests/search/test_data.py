@@ -13,6 +13,7 @@ import pytest
 import torch
 from tiny_pictures import write_class
 from torchvision.datasets import CIFAR10
+from torchvision.transforms import v2
 
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import load_images
@@ -192,6 +193,22 @@ def test_upsampling_keeps_the_picture() -> None:
     assert large.shape == (1, 3, 40, 40)
     assert (resize(large, 32).int() - ramp.int()).abs().max() <= 3
     assert large[0, 0].float().diff(dim=1).min() >= 0
+
+
+def test_bicubic_is_the_classifiers_resize(tmp_path: Path) -> None:
+    """All of it: for training, for what is held out, up and down."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 20, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", x_train=pixels, y_train=np.arange(12) % 3)
+    source = DataSource(str(tmp_path / "images.npz"), 4, image_size=16, upsampled_size=24)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    for mode in ("bilinear", "bicubic"):
+        data = load_child_data(replace(source, resize=mode))
+        wanted = v2.functional.resize(images, [16, 16], v2.InterpolationMode(mode), antialias=True)
+        distances = (data.held_out.images[:, None].int() - wanted[None].int()).abs().amax((2, 3, 4))
+        assert (distances.min(dim=1).values <= 1).all()
+        assert data.train.images.shape[2:] == (24, 24)
+    with pytest.raises(DataError, match="unknown way 'bicubik', did you mean 'bicubic'"):
+        load_child_data(replace(source, resize="bicubik"))
 
 
 # ---- What is refused

@@ -24,7 +24,7 @@ from planted_search import (
 
 from nasnet_det.search.assemble import open_search
 from nasnet_det.search.job import ChildJob, ChildResult
-from nasnet_det.search.journal import StudyError, open_storage
+from nasnet_det.search.storage import StudyError, open_storage
 
 if importlib.util.find_spec("psycopg") is None:
     pytest.skip("no psycopg (pip install 'nasnet-det[postgresql]')", allow_module_level=True)

@@ -27,7 +27,7 @@ from nasnet_det.search.assemble import open_search
 from nasnet_det.search.best import find_best
 from nasnet_det.search.config import get_search_config
 from nasnet_det.search.job import Curve
-from nasnet_det.search.journal import Journal, open_storage
+from nasnet_det.search.journal import Journal
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import (
     PRUNERS,
@@ -36,6 +36,7 @@ from nasnet_det.search.pruning import (
     MedianPruner,
     build_pruner,
 )
+from nasnet_det.search.storage import open_storage
 
 ASHA = ("SEARCH.PRUNER.NAME", "asha")
 MEDIAN = ("SEARCH.PRUNER.NAME", "median")

@@ -243,13 +243,17 @@ def test_recipe_is_that_of_the_children_but_for_what_is_given() -> None:
         ("CHILD", "LR", 0.1),
         ("CHILD", "WEIGHT_DECAY", 0.0),
         ("CHILD", "DROP_PATH_PROB", 0.4),
+        ("CHILD", "AUX_WEIGHT", 0.4),
         ("CHILD", "TIME_LIMIT_S", 99.0),
         ("DATA", "NUM_TRAIN", 0),
         ("DATA", "IMAGE_SIZE", 24),
         ("DATA", "UPSAMPLED_SIZE", 30),
+        ("DATA", "RESIZE", "bicubic"),
     ],
 )
-def test_each_key_of_the_retraining_changes_its_own(node: str, key: str, value: float) -> None:
+def test_each_key_of_the_retraining_changes_its_own(
+    node: str, key: str, value: float | str
+) -> None:
     opts = ["SEARCH.DATA.NUM_TRAIN", "50", f"SEARCH.RETRAIN.{key}", str(value)]
     cfg = get_search_config(opts=opts)
     changed = get_retraining_config(cfg)
@@ -277,6 +281,10 @@ def test_another_recipe_is_another_study(plain: Path) -> None:
         ("NUM_BEST -1", "SEARCH.RETRAIN.NUM_BEST: wanted 0 or more, got -1"),
         ("EPOCHS 0", "SEARCH.RETRAIN: SEARCH.CHILD.EPOCHS: wanted at least 1, got 0"),
         ("CHANNELS 1", "SEARCH.RETRAIN: .*channels: wanted at least 2"),
+        (
+            "AUX_WEIGHT 0.4",
+            "SEARCH.RETRAIN: the auxiliary head needs a feature map of at least 5x5",
+        ),
     ],
 )
 def test_impossible_retraining_is_one_sentence(opts: str, sentence: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from planted_search import (
     TWO_PROCESSES,
     Killed,
     check_same,
+    config,
     interrupt_writes,
     kill_and_resume,
     read_study,
@@ -24,12 +25,16 @@ from planted_search import (
     search_with_killed_processes,
 )
 
+from nasnet_det.search.assemble import open_search
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.controller_sampler import ControllerSampler
 from nasnet_det.search.devices import DeviceError
 from nasnet_det.search.job import ChildJob, ChildResult
+from nasnet_det.search.progress import Progress
 from nasnet_det.search.samplers import SAMPLERS
+from nasnet_det.search.space_sampler import SpaceSampler
 from nasnet_det.search.trials import params_to_choices
+from nasnet_det.space import Choices
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +237,11 @@ def test_trials_of_other_proposals_are_refused(tmp_path: Path) -> None:
 # ---- Limits and goals
 
 
+class ConstantSampler(SpaceSampler):
+    def propose(self, study: optuna.Study, number: int) -> Choices:
+        return (0,) * len(self.space.decisions)
+
+
 def measure_plain(plain: Path) -> list[int]:
     return [trial.user_attrs["params"] for trial in read_trials(plain)]
 
@@ -261,6 +271,31 @@ def test_two_goals_are_both_recorded(tmp_path: Path) -> None:
     done = [t for t in read_trials(tmp_path) if t.state is TrialState.COMPLETE]
     assert done
     assert all(t.values[1] == t.user_attrs["macs"] for t in done)
+
+
+def test_search_that_repeats_itself_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines: list[Progress] = []
+    train = PlantedChild(str(tmp_path / "log"))
+    with open_search(config(tmp_path), train=train, on_progress=lines.append) as opened:
+        opened.mirror.sampler = ConstantSampler(opened.space)
+        opened.run()
+    said = [m for m in caplog.messages if "the search repeats itself" in m]
+    assert said[0] == ("children 0 to 3: 3 of 4 had been trained before; the search repeats itself")
+    assert len(said) == 5
+    assert lines[-1].seen_before == NUM_TRIALS - 1
+    assert f" running, {NUM_TRIALS - 1} seen before, best" in str(lines[-1])
+
+
+def test_controller_that_has_settled_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rate, wanted in (("0.01", 0), ("1", 1)):
+        caplog.clear()
+        search(tmp_path / rate, "SEARCH.PPO.LR", rate)
+        said = [m for m in caplog.messages if "the controller has settled, its entropy is" in m]
+        assert len(said) == wanted
 
 
 # ---- What is refused

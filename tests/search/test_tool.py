@@ -122,6 +122,40 @@ def test_best_are_retrained_and_the_genotype_says_how_well(
     assert again.reward == accuracy
 
 
+def test_search_for_several_goals_hands_on_its_whole_front(
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opts = ["SEARCH.SAMPLER.NAME", "nsga2", "SEARCH.GOALS", "['accuracy','macs','params']"]
+    front = tmp_path / "front"
+    front.mkdir()
+    (front / "genotype_99.json").write_text("of an older front")
+    (front / "notes.txt").write_text("the user's")
+    assert call(*arguments(tmp_path, images, *opts)) == 0
+    trials = {t.number: t for t in _read_trials(tmp_path)}
+
+    def is_beaten(trial: Any, other: Any) -> bool:
+        pairs = zip(trial.values, other.values, (-1, 1, 1), strict=True)
+        gains = [sign * (value - others) for value, others, sign in pairs]
+        return min(gains) >= 0 and max(gains) > 0
+
+    wanted = {
+        number
+        for number, trial in trials.items()
+        if not any(is_beaten(trial, other) for other in trials.values())
+        and "duplicate_of" not in trial.user_attrs
+    }
+    assert len(wanted) > 1
+    paths = sorted(front.glob("genotype_*.json"))
+    assert {int(path.stem.removeprefix("genotype_")) for path in paths} == wanted
+    for path in paths:
+        origin: dict[str, Any] = load_genotype(path).provenance
+        values = trials[origin["trial"]].values
+        assert list(origin["goals"].values()) == values
+        assert list(origin["goals"]) == ["accuracy", "macs", "params"]
+    assert (front / "notes.txt").exists()
+    assert f"{len(wanted)} that no other beats in all goals: {front}" in capsys.readouterr().out
+
+
 def test_mistake_in_the_retraining_does_not_wait_for_the_end_of_the_search(
     tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,6 +306,7 @@ def test_every_key_of_children_reaches_what_it_is_for() -> None:
         "SEARCH.CHILD.EPOCHS 4 SEARCH.CHILD.BATCH_SIZE 5 SEARCH.CHILD.LR 0.5 "
         "SEARCH.CHILD.MOMENTUM 0.8 SEARCH.CHILD.WEIGHT_DECAY 0.1 SEARCH.CHILD.CLIP_NORM 2 "
         "SEARCH.CHILD.DROP_PATH_PROB 0.3 SEARCH.CHILD.PRECISION bfloat16 "
+        "SEARCH.CHILD.AUX_WEIGHT 0.4 SEARCH.DATA.RESIZE bicubic "
         "SEARCH.CHILD.TIME_LIMIT_S 9 SEARCH.DATA.PATH a SEARCH.DATA.NUM_HELD_OUT 7 "
         "SEARCH.DATA.NUM_TRAIN 8 SEARCH.DATA.IMAGE_SIZE 16 SEARCH.DATA.UPSAMPLED_SIZE 17 "
         "SEARCH.DATA.FLIP False SEARCH.DATA.BROKEN_IMAGES stop "
@@ -281,10 +316,10 @@ def test_every_key_of_children_reaches_what_it_is_for() -> None:
     cfg = get_search_config(opts=text.split())
     assert build_recipe(cfg) == ChildRecipe(
         3, 6, 2, epochs=4, batch_size=5, lr=0.5, momentum=0.8, weight_decay=0.1, clip_norm=2.0,
-        drop_path_prob=0.3, precision="bfloat16",
+        drop_path_prob=0.3, aux_weight=0.4, precision="bfloat16",
     )  # fmt: skip
     assert build_source(cfg) == DataSource(
-        "a", 7, 8, 16, 17, flip=False, broken_images="stop", seed=1
+        "a", 7, 8, 16, 17, flip=False, resize="bicubic", broken_images="stop", seed=1
     )
     assert build_plan(cfg) == SearchPlan(
         11, 12, 1, goals=("accuracy", "params"), limits=SizeLimits(13, 14), time_limit_s=9.0

@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from planted_child import PlantedChild, read_log
 
@@ -37,17 +38,35 @@ OPTS = (
 # ends early.
 LONG = ["SEARCH.PPO.LR", "0.001", "SEARCH.NUM_TRIALS", "200"]
 TWO_PROCESSES = ["SEARCH.EXECUTOR.NAME", "local_processes", "SEARCH.EXECUTOR.NUM_WORKERS", "2"]
-# How a search that is to be killed is run.
+# How a search that is to be killed is run: whatever it needs is imported once, and each start and
+# each worker is a fork of it.
 RUN = """
-import sys
+import multiprocessing, os, sys, torch, traceback
 from planted_child import PlantedChild
 from nasnet_det.search.assemble import open_search
 from nasnet_det.search.config import get_search_config
 
-if __name__ == "__main__":
-    log, seconds, *opts = sys.argv[1:]
-    with open_search(get_search_config(opts=opts), resume=True, train=PlantedChild(log, float(seconds))) as search:
+def run(log, seconds, *opts):
+    train = PlantedChild(log, float(seconds))
+    with open_search(get_search_config(opts=opts), resume=True, train=train) as search:
         search.run()
+    os._exit(0)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # its threads don't survive a fork
+    get_context = multiprocessing.get_context
+    multiprocessing.get_context = lambda method: get_context("fork")
+    for _ in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            try:
+                run(*sys.argv[1:])
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        os.setpgid(pid, pid)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
 """
 
 
@@ -61,10 +80,10 @@ def search(folder: Path, *opts: str, resume: bool = False, **changed: Any) -> li
     folder.mkdir(exist_ok=True)
     with open_search(config(folder, *opts), resume=resume, train=train, **changed) as opened:
         opened.run()
-    return read_study(folder, opened.journal.storage.url)
+    return read_study(folder, opened.journal.storage)
 
 
-def read_study(folder: Path, storage: str = "") -> list[tuple]:
+def read_study(folder: Path, storage: str | BaseStorage = "") -> list[tuple]:
     """Everything of each trial but times."""
     return [
         (
@@ -80,16 +99,16 @@ def read_study(folder: Path, storage: str = "") -> list[tuple]:
     ]
 
 
-def read_trials(folder: Path, storage: str = "") -> list[FrozenTrial]:
+def read_trials(folder: Path, storage: str | BaseStorage = "") -> list[FrozenTrial]:
     url = storage or f"sqlite:///{folder / 'study.db'}"
     return optuna.load_study(study_name="search", storage=url).trials
 
 
-def read_updates(folder: Path, storage: str = "") -> dict[str, Any]:
+def read_updates(folder: Path, storage: str | BaseStorage = "") -> dict[str, Any]:
     """What the controller's updates did, as the study has it."""
     url = storage or f"sqlite:///{folder / 'study.db'}"
     attributes = optuna.load_study(study_name="search", storage=url).user_attrs
-    return {key: value for key, value in attributes.items() if key != "search"}
+    return {key: value for key, value in attributes.items() if key.startswith("update.")}
 
 
 def read_controller(folder: Path) -> dict[str, Any]:
@@ -239,27 +258,44 @@ def kill_and_resume(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     rng = random.Random(0)
     num_finished = 0
-    for i in range(num_kills):
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        _wait_for_the_moment(process, folder / "log", rng, in_start=i % 4 == 2)
-        assert process.poll() is None, "it was finished before it was killed often enough"
-        (os.killpg if rng.random() < 0.5 else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
-        assert len(find_finished(folder, storage)) >= num_finished, "what was finished stays"
-        num_finished = len(find_finished(folder, storage))
-        after_kill()
-    assert num_finished > 0
-    subprocess.run(command, env=environment, check=True)
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as starter:
+        assert starter.stdin
+        assert starter.stdout
+
+        def start() -> int:
+            print(file=starter.stdin, flush=True)
+            return int(starter.stdout.readline())
+
+        for i in range(num_kills):
+            pid = start()
+            _wait_for_the_moment(pid, folder / "log", rng, in_start=i % 4 == 2)
+            assert _is_running(pid), "it was finished before it was killed often enough"
+            (os.killpg if rng.random() < 0.5 else os.kill)(pid, signal.SIGKILL)
+            assert int(starter.stdout.readline()) == signal.SIGKILL
+            assert len(find_finished(folder, storage)) >= num_finished, "what was finished stays"
+            num_finished = len(find_finished(folder, storage))
+            after_kill()
+        assert num_finished > 0
+        start()
+        assert int(starter.stdout.readline()) == 0
+        starter.stdin.close()
 
 
-def _wait_for_the_moment(
-    process: subprocess.Popen[bytes], log: Path, rng: random.Random, *, in_start: bool
-) -> None:
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_for_the_moment(pid: int, log: Path, rng: random.Random, *, in_start: bool) -> None:
     if in_start:
-        time.sleep(rng.uniform(0, 5))
+        time.sleep(rng.uniform(0, 0.5))
         return
     before = len(read_log(log))
-    while process.poll() is None and len(read_log(log)) == before:
+    while _is_running(pid) and len(read_log(log)) == before:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.6))
 
