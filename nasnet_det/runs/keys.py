@@ -114,6 +114,7 @@ SAMPLER_KEYS = {
     "": ("SEARCH.SAMPLER.*", "SEARCH.GOALS"),
     "controller": ("SEARCH.CONTROLLER.*", "SEARCH.PPO.*"),
     "evolution": ("SEARCH.EVOLUTION.*",),
+    "predictor": ("SEARCH.PREDICTOR.*",),
     "tpe": ("SEARCH.TPE.*",),
     "nsga2": ("SEARCH.NSGA2.*",),
 }

@@ -94,7 +94,7 @@ def build_plan(cfg: CfgNode) -> SearchPlan:
         raise ConfigError(
             f"SEARCH.GOALS: wanted accuracy first and each goal once, got {list(goals)}"
         )
-    if search.SAMPLER.NAME in ("controller", "evolution") and len(goals) > 1:
+    if search.SAMPLER.NAME in ("controller", "evolution", "predictor") and len(goals) > 1:
         raise ConfigError(
             f"SEARCH.GOALS: the sampler {search.SAMPLER.NAME} learns from accuracy alone, got "
             f"{list(goals)}; nsga2 takes several"

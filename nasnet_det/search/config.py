@@ -38,8 +38,8 @@ def add_search_config(cfg: CfgNode) -> None:
     study = search.STUDY = CfgNode()
     # Of the study in its storage, which may hold several.
     study.NAME = "search"
-    # SQLAlchemy's URL of Optuna's storage; empty: SQLite in OUTPUT_DIR/study.db. The extra
-    # postgresql has what postgresql+psycopg://user@host/database wants.
+    # SQLAlchemy's URL of Optuna's storage, or journal:///FILE for its journal file; empty: SQLite
+    # in OUTPUT_DIR/study.db. postgresql+psycopg://user@host/database wants the extra postgresql.
     study.STORAGE = ""
 
     space = search.SPACE = CfgNode()
@@ -51,7 +51,7 @@ def add_search_config(cfg: CfgNode) -> None:
     space.COMBINERS = list(COMBINERS)
 
     sampler = search.SAMPLER = CfgNode()
-    # controller, random, evolution, tpe or nsga2 (see nasnet_det/search/samplers.py).
+    # controller, random, evolution, predictor, tpe or nsga2 (see nasnet_det/search/samplers.py).
     sampler.NAME = "controller"
     # Architectures that are proposed together, before any of their rewards is known; 0: the root of
     # NUM_TRIALS / 2, at most 20 (see nasnet_det/search/scaling.py, also for the other zeros).
@@ -80,6 +80,8 @@ def add_search_config(cfg: CfgNode) -> None:
     # Regularized evolution (arXiv 1802.01548): architectures alive, and in each tournament; 0: the
     # root of NUM_TRIALS, 20 to the paper's 100, and a quarter of these, at least 10.
     search.EVOLUTION = CfgNode({"POPULATION": 0, "TOURNAMENT": 0})
+    # The predictor: trials with a reward before it has a model, and from how many it takes each.
+    search.PREDICTOR = CfgNode({"NUM_STARTUP_TRIALS": 20, "NUM_CANDIDATES": 200})
     # Trials at random before TPE starts; Optuna's default.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
     # Architectures in each generation; Optuna's default.
@@ -144,7 +146,8 @@ def _add_child_config(search: CfgNode) -> None:
     child.AUX_WEIGHT = 0.0
     # float32, or bfloat16 for GPUs that compute it faster.
     child.PRECISION = "float32"
-    # Seconds after which a child has failed; 0: no limit. With one, results depend on the machine.
+    # Seconds after which a child has failed, also one that hangs in a worker; 0: no limit. With
+    # one, results depend on the machine.
     child.TIME_LIMIT_S = 0.0
 
     retrain = search.RETRAIN = CfgNode()
@@ -177,7 +180,7 @@ def _add_child_config(search: CfgNode) -> None:
     executor.NUM_WORKERS = 0
     # auto, cpu, cuda or cuda:<i>.
     executor.DEVICE = "auto"
-    # How often a child whose worker died is given to another.
+    # How often a child whose worker was lost is given to another, before it is to blame.
     executor.MAX_RETRIES = 3
     executor.RAY = CfgNode()
     # host:port, or auto for the cluster that this machine is part of; empty: one is started here.

@@ -6,6 +6,7 @@
 controller the paper's: an LSTM that learns from rewards by PPO
 random     uniform over the lists of decisions, the paper's baseline
 evolution  regularized evolution (AmoebaNet, arXiv 1802.01548, section 3)
+predictor  a linear model of the reward chooses among candidates
 tpe        Optuna's tree-structured Parzen estimator
 nsga2      Optuna's NSGA-II, for several goals at once
 ========== ======================================================================================
@@ -34,6 +35,7 @@ from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.config import build_ppo
 from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
+from nasnet_det.search.predictor_sampler import PredictorSampler
 from nasnet_det.search.scaling import settle
 from nasnet_det.search.streams import Stream
 from nasnet_det.space import SearchSpace
@@ -105,6 +107,17 @@ def _build_evolution(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
     )
 
 
+def _build_predictor(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
+    return PredictorSampler(
+        space,
+        num_startup=cfg.SEARCH.PREDICTOR.NUM_STARTUP_TRIALS,
+        num_candidates=cfg.SEARCH.PREDICTOR.NUM_CANDIDATES,
+        minibatch=cfg.SEARCH.SAMPLER.MINIBATCH,
+        seed=cfg.SEARCH.SEED,
+        asynchronous=cfg.SEARCH.ASYNCHRONOUS,
+    )
+
+
 def _build_random(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
     return TrialSeededSampler(lambda seed: RandomSampler(seed=seed), seed=cfg.SEARCH.SEED)
 
@@ -127,6 +140,7 @@ SAMPLERS: dict[str, Callable[[CfgNode, SearchSpace], BaseSampler]] = {
     "controller": _build_controller,
     "random": _build_random,
     "evolution": _build_evolution,
+    "predictor": _build_predictor,
     "tpe": _build_tpe,
     "nsga2": _build_nsga2,
 }

@@ -17,4 +17,5 @@ class Stream(IntEnum):
     OPTUNA = 4  # Optuna's own samplers, by trial
     CHILD = 5  # training of a child, by trial
     SPLIT = 6  # which training images are held out
+    PREDICTOR = 8  # weights and candidates, by trial
     RETRAIN = 7  # retraining of an architecture, by the checksum of its canonical form

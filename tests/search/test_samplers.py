@@ -28,6 +28,7 @@ MINIBATCH = 5
 # Small enough that each sampler leaves its random start behind within the test.
 OPTS = (
     f"SEARCH.SAMPLER.MINIBATCH {MINIBATCH} SEARCH.EVOLUTION.POPULATION 10 "
+    "SEARCH.PREDICTOR.NUM_STARTUP_TRIALS 5 SEARCH.PREDICTOR.NUM_CANDIDATES 20 "
     "SEARCH.EVOLUTION.TOURNAMENT 4 SEARCH.TPE.NUM_STARTUP_TRIALS 5 SEARCH.NSGA2.POPULATION 10"
 ).split()
 
@@ -315,6 +316,7 @@ def test_every_key_of_a_sampler_reaches_it() -> None:
     text = (
         "SEARCH.EVOLUTION.POPULATION 7 SEARCH.EVOLUTION.TOURNAMENT 3 SEARCH.SAMPLER.MINIBATCH 4 "
         "SEARCH.TPE.NUM_STARTUP_TRIALS 6 SEARCH.NSGA2.POPULATION 8 SEARCH.SEED 9 "
+        "SEARCH.PREDICTOR.NUM_STARTUP_TRIALS 11 SEARCH.PREDICTOR.NUM_CANDIDATES 12 "
         "SEARCH.ASYNCHRONOUS True"
     )
     built = {
@@ -327,6 +329,10 @@ def test_every_key_of_a_sampler_reaches_it() -> None:
     evolution = built["evolution"]
     assert (evolution.population, evolution.tournament, evolution.minibatch) == (7, 3, 4)
     assert evolution.asynchronous
-    assert {built[name].seed for name in ("evolution", "random", "tpe", "nsga2")} == {9}
+    predictor = built["predictor"]
+    assert (predictor.num_startup, predictor.num_candidates, predictor.minibatch) == (11, 12, 4)
+    assert predictor.asynchronous
+    names = ("evolution", "predictor", "random", "tpe", "nsga2")
+    assert {built[name].seed for name in names} == {9}
     assert built["tpe"]._build(0)._n_startup_trials == 6
     assert built["nsga2"]._build(0)._population_size == 8

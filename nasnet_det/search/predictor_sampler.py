@@ -1,0 +1,188 @@
+"""Search by a predictor: a linear model of the reward says which of many candidates to train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from optuna.study import Study
+
+from nasnet_det.errors import InputError
+from nasnet_det.runs.seeds import derive_seed
+from nasnet_det.runs.threads import one_thread
+from nasnet_det.search.graph_features import compute_graph_features
+from nasnet_det.search.space_sampler import SpaceSampler
+from nasnet_det.search.streams import Stream
+from nasnet_det.search.trials import get_rewarded_trials, params_to_choices
+from nasnet_det.space import Choices, SearchSpace
+
+NUM_PARENTS = 20  # the best so far, of which candidates are made (ours, as the next two)
+MOST_MUTATIONS = 3  # decisions in which a candidate may differ from its parent
+MOST_FITTED = 2000  # children, the youngest, from which the model learns
+RIDGES = tuple(10.0**power for power in range(-2, 5))  # in units of the mean squared row
+
+
+class _Data(NamedTuple):
+    """What a model is fitted to: standardized features (n, F), rewards (n,), and the ridge."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    features: torch.Tensor
+    rewards: torch.Tensor
+    ridge: float
+    parents: list[Choices]
+
+
+class PredictorSampler(SpaceSampler):
+    """Ridge regression on graph features, with a model of its own for each proposal.
+
+    A proposal's model is fitted to all children with a reward, each with a random weight (the
+    Bayesian bootstrap). So the models differ where the children leave it open what is good, and
+    taking the best candidate by one of them is Thompson's choice between looking there and taking
+    what is known. Half of the candidates are the best children with one to three decisions
+    changed, the others are random; what was proposed before is none. (All ours.)
+
+    Args:
+        space, minibatch, seed: see :class:`SpaceSampler`.
+        num_startup: children with a reward before there is a model; until then all are random.
+        num_candidates: for each proposal.
+        asynchronous: all that are finished count, not those before this minibatch.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        num_startup: int = 20,
+        num_candidates: int = 200,
+        minibatch: int = 20,
+        seed: int = 0,
+        asynchronous: bool = False,
+    ) -> None:
+        super().__init__(space, minibatch=minibatch, seed=seed)
+        if num_startup < 2 or num_candidates < 2:
+            raise InputError(
+                "wanted at least 2 children before a predictor's first model and at least 2 "
+                f"candidates, got {num_startup} and {num_candidates}"
+            )
+        self.num_startup, self.num_candidates = num_startup, num_candidates
+        self.asynchronous = asynchronous
+        self._proposed: tuple[int, list[Choices]] = (-1, [])
+        self._compute_features = lru_cache(maxsize=50_000)(self._compute)
+
+    def _compute(self, choices: Choices) -> np.ndarray:
+        return compute_graph_features(self.space, choices)
+
+    def propose(self, study: Study, number: int) -> Choices:
+        """The trial's row of its minibatch."""
+        first = number if self.asynchronous else number - number % self.minibatch
+        if self._proposed[0] != first:
+            self._proposed = first, self._propose_minibatch(study, first)
+        return self._proposed[1][number - first]
+
+    def _propose_minibatch(self, study: Study, first: int) -> list[Choices]:
+        data = self._prepare(study, first)
+        known = {
+            self.space.canonicalize(params_to_choices(self.space, trial.params))
+            for trial in study.get_trials(deepcopy=False)
+            if trial.number < first and trial.params
+        }
+        proposals: list[Choices] = []
+        for i in range(first, first + (1 if self.asynchronous else self.minibatch)):
+            rng = np.random.default_rng(derive_seed(self.seed, Stream.PREDICTOR, i))
+            proposals.append(self._choose(data, known, rng) if data else self._draw(rng))
+            known.add(self.space.canonicalize(proposals[-1]))
+        return proposals
+
+    def _prepare(self, study: Study, first: int) -> _Data | None:
+        """What is known before a minibatch; None: too little for a model."""
+        rewarded = get_rewarded_trials(study, 0, first, all_finished=not self.asynchronous)
+        if len(rewarded) < self.num_startup:
+            return None
+        pairs = [(params_to_choices(self.space, t.params), reward) for t, reward in rewarded]
+        best = sorted(pairs, key=lambda pair: -pair[1])
+        parents = list(dict.fromkeys(choices for choices, _ in best))[:NUM_PARENTS]
+        pairs = pairs[-MOST_FITTED:]
+        with one_thread():
+            raw = self._stack(choices for choices, _ in pairs)
+            mean, scale = raw.mean(0), raw.std(0)
+            scale = torch.where(scale > 0, 1 / scale, 0)  # what all have alike says nothing
+            features = (raw - mean) * scale
+            rewards = torch.tensor([reward for _, reward in pairs], dtype=torch.float64)
+            ridge = choose_ridge(features, rewards - rewards.mean())
+        return _Data(mean, scale, features, rewards, ridge, parents)
+
+    def _stack(self, architectures: Iterable[Choices]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._compute_features(c) for c in architectures]))
+
+    def _choose(self, data: _Data, known: set[Choices], rng: np.random.Generator) -> Choices:
+        candidates = [
+            self._mutate(data.parents[rng.integers(len(data.parents))], rng)
+            if i % 2
+            else self._draw(rng)
+            for i in range(self.num_candidates)
+        ]
+        new = [c for c in candidates if self.space.canonicalize(c) not in known]
+        candidates = new or candidates  # of a small space all may be known
+        with one_thread():
+            weights = torch.from_numpy(rng.exponential(size=len(data.rewards)))
+            model = fit_ridge(data.features, data.rewards, weights, data.ridge)
+            scores = ((self._stack(candidates) - data.mean) * data.scale) @ model
+        return candidates[int(scores.argmax())]
+
+    def _draw(self, rng: np.random.Generator) -> Choices:
+        return tuple(int(rng.integers(number)) for number in self.space.num_choices)
+
+    def _mutate(self, choices: Choices, rng: np.random.Generator) -> Choices:
+        changed = list(choices)
+        for _ in range(1 + int(rng.integers(MOST_MUTATIONS))):
+            place = int(rng.integers(len(changed)))
+            changed[place] = int(rng.integers(self.space.num_choices[place]))
+        return tuple(changed)
+
+
+def fit_ridge(
+    features: torch.Tensor, rewards: torch.Tensor, weights: torch.Tensor, ridge: float
+) -> torch.Tensor:
+    """The linear model of least weighted squared error, shrunk.
+
+    Args:
+        features: (n, F).
+        rewards, weights: (n,).
+        ridge: weight of the model's squared norm, in units of the rows' mean squared norm.
+
+    Returns:
+        (F,); its intercept is left out, as only the order of its predictions counts.
+    """
+    weights = weights / weights.mean()
+    centred = features - (weights[:, None] * features).mean(0)
+    targets = rewards - (weights * rewards).mean()
+    root = weights.sqrt()
+    rows = root[:, None] * centred
+    gram = rows @ rows.T
+    penalty = ridge * gram.diagonal().mean().clamp(min=1e-12)
+    eye = torch.eye(len(rows), dtype=rows.dtype)
+    return rows.T @ torch.linalg.solve(gram + penalty * eye, root * targets)
+
+
+def choose_ridge(features: torch.Tensor, rewards: torch.Tensor) -> float:
+    """The ridge that predicts each child best from the others.
+
+    Args:
+        features: (n, F), each of mean 0.
+        rewards: (n,), of mean 0.
+    """
+    gram = features @ features.T
+    values, vectors = torch.linalg.eigh(gram)
+    values, unit = values.clamp(min=0), gram.diagonal().mean().clamp(min=1e-12)
+    turned = vectors.T @ rewards
+    errors = []
+    for ridge in RIDGES:
+        shrinkage = values / (values + ridge * unit)
+        fitted = vectors @ (shrinkage * turned)
+        leverage = (vectors.square() * shrinkage).sum(1) + 1 / len(rewards)
+        errors.append(float(((rewards - fitted) / (1 - leverage).clamp(min=1e-6)).square().mean()))
+    return RIDGES[int(np.argmin(errors))]
