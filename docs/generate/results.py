@@ -117,7 +117,9 @@ def write_planted() -> str:
         for sampler in SAMPLERS:
             cells = [f"`{search['config']}`", f"{search['num_trials']}", sampler]
             for name in names:
-                values, others = ([seed[name] for seed in seeds[who]] for who in (sampler, "random"))
+                values, others = (
+                    [seed[name] for seed in seeds[who]] for who in (sampler, "random")
+                )
                 ahead = sum(a > b for a, b in zip(values, others, strict=True))
                 share = "" if sampler == "random" else f" ({ahead}/{len(values)})"
                 cells.append(f"{round(fmean(values), 3) + 0.0:.3f}{share}")  # + 0.0: not -0.000

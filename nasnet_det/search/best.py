@@ -53,13 +53,14 @@ def find_front(journal: Journal, goals: Sequence[str]) -> list[FrozenTrial]:
     }
     front: list[int] = []
     for number in sorted(costs, key=lambda n: (costs[n], n)):
-        if not any(_is_as_good(costs[other], costs[number]) for other in front):
+        if not any(_is_better(costs[other], costs[number]) for other in front):
             front.append(number)
     return [journal.trials[number] for number in front]
 
 
-def _is_as_good(costs: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return all(a <= b for a, b in zip(costs, other, strict=True))
+def _is_better(costs: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """In one goal, and in no other worse."""
+    return costs != other and all(a <= b for a, b in zip(costs, other, strict=True))
 
 
 def write_front(folder: Path, cfg: CfgNode, journal: Journal, space: SearchSpace) -> list[Path]:

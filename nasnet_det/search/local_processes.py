@@ -142,8 +142,8 @@ class LocalProcesses:
             job = job or losses.take_any(self._list_devices())
             if job is None:
                 continue
-            if place == len(self.workers):
-                self.workers.append(self._start(device))
+            while len(self.workers) <= place:
+                self.workers.append(self._start(self.devices[len(self.workers)]))
             worker = self.workers[place]
             while worker.job is None:
                 try:

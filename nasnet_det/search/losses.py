@@ -33,9 +33,6 @@ class Losses:
         self._devices: dict[int, list[str]] = defaultdict(list)  # of each loss, by child
         self._reasons: dict[int, str] = {}  # by child, since the last result
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
     def put_back(self, job: ChildJob) -> None:
         """A child whose worker was lost before it began with it."""
         self._waiting.insert(0, job)

@@ -220,6 +220,14 @@ def test_broken_device_costs_no_child_and_is_given_up(
     assert caplog.messages == ["a worker on cuda:1 is given up: cuda:1 computes no more"]
 
 
+def test_last_child_goes_to_the_device_that_it_was_not_lost_on(
+    threads: None, opened: list[Executor]
+) -> None:
+    executor = LocalProcesses(break_on("cuda:0"), ["cuda:0", "cuda:0", "cuda:1"])
+    opened.append(executor)
+    assert [result.reward for result in executor.run(JOBS[:1])] == [0.5]
+
+
 @pytest.mark.parametrize("num_workers", [1, 4])
 def test_search_stops_where_nothing_gets_through(
     num_workers: int, threads: None, opened: list[Executor]
