@@ -96,9 +96,10 @@ def _add_model_config(cfg: CfgNode) -> None:
 
 def _add_data_config(cfg: CfgNode) -> None:
     data = cfg.DATA = CfgNode()
-    # A folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train, x_test,
-    # y_test), a folder with train/ and val/, each with one sub-folder of images for each class, or
-    # a .json file that names shards (see nasnet_det/classification/shards.py).
+    # A folder with torchvision's cifar-10-batches-py in it, an .npz file of arrays (x_train,
+    # y_train, x_test, y_test) or of encoded pictures (see nasnet_det/data/encoded_pictures.py), a
+    # folder with train/ and val/, each with one sub-folder of images for each class, or a .json
+    # file that names shards (see nasnet_det/classification/shards.py).
     data.PATH = ""
     # skip: images that can't be read are left out, named and counted; stop: the first ends the run.
     data.BROKEN_IMAGES = "skip"

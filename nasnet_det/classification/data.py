@@ -23,6 +23,7 @@ from nasnet_det.data.class_folders import (
     find_splits,
     read_class_folders,
 )
+from nasnet_det.data.encoded_pictures import is_encoded, load_encoded
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_cifar10, load_npz
 from nasnet_det.data.pictures import read_picture
@@ -135,6 +136,8 @@ def _load(cfg: CfgNode, eval_only: bool) -> ClassificationData:
         data = ClassificationData(*load_shards(place))
         _check_shards(cfg, data.train)
         return data
+    if path and place.is_file() and is_encoded(place):
+        return ClassificationData(*load_encoded(place))
     if path and place.is_file():
         return _from_arrays(path, *(load_npz(place, split) for split in ("train", "test")))
     if path and (place / CIFAR10.base_folder).is_dir():

@@ -1,6 +1,7 @@
-"""DATA.PATH is a folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train,
-y_train, x_test, y_test), a folder with train/ and val/, each with one sub-folder of images for each
-class (ImageNet's are named by WordNet id), or a .json file that names shards.
+"""DATA.PATH is a folder with torchvision's cifar-10-batches-py in it, an .npz file of arrays
+(x_train, y_train, x_test, y_test) or of encoded pictures, a folder with train/ and val/, each with
+one sub-folder of images for each class (ImageNet's are named by WordNet id), or a .json file that
+names shards.
 
 OUTPUT_DIR gets checkpoint.pth (the last one), model_best.pth, model_final.pth, results.json,
 metrics.json, log.txt, config.yaml, run.json, and curves for tensorboard --logdir OUTPUT_DIR. Killed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from torchvision.datasets import CIFAR10
 
 from nasnet_det.data.broken_pictures import BrokenPictures, describe_broken
 from nasnet_det.data.class_folders import check_several_classes, find_splits, read_class_folders
+from nasnet_det.data.encoded_pictures import is_encoded, load_encoded
 from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import PictureError, read_picture
 
@@ -38,13 +41,18 @@ def load_images(path: str, image_size: int, *, broken_images: str = "skip") -> I
 
     Args:
         path: see :class:`~nasnet_det.search.data.DataSource`.
-        image_size: to which files of any size are resized; arrays keep theirs.
+        image_size: to which pictures of any size are resized; arrays keep theirs.
         broken_images: what is done about files that can't be read; see ``broken_pictures.py``.
 
     Raises:
         DataError: there are none, or they are not what the place's form promises.
     """
     place = Path(path).expanduser()
+    if path and place.is_file() and is_encoded(place):
+        pictures, _, _ = load_encoded(place)
+        numbers = range(len(pictures))
+        sources = ((partial(pictures.read_picture, i), pictures.name(i)) for i in numbers)
+        return _stack(place, sources, pictures.labels, image_size, broken_images)
     if path and place.is_file():
         return load_npz(place)
     if path and (place / CIFAR10.base_folder).is_dir():
@@ -96,22 +104,35 @@ def load_npz(place: Path, split: str = "train") -> ImageSet:
 def _load_folder(place: Path, image_size: int, broken_images: str) -> ImageSet:
     folder = read_class_folders(find_splits(place).train or place)
     check_several_classes(folder)
+    paths = map(os.fsdecode, folder.paths)
+    sources = ((partial(read_picture, path), path) for path in paths)
+    return _stack(place, sources, folder.labels, image_size, broken_images)
+
+
+def _stack(
+    place: Path,
+    sources: Iterable[tuple[Callable[[], Image.Image], str]],
+    labels: np.ndarray,
+    image_size: int,
+    broken_images: str,
+) -> ImageSet:
+    """Pictures of one size, without those that can't be read; a source is a reader and a name."""
     broken = BrokenPictures(broken_images)
-    images, labels = [], []
-    for path, label in zip(map(os.fsdecode, folder.paths), folder.labels, strict=True):
+    images, kept = [], []
+    for (read, name), label in zip(sources, labels, strict=True):
         try:
-            picture = read_picture(path)
+            picture = read()
         except PictureError as error:
-            broken.add(describe_broken(path, error))
+            broken.add(describe_broken(name, error))
             continue
         resized = picture.resize((image_size, image_size), resample=Image.Resampling.BILINEAR)
         images.append(np.asarray(resized))
-        labels.append(label)
+        kept.append(label)
     if broken.names:
         logger.warning("%s: %d images can't be read", place, len(broken.names))
     if not images:
         raise DataError(f"{place}: none of its {len(broken.names)} images can be read")
-    return _to_image_set(np.stack(images), np.array(labels), str(place))
+    return _to_image_set(np.stack(images), np.array(kept), str(place))
 
 
 def _to_image_set(images: np.ndarray, labels: np.ndarray, place: str) -> ImageSet:

@@ -108,8 +108,9 @@ def _add_child_config(search: CfgNode) -> None:
     search.LIMITS = CfgNode({"MAX_PARAMS": 0, "MAX_MACS": 0})
 
     data = search.DATA = CfgNode()
-    # A folder with torchvision's cifar-10-batches-py in it, an .npz file (x_train, y_train), or a
-    # folder with one sub-folder of images for each class.
+    # A folder with torchvision's cifar-10-batches-py in it, an .npz file of arrays (x_train,
+    # y_train) or of encoded pictures (see nasnet_det/data/encoded_pictures.py), or a folder with
+    # one sub-folder of images for each class.
     data.PATH = ""
     # skip: images that can't be read are left out, named and counted; stop: the first ends the run.
     data.BROKEN_IMAGES = "skip"

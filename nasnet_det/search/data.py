@@ -34,8 +34,9 @@ class DataSource:
 
     Attributes:
         path: a folder that holds torchvision's ``cifar-10-batches-py``, an ``.npz`` file with
-            ``x_train`` (N, H, W, 3) uint8 and ``y_train`` (N,) or (N, 1), a folder with one
-            sub-folder of images for each class, or one with such a folder ``train`` in it.
+            ``x_train`` (N, H, W, 3) uint8 and ``y_train`` (N,) or (N, 1), one of encoded pictures
+            (``encoded_pictures.py``), a folder with one sub-folder of images for each class, or
+            one with such a folder ``train`` in it.
         num_held_out: images that are held out as the reward.
         num_train: images to train on; 0 for all others.
         image_size: height and width that the network sees; images of another size are resized.
