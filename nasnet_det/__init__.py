@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nasnet_det.lazy import offer
+from nasnet_det.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nasnet_det.description import describe
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
         GenotypeError,
         load_genotype,
     )
-    from nasnet_det.network import NASNet, NASNetTrunk, create_model
+    from nasnet_det.network import NASNet, NASNetTrunk
     from nasnet_det.plan import NetworkSpec, plan_cells
     from nasnet_det.variants import list_models
-
-__version__ = "0.1.0"
+    from nasnet_det.weights.pretrained import create_model
 
 __all__ = [
     "GENOTYPES",
@@ -45,9 +45,10 @@ __all__ = [
 _MODULES = {
     "description": ("describe",),
     "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
-    "network": ("NASNet", "NASNetTrunk", "create_model"),
+    "network": ("NASNet", "NASNetTrunk"),
     "plan": ("NetworkSpec", "plan_cells"),
     "variants": ("list_models",),
+    "weights.pretrained": ("create_model",),
 }
 __getattr__ = offer(__name__, _MODULES)
 

@@ -11,6 +11,7 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+os.environ.setdefault("NASNET_DET_OFFLINE", "1")  # tests download nothing
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 

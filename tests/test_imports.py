@@ -18,6 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "values": (
         "errors",
         "lazy",
+        "version",
         "detectron2_wheel",
         "genotype",
         "canonical",

@@ -18,6 +18,7 @@ from nasnet_det.network import NASNet
 from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.weights.backbone_file import make_card, read_card
 from nasnet_det.weights.file import read_weights
+from nasnet_det.weights.packaged import resolve_packaged
 from nasnet_det.weights.published import load_published
 
 TRUNK = "trunk."
@@ -48,12 +49,13 @@ def read_initial_weights(path: str) -> InitialWeights:
     """Read what ``MODEL.WEIGHTS`` may name for a training.
 
     Args:
-        path: a checkpoint of a classifier, a file of ``export-backbone``, published weights
-            (``nasnet://NAME``) or a file of ``convert-weights``.
+        path: a checkpoint of a classifier, a file of ``export-backbone``, published or packaged
+            weights (``nasnet://NAME``) or a file of ``convert-weights``.
 
     Raises:
         CheckpointError: the file is missing, damaged or refused, or does not say what it is of.
     """
+    path = resolve_packaged(path)
     if is_published(path):
         converted = load_published(path)
         trunk, about = converted.build_model().trunk, converted.metadata["preprocessing"]

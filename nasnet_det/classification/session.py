@@ -46,6 +46,8 @@ from nasnet_det.evaluation import evaluate as evaluate_network
 from nasnet_det.network import NASNet
 from nasnet_det.runs.files import FileError, write_json
 from nasnet_det.runs.lock import lock_folder
+from nasnet_det.weights.backbone_file import read_card
+from nasnet_det.weights.packaged import resolve_packaged
 
 logger = logging.getLogger("nasnet_det")
 
@@ -113,7 +115,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, check_images: bool = False) 
     """
     with _open_run(cfg, eval_only=True, resume=resume, check_images=check_images) as opened:
         data, device = opened
-        weights = str(Path(cfg.OUTPUT_DIR) / LAST) if resume else cfg.MODEL.WEIGHTS
+        weights = resolve_packaged(cfg.MODEL.WEIGHTS)
+        if resume:
+            weights = str(Path(cfg.OUTPUT_DIR) / LAST)
         if not weights:
             raise ConfigError(
                 "--eval-only needs a model: give MODEL.WEIGHTS, or --resume for the last "
@@ -189,6 +193,11 @@ def _check_images(cfg: CfgNode, data: ClassificationData) -> None:
 
 def _build_trained(cfg: CfgNode, classes: Sequence[str], path: Path) -> tuple[NASNet, int | None]:
     """The classifier of a checkpoint and its iteration."""
+    if read_card(path):
+        raise ConfigError(
+            f"{path} is a trunk alone, which tells no classes apart; give the classifier that it "
+            "was exported from, or train one that starts from it"
+        )
     state = load_checkpoint(path)
     if list(classes) != list(state["classes"]):
         raise ConfigError(

@@ -20,6 +20,7 @@ from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.weights.backbone_file import make_card, read_card
 from nasnet_det.weights.file import read_description, read_weights
+from nasnet_det.weights.packaged import resolve_packaged
 from nasnet_det.weights.published import find_weights
 
 CHECKPOINT_KEY = "backbone"
@@ -86,7 +87,7 @@ def check_backbone(cfg: CfgNode) -> None:
     if not now:
         return
     _check_converted(cfg)
-    trained = read_backbone_description(cfg.MODEL.WEIGHTS)
+    trained = read_backbone_description(resolve_packaged(cfg.MODEL.WEIGHTS))
     if not trained:
         return
     faults = compare_preprocessing(

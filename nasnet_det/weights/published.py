@@ -1,8 +1,10 @@
 """The published weights by name: ``nasnet://nasnet_a_large.timm`` stands for a file of ours.
 
 The name is that of the network and that of who published it, a key of :data:`PUBLISHED`; behind
-``nasnet://`` the path of a published file will do as well. The file is converted once, into
-``converted/`` of the cache folder: ``$NASNET_DET_CACHE``, or ``~/.cache/nasnet_det``.
+``nasnet://`` the path of a published file will do as well. A file that is in none of the folders
+where it may lie is downloaded from its publisher into the cache folder, and verified. It is
+converted once, into ``converted/`` of that folder: ``$NASNET_DET_CACHE``, or
+``~/.cache/nasnet_det``.
 """
 
 from __future__ import annotations
@@ -17,21 +19,23 @@ from typing import IO, Any
 import torch
 from iopath.common.file_io import PathHandler, file_lock
 
-import nasnet_det
 from nasnet_det.genotype import nearest
+from nasnet_det.version import __version__
 from nasnet_det.weights.classifier import ConvertedWeights
 from nasnet_det.weights.conversion import convert_file
+from nasnet_det.weights.download import DownloadError, download
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.file import hash_file, read_description, read_weights, write_weights
 from nasnet_det.weights.matching import NUM_CLASSES
+from nasnet_det.weights.packaged import PREFIX, find_packaged, list_packaged
 
-PREFIX = "nasnet://"
 _PREFIX_BEFORE_ROOT = "nasnet:"  # Python's urlunparse makes nasnet:/a/b of nasnet:///a/b
 
 _TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-weights"
 _CADENE = "http://data.lip6.fr/cadene/pretrainedmodels"
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet"
 _TENSORFLOW = "https://storage.googleapis.com/download.tensorflow.org/models"
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # torch.hub's rule
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +48,27 @@ class PublishedFile:
         names: under which it may lie in a folder, the publisher's own first. Where that ends with
             ``-<8 digits>.pth``, its SHA-256 begins with these.
         url: what to download.
+        digest: ``sha256:`` or ``md5:`` and its (beginning of a) hash, as the publisher says it; ""
+            where he says none, and then nothing is downloaded.
         hub: the repository on the Hugging Face hub in which timm has it as model.safetensors.
         num_classes: that the weights tell apart, after their conversion.
     """
 
     names: tuple[str, ...]
     url: str
+    digest: str = ""
     hub: str = ""
     num_classes: int = NUM_CLASSES
 
 
 def _torch_file(folder: str, name: str, hub: str = "") -> PublishedFile:
-    return PublishedFile((name,), f"{folder}/{name}", hub)
+    digest = f"sha256:{_HASH_IN_NAME.search(name)[1]}"  # type: ignore[index]
+    return PublishedFile((name,), f"{folder}/{name}", digest, hub)
+
+
+def _keras_file(name: str, md5: str) -> PublishedFile:
+    names = (f"NASNet-{name}.h5", f"nasnet_{name}.h5")
+    return PublishedFile(names, f"{_KERAS}/{names[0]}", f"md5:{md5}")
 
 
 def _checkpoint(name: str, folder: str = "", num_classes: int = NUM_CLASSES) -> PublishedFile:
@@ -75,12 +88,8 @@ PUBLISHED: dict[str, PublishedFile] = {
     "nasnet_a_large.cadene": _torch_file(_CADENE, "nasnetalarge-a1897284.pth"),
     "nasnet_a_mobile.cadene": _torch_file(_CADENE, "nasnetamobile-7e03cead.pth"),
     "pnasnet_5_large.cadene": _torch_file(_CADENE, "pnasnet5large-bf079911.pth"),
-    "nasnet_a_large.keras": PublishedFile(
-        ("NASNet-large.h5", "nasnet_large.h5"), f"{_KERAS}/NASNet-large.h5"
-    ),
-    "nasnet_a_mobile.keras": PublishedFile(
-        ("NASNet-mobile.h5", "nasnet_mobile.h5"), f"{_KERAS}/NASNet-mobile.h5"
-    ),
+    "nasnet_a_large.keras": _keras_file("large", "11577c9a518f0070763c2b964a382f17"),
+    "nasnet_a_mobile.keras": _keras_file("mobile", "020fb642bf7360b370c678b08e0adf61"),
     "nasnet_a_large.tf_slim": _checkpoint("nasnet-a_large_04_10_2017"),
     "nasnet_a_mobile.tf_slim": _checkpoint("nasnet-a_mobile_04_10_2017"),
     "nasnet_a_large.tf_detection": _checkpoint(
@@ -100,27 +109,30 @@ def fetch_published(name: str) -> str:
     """The path of a published file under our names, converted where that has not been done yet.
 
     Args:
-        name: a key of :data:`PUBLISHED`, or the path of a published file; ``nasnet://`` may stand
-            in front of it.
+        name: a key of :data:`PUBLISHED`, the name of weights that come with the package, or the
+            path of a published file; ``nasnet://`` may stand in front of it.
 
     Returns:
-        a ``.pth`` in the cache folder, which Detectron2's own checkpointer loads too.
+        a ``.pth`` in the cache folder, which Detectron2's own checkpointer loads too; for the
+        package's own weights their file in it.
 
     Raises:
         CheckpointError: the file is not there and can't be had (the sentence says what to do), is
             damaged, or is not what its name says.
     """
     name = name.removeprefix(PREFIX).removeprefix(_PREFIX_BEFORE_ROOT)
+    if packaged := find_packaged(name):
+        return packaged
     source, entry = _find(name)
     digest = hash_file(source)
-    wanted = re.search(r"-([0-9a-f]{8})\.pth$", source) if entry else None
+    wanted = _HASH_IN_NAME.search(source) if entry else None
     if wanted and not digest.startswith(wanted[1]):
         raise WeightsError(
             f"{source} is damaged: its SHA-256 begins with {digest[:8]}, not with {wanted[1]}; "
             "download it again"
         )
     label = name if entry else Path(name).stem
-    target = cache_folder() / "converted" / f"{label}-{digest[:12]}-{nasnet_det.__version__}.pth"
+    target = cache_folder() / "converted" / f"{label}-{digest[:12]}-{__version__}.pth"
     try:
         with file_lock(str(target)):  # of several processes one converts
             if not target.is_file():
@@ -182,7 +194,7 @@ def _find(name: str) -> tuple[str, PublishedFile | None]:
             return name, None
         raise WeightsError(
             f"{PREFIX}{name}: there is no such file, and no published network has this name, "
-            + nearest(name, PUBLISHED)
+            + nearest(name, [*PUBLISHED, *list_packaged()])
         )
     folders = [cache_folder()]
     if name.endswith((".timm", ".cadene")):
@@ -198,10 +210,20 @@ def _find(name: str) -> tuple[str, PublishedFile | None]:
         if fetched:
             return fetched, entry
         hub = f"{entry.hub} can't be had from the hub ({fault}), and "
+    fault = "its publisher names no hash" if not entry.digest else ""
+    if not fault:
+        target = cache_folder() / entry.names[0]
+        try:
+            with file_lock(str(target)):  # of several processes one downloads
+                if not target.is_file():
+                    download(entry.url, target, digest=entry.digest)
+            return str(target), entry
+        except (DownloadError, OSError) as error:
+            fault = str(error)
     raise WeightsError(
         f"{PREFIX}{name}: {hub}{entry.names[0]} is in none of the folders "
-        f"{', '.join(map(str, folders))}: get it from {entry.url} and put it there under that "
-        "name, or let NASNET_DET_CACHE name its folder"
+        f"{', '.join(map(str, folders))}, and is not downloaded ({fault}): get it from "
+        f"{entry.url} and put it there under that name, or let NASNET_DET_CACHE name its folder"
     )
 
 

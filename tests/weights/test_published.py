@@ -196,8 +196,8 @@ def test_no_network_is_one_sentence_that_says_what_to_do(
     assert str(info.value) == (
         "nasnet://nasnet_a_large.timm: timm/nasnetalarge.tf_in1k can't be had from the hub (Name "
         "or service not known (retried 5 times)), and nasnetalarge-dc4a7b8b.pth is in none of the "
-        f"folders {cache}, {cache.parent}/hub/checkpoints: get it from "
-        f"{PUBLISHED[LARGE].url} and put it there under that name, or let NASNET_DET_CACHE name "
+        f"folders {cache}, {cache.parent}/hub/checkpoints, and is not downloaded "
+        f"(NASNET_DET_OFFLINE is set): get it from {PUBLISHED[LARGE].url} and put it there under that name, or let NASNET_DET_CACHE name "
         "its folder"
     )
 
