@@ -64,7 +64,7 @@ def evaluate(
     model.eval()
     num_right, num_all = (torch.zeros(len(classes), dtype=torch.int64) for _ in range(2))
     num_right_5, loss, num_broken = 0, 0.0, 0
-    for images, labels, broken in batches:
+    for images, labels, broken in (batch[:3] for batch in batches):
         num_broken += len(broken)
         for text in broken:
             on_broken(text)

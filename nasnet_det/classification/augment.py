@@ -71,6 +71,11 @@ def build_eval_transform(cfg: CfgNode) -> v2.Compose:
     return v2.Compose([*crop, v2.PILToTensor()])
 
 
+def build_whole_transform(size: int) -> v2.Compose:
+    """A PIL image or a tensor (3, H, W) of bytes -> its largest square, (3, size, size)."""
+    return v2.Compose([*_central_crop(size, 1.0), v2.PILToTensor()])
+
+
 def build_mixing(cfg: CfgNode, num_classes: int) -> v2.Transform | None:
     """What mixes the images of a batch, or None.
 

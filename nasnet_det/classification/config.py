@@ -41,6 +41,7 @@ AT_LEAST_ONE = (
     *("TEST.BATCH_SIZE", "DATA.IMAGE_SIZE"),
 )
 BELOW_ONE = ("EMA.DECAY", "SOLVER.LABEL_SMOOTHING", "SOLVER.MOMENTUM", "SOLVER.RMSPROP.DECAY")
+NOT_NEGATIVE = ("SOLVER.", "DATA.", "AUGMENT.", "AUX.", "DISTILL.", "TEST.", "SEED")
 SHARES = ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE")
 
 
@@ -54,6 +55,8 @@ def add_classification_config(cfg: CfgNode) -> None:
     _add_model_config(cfg)
     _add_data_config(cfg)
     _add_solver_config(cfg)
+
+    _add_distillation_config(cfg)
 
     # Moving average of weights and statistics, which is what is evaluated; 0: none. Early on the
     # decay is less, (1 + n) / (10 + n) after n steps, as in TensorFlow.
@@ -136,6 +139,28 @@ def _add_data_config(cfg: CfgNode) -> None:
     augment.CUTMIX = 0.0
 
 
+def _add_distillation_config(cfg: CfgNode) -> None:
+    node = cfg.DISTILL = CfgNode()
+    # Whose outputs are learned beside the labels: timm:NAME, torchvision:NAME, efficientnet-lite:0
+    # to :4, or a classifier of this project (a checkpoint, or nasnet://NAME). Empty: nobody's.
+    node.TEACHER = ""
+    # The teacher's share of the loss, 0 to 1; the labels have the rest.
+    node.WEIGHT = 0.5
+    # What both logits are divided by; the loss is multiplied by its square (arXiv 1503.02531).
+    node.TEMPERATURE = 2.0
+    # Weight of one minus the cosine between the teacher's pooled features and a linear map of the
+    # network's own; 0: they are not learned.
+    node.FEATURE_WEIGHT = 0.0
+    # Height and width to which images are resized for the teacher; 0: those of its own training.
+    node.IMAGE_SIZE = 0
+    # Ask the teacher once about each image, whole, instead of about each augmented one: what it
+    # says is kept in OUTPUT_DIR.
+    node.CACHE = False
+    # A folder with pictures without labels, at any depth, from which only the teacher's outputs are
+    # learned; they are added to the training images. Empty: none.
+    node.IMAGES = ""
+
+
 def _add_solver_config(cfg: CfgNode) -> None:
     solver = cfg.SOLVER = CfgNode()
     # SGD, AdamW, or RMSpropTF: RMSProp as TensorFlow computes it.
@@ -207,9 +232,7 @@ def check_config(cfg: CfgNode) -> None:
         if values[key] < 1:
             raise ConfigError(f"{key}: wanted at least 1, got {values[key]}")
     for key, value in values.items():
-        if key.startswith(("SOLVER.", "DATA.", "AUGMENT.", "AUX.", "TEST.", "SEED")) and (
-            isinstance(value, int | float) and not value >= 0
-        ):
+        if key.startswith(NOT_NEGATIVE) and (isinstance(value, int | float) and not value >= 0):
             raise ConfigError(f"{key}: wanted at least 0, got {value}")
     for key in BELOW_ONE:
         if not 0 <= values[key] < 1:
@@ -224,12 +247,28 @@ def check_config(cfg: CfgNode) -> None:
             f"SOLVER.NUM_PARTS: wanted at most SOLVER.BATCH_SIZE, {cfg.SOLVER.BATCH_SIZE}, got "
             f"{cfg.SOLVER.NUM_PARTS}"
         )
+    _check_distillation(cfg)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         numbers = cfg.DATA[key]
         if len(numbers) != 3 or not all(isinstance(n, int | float) for n in numbers):
             raise ConfigError(f"DATA.{key}: wanted 3 numbers, got {numbers}")
     if not min(cfg.DATA.PIXEL_STD) > 0:
         raise ConfigError(f"DATA.PIXEL_STD: wanted more than 0, got {cfg.DATA.PIXEL_STD}")
+
+
+def _check_distillation(cfg: CfgNode) -> None:
+    node = cfg.DISTILL
+    if not 0 <= node.WEIGHT <= 1:
+        raise ConfigError(f"DISTILL.WEIGHT: wanted a number in [0, 1], got {node.WEIGHT}")
+    if not node.TEMPERATURE > 0:
+        raise ConfigError(f"DISTILL.TEMPERATURE: wanted more than 0, got {node.TEMPERATURE}")
+    mixes = cfg.AUGMENT.MIXUP or cfg.AUGMENT.CUTMIX
+    for key in ("CACHE", "IMAGES"):
+        if node[key] and mixes:
+            raise ConfigError(
+                f"DISTILL.{key}: wanted no mixed images, got AUGMENT.MIXUP {cfg.AUGMENT.MIXUP} and "
+                f"AUGMENT.CUTMIX {cfg.AUGMENT.CUTMIX}"
+            )
 
 
 def build_model(cfg: CfgNode, num_classes: int) -> NASNet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +26,17 @@ from nasnet_det.data.class_folders import (
 from nasnet_det.data.encoded_pictures import is_encoded, load_encoded
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_cifar10, load_npz
+from nasnet_det.data.picture_files import list_pictures
 from nasnet_det.data.pictures import read_picture
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+
+
+NO_LABEL = -1
+"""The label of an image that has none."""
 
 
 class Images(Protocol):
@@ -99,11 +104,48 @@ class FolderImages:
 
 
 @dataclass(frozen=True)
+class JoinedImages:
+    """Images of several places, one after another.
+
+    Attributes:
+        parts: of each place.
+        places: (N, 2) int64: which part, and which of its images.
+    """
+
+    parts: tuple[Images, ...]
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, index: int) -> tuple[Any, int]:
+        """The image, and the label that its part gives it."""
+        part, place = self.places[index]
+        return self.parts[part].read(int(place))
+
+    def name(self, index: int) -> str:
+        """What its part calls it."""
+        part, place = self.places[index]
+        return self.parts[part].name(int(place))
+
+    def take(self, chosen: np.ndarray) -> JoinedImages:
+        """Some of them."""
+        return JoinedImages(self.parts, self.places[chosen])
+
+
+def join_images(*parts: Images) -> JoinedImages:
+    """All images of some parts."""
+    places = [(number, i) for number, part in enumerate(parts) for i in range(len(part))]
+    return JoinedImages(parts, np.array(places, dtype=np.int64).reshape(-1, 2))
+
+
+@dataclass(frozen=True)
 class ClassificationData:
     """A data set.
 
     Attributes:
-        train, test: its images; labels are places in ``classes``.
+        train, test: its images; labels are places in ``classes``, :data:`NO_LABEL` where there
+            is none.
         classes: names.
     """
 
@@ -125,8 +167,25 @@ def load_data(cfg: CfgNode, *, eval_only: bool = False) -> ClassificationData:
     """
     data = _load(cfg, eval_only)
     if not eval_only:
+        data = _add_unlabelled(cfg, data)
         _check_number(cfg, data)
     return data
+
+
+def _add_unlabelled(cfg: CfgNode, data: ClassificationData) -> ClassificationData:
+    """With the pictures of ``DISTILL.IMAGES`` among those of the training."""
+    folder, train = cfg.DISTILL.IMAGES, data.train
+    if isinstance(train, Shards) and (folder or cfg.DISTILL.CACHE):
+        key = "IMAGES" if folder else "CACHE"
+        raise ConfigError(f"DISTILL.{key}: not with shards, whose images have no numbers")
+    if not folder or isinstance(train, Shards):
+        return data
+    paths = list_pictures(Path(folder).expanduser())
+    if not paths:
+        raise DataError(f"DISTILL.IMAGES: wanted a folder with pictures in it, got {folder!r}")
+    labels = np.full(len(paths), NO_LABEL, dtype=np.int64)
+    unlabelled = FolderImages(np.array([os.fsencode(path) for path in paths]), labels)
+    return replace(data, train=join_images(train, unlabelled))
 
 
 def _load(cfg: CfgNode, eval_only: bool) -> ClassificationData:

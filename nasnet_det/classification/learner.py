@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +13,12 @@ from yacs.config import CfgNode
 
 from nasnet_det.classification.augment import build_mixing
 from nasnet_det.classification.config import build_model
+from nasnet_det.classification.distillation import (
+    Student,
+    build_student,
+    compute_distillation_loss,
+    compute_label_loss,
+)
 from nasnet_det.classification.distributed import (
     average,
     average_in_place,
@@ -25,10 +31,13 @@ from nasnet_det.classification.initial_weights import load_initial_weights
 from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.optimizers import build_ema, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor
+from nasnet_det.classification.teachers import Teacher, TeacherOutput
 from nasnet_det.config import ConfigError
 from nasnet_det.network import NASNet, NASNetOutput
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.train_step import load_optimizer_state, take_step
+
+AskTeacher = Callable[[torch.Tensor, torch.Tensor], TeacherOutput]
 
 
 class Learner:
@@ -43,10 +52,14 @@ class Learner:
         num_classes: length of the logits.
         steps_per_epoch: steps in each epoch.
         device: where it is computed.
+        teacher: whose outputs are learned too, or None.
+        classes: names of the data set's classes, which the teacher may know.
 
     Attributes:
         model: the network.
         ema: its moving average, or None.
+        ask_teacher: images after mixing (B, 3, H, W) and their indices (B,) -> what the teacher
+            says of them; the teacher itself where nothing else is set.
         loss: mean over the batch of the last step, on the device.
 
     Raises:
@@ -54,7 +67,14 @@ class Learner:
     """
 
     def __init__(
-        self, cfg: CfgNode, num_classes: int, *, steps_per_epoch: int, device: torch.device
+        self,
+        cfg: CfgNode,
+        num_classes: int,
+        *,
+        steps_per_epoch: int,
+        device: torch.device,
+        teacher: Teacher | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         check_processes(cfg, device)
         torch.manual_seed(cfg.SEED)
@@ -62,7 +82,11 @@ class Learner:
         self.num_steps = steps_per_epoch * cfg.SOLVER.EPOCHS
         self.predictor = Predictor(cfg, device)
         self.model: NASNet = self.predictor.place(build_model(cfg, num_classes))
-        self.optimizer = build_optimizer(cfg, self.model)
+        self._student: Student | None = None
+        if teacher is not None:
+            self._student = build_student(self.model, teacher, cfg, classes)
+            self.ask_teacher: AskTeacher = lambda images, _: teacher(images)
+        self.optimizer = build_optimizer(cfg, self._student or self.model)
         self.ema = build_ema(self.model, cfg.EMA.DECAY) if cfg.EMA.DECAY else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=cfg.SOLVER.PRECISION == "float16")
         self.loss = torch.zeros((), device=device)
@@ -70,9 +94,9 @@ class Learner:
         self._bad_step = torch.full((), -1, device=device)
         self._statistics = [b for b in self.model.buffers() if b.is_floating_point()]
         self._mix = build_mixing(cfg, num_classes)
-        self._runner: Any = self.model
+        self._runner: Any = self._student or self.model
         if get_world_size() > 1:
-            self._runner = wrap_model(self.model)
+            self._runner = wrap_model(self._runner)
         if cfg.SOLVER.COMPILE:
             self._runner = torch.compile(self._runner)
         if get_rank():  # the main process goes on as it would alone
@@ -111,6 +135,7 @@ class Learner:
         parts = list(
             zip(images.chunk(solver.NUM_PARTS), labels.chunk(solver.NUM_PARTS), strict=True)
         )
+        taught = self._ask_about_parts(images, batch.indices)
         num_left = len(parts)
 
         def compute_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -118,7 +143,7 @@ class Learner:
             num_left -= 1
             waits = num_left and get_world_size() > 1  # gradients are averaged with the last part
             with self._runner.no_sync() if waits else nullcontext():
-                return self._compute_loss(images, labels)
+                return self._compute_loss(images, labels, next(taught, None))
 
         def see(loss: torch.Tensor) -> None:
             self.loss = average(loss)
@@ -142,15 +167,34 @@ class Learner:
         if self.ema is not None:
             self.ema.update_parameters(self.model)
 
-    def _compute_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _ask_about_parts(
+        self, images: torch.Tensor, indices: torch.Tensor
+    ) -> Iterator[TeacherOutput]:
+        """What the teacher says of each part of a batch; nothing without a teacher."""
+        if self._student is None:
+            return iter(())
+        logits, features = self.ask_teacher(images, indices)
+        num_parts = self.cfg.SOLVER.NUM_PARTS
+        pieces = [None] * num_parts if features is None else features.chunk(num_parts)
+        return map(TeacherOutput, logits.chunk(num_parts), pieces)
+
+    def _compute_loss(
+        self, images: torch.Tensor, labels: torch.Tensor, taught: TeacherOutput | None
+    ) -> torch.Tensor:
         output = self.predictor(self._runner, images)
+        heads: dict[str, torch.Tensor] = {}
+        if taught is not None:
+            output, heads = output
+        all_logits = output if isinstance(output, NASNetOutput) else (output,)
         smoothing = self.cfg.SOLVER.LABEL_SMOOTHING
-        if not isinstance(output, NASNetOutput):
-            return F.cross_entropy(output, labels, label_smoothing=smoothing)
-        main, auxiliary = (
-            F.cross_entropy(logits, labels, label_smoothing=smoothing) for logits in output
-        )
-        return main + self.cfg.AUX.WEIGHT * auxiliary
+        measure = compute_label_loss if self.cfg.DISTILL.IMAGES else F.cross_entropy
+        losses = [measure(logits, labels, label_smoothing=smoothing) for logits in all_logits]
+        loss = losses[0]
+        if len(losses) > 1:
+            loss = loss + self.cfg.AUX.WEIGHT * losses[1]
+        if taught is None:
+            return loss
+        return compute_distillation_loss(loss, all_logits[0], heads, taught, self.cfg.DISTILL)
 
     def find_bad_step(self) -> int:
         """The first step whose loss was not finite, or -1; waits for the device."""
@@ -163,6 +207,7 @@ class Learner:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **({"heads": self._student.heads.state_dict()} if self._student else {}),
             "random": gather(self._get_random_state()),
         }
 
@@ -173,6 +218,8 @@ class Learner:
             KeyError, RuntimeError, ValueError: it is of something else.
         """
         self.model.load_state_dict(state["model"])
+        if self._student is not None:
+            self._student.heads.load_state_dict(state["heads"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -35,11 +35,13 @@ class Batch(NamedTuple):
         images: (B, 3, H, W) uint8.
         labels: (B,) int64.
         broken: what could not be read, each with the reason.
+        indices: (B,) int64, places among the images of the split; -1 where these have none.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     broken: list[str]
+    indices: torch.Tensor = torch.empty(0, dtype=torch.int64)
 
 
 class _TrainImages(Dataset):
@@ -59,7 +61,7 @@ class _TrainImages(Dataset):
                 index = (index + 1) % len(self.images)
                 continue
             with seeded(derive_seed(self.seed, epoch, key[1])):
-                return self.transform(image), label, broken
+                return Sample(self.transform(image), label, broken, index)
         raise DataError(
             f"{_MAX_BROKEN} images one after another can't be read, the last is {broken[-1]}"
         )
@@ -78,18 +80,19 @@ class _TestImages(Dataset):
         try:
             image, label = self.images.read(index)
         except Exception as error:  # decoders raise anything on broken bytes
-            return None, -1, [describe_broken(self.images.name(index), error)]
-        return self.transform(image), label, []
+            return Sample(None, -1, [describe_broken(self.images.name(index), error)], index)
+        return Sample(self.transform(image), label, [], index)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Put samples together, without those that have no image."""
-    whole = [(image, label) for image, label, _ in samples if image is not None]
-    broken = [text for _, _, texts in samples for text in texts]
+    whole = [sample for sample in samples if sample.image is not None]
+    broken = [text for sample in samples for text in sample.broken]
     if not whole:
         return Batch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0).long(), broken)
-    images, labels = zip(*whole, strict=True)
-    return Batch(torch.stack(images), torch.tensor(labels), broken)
+    images = torch.stack([sample.image for sample in whole if sample.image is not None])
+    labels, indices = ([getattr(s, key) for s in whole] for key in ("label", "index"))
+    return Batch(images, torch.tensor(labels), broken, torch.tensor(indices))
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def build_train_loader(
     cfg: CfgNode, data: ClassificationData, *, start: int, stop: int
 ) -> DataLoader:
     """This process's part of the batches of the steps from ``start`` to ``stop``."""
-    images, transform = data.train, build_train_transform(cfg)
+    images, transform = choose_train_images(cfg, data), build_train_transform(cfg)
     batch_size, rank, world_size = cfg.SOLVER.BATCH_SIZE, get_rank(), get_world_size()
     options = _loader_options(cfg)
     if isinstance(images, Shards):
@@ -141,13 +144,19 @@ def build_train_loader(
             images, transform, part, steps_per_epoch, start, stop, cfg.SEED, rank, world_size
         )
         return DataLoader(stream, batch_size=part, **options)
-    if 0 < cfg.DATA.NUM_TRAIN < len(images):
-        generator = torch.Generator().manual_seed(derive_seed(cfg.SEED))
-        chosen = torch.randperm(len(images), generator=generator)[: cfg.DATA.NUM_TRAIN]
-        images = images.take(chosen.numpy())
     sampler = StepSampler(len(images), batch_size, start, stop, cfg.SEED, rank, world_size)
     dataset = _TrainImages(images, transform, cfg.SEED)
     return DataLoader(dataset, batch_sampler=sampler, **options)
+
+
+def choose_train_images(cfg: CfgNode, data: ClassificationData) -> Images | Shards:
+    """All training images, or ``DATA.NUM_TRAIN`` of them, the same ones each time."""
+    images = data.train
+    if isinstance(images, Shards) or not 0 < cfg.DATA.NUM_TRAIN < len(images):
+        return images
+    generator = torch.Generator().manual_seed(derive_seed(cfg.SEED))
+    chosen = torch.randperm(len(images), generator=generator)[: cfg.DATA.NUM_TRAIN]
+    return images.take(chosen.numpy())
 
 
 def build_test_loader(cfg: CfgNode, images: Images | Shards) -> DataLoader:

@@ -43,6 +43,7 @@ from nasnet_det.classification.loader import (
     Batch,
     build_test_loader,
     build_train_loader,
+    choose_train_images,
 )
 from nasnet_det.classification.run import (
     Metrics,
@@ -50,6 +51,9 @@ from nasnet_det.classification.run import (
     check_same_run,
     get_identity,
 )
+from nasnet_det.classification.shards import Shards
+from nasnet_det.classification.teacher_cache import TeacherCache
+from nasnet_det.classification.teachers import choose_teacher
 from nasnet_det.data.broken_pictures import BrokenPictures
 from nasnet_det.errors import InputError
 from nasnet_det.evaluation import Evaluation, evaluate
@@ -71,6 +75,8 @@ class Trainer:
         data: see :func:`~nasnet_det.classification.data.load_data`.
         device: where it is computed.
         on_step: is called after each step.
+        teacher: whose outputs are learned in place of those of ``DISTILL.TEACHER``: images
+            (B, 3, H, W) in RGB and the scale of bytes, float32 -> logits (B, C).
 
     Attributes:
         iteration: steps that are done.
@@ -87,13 +93,20 @@ class Trainer:
         *,
         device: torch.device,
         on_step: Callable[[Trainer], None] | None = None,
+        teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.cfg, self.data, self.on_step = cfg, data, on_step
         self.folder = Path(cfg.OUTPUT_DIR)
         num_images = cfg.DATA.NUM_TRAIN or len(data.train)
         self.steps_per_epoch = num_images // cfg.SOLVER.BATCH_SIZE
+        self._teacher = choose_teacher(cfg, teacher, device)
         self.learner = Learner(
-            cfg, len(data.classes), steps_per_epoch=self.steps_per_epoch, device=device
+            cfg,
+            len(data.classes),
+            steps_per_epoch=self.steps_per_epoch,
+            device=device,
+            teacher=self._teacher,
+            classes=data.classes,
         )
         self.num_steps = self.learner.num_steps
         self.iteration = 0
@@ -168,6 +181,7 @@ class Trainer:
             self.steps_per_epoch,
             self.learner.predictor.device,
         )
+        self._ask_teacher_once()
         loader = build_train_loader(self.cfg, self.data, start=self.iteration, stop=self.num_steps)
         test_loader = build_test_loader(self.cfg, self.data.test)
         metrics = self._open_metrics() if is_main_process() else None
@@ -201,6 +215,15 @@ class Trainer:
         if broken := set().union(*gather(self.broken.names)):
             logger.info("%d images can't be read", len(broken))
         return result or self.evaluate(test_loader)  # it was killed after the last checkpoint
+
+    def _ask_teacher_once(self) -> None:
+        """With ``DISTILL.CACHE``: what the teacher says of all images that are left to be seen."""
+        if self._teacher is None or not self.cfg.DISTILL.CACHE or self.iteration == self.num_steps:
+            return
+        images = choose_train_images(self.cfg, self.data)
+        assert not isinstance(images, Shards)  # load_data has refused them
+        device = self.learner.predictor.device
+        self.learner.ask_teacher = TeacherCache(self.cfg, self._teacher, images, device)
 
     def _open_metrics(self) -> Metrics:
         return Metrics(self.folder, self.iteration, scale=self._recount)

@@ -55,6 +55,15 @@ class Predictor:
             enabled=self.dtype != torch.float32,
         ):
             output = model(images)
-        if isinstance(output, NASNetOutput):
-            return NASNetOutput(*(logits.float() for logits in output))
-        return output.float()
+        return _to_float32(output)
+
+
+def _to_float32(output: Any) -> Any:
+    """Every tensor of an output in float32."""
+    if isinstance(output, NASNetOutput):
+        return NASNetOutput(*map(_to_float32, output))
+    if isinstance(output, tuple):
+        return tuple(map(_to_float32, output))
+    if isinstance(output, dict):
+        return {name: _to_float32(value) for name, value in output.items()}
+    return output.float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +71,7 @@ def train(
     resume: bool = False,
     check_images: bool = False,
     command: Sequence[str] = (),
+    teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Trained:
     """Train, or go on with a training, in one process or in all that torchrun started.
 
@@ -83,6 +84,8 @@ def train(
         resume: go on from the last checkpoint if there is one.
         check_images: read every image once first, and log those that can't be read.
         command: what ``run.json`` says; empty for that of this process.
+        teacher: whose outputs are learned in place of those of ``DISTILL.TEACHER``: images
+            (B, 3, H, W) in RGB and the scale of bytes, float32 -> logits (B, C).
 
     Raises:
         InputError: the config, the data or the folder can't be used, the training diverged, or
@@ -91,7 +94,7 @@ def train(
     """
     with _open_run(cfg, eval_only=False, resume=resume, check_images=check_images) as opened:
         data, device = opened
-        trainer = Trainer(cfg, data, device=device)
+        trainer = Trainer(cfg, data, device=device, teacher=teacher)
         if resume and not trainer.resume():
             logger.info("There is no checkpoint in %s yet; beginning anew", cfg.OUTPUT_DIR)
         if is_main_process():

@@ -26,7 +26,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,7 +42,21 @@ _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _BUFFER = 2000  # encoded images from which the next one is drawn
 _MAX_BROKEN = 100  # one after another, and the disk is gone rather than a file broken
 
-Sample = tuple[torch.Tensor | None, int, list[str]]
+
+class Sample(NamedTuple):
+    """An image for a batch.
+
+    Attributes:
+        image: (3, H, W) uint8; None where it can't be read.
+        label: its class.
+        broken: what could not be read on the way to it, each with the reason.
+        index: its place among the images of its split; -1 where these have none.
+    """
+
+    image: torch.Tensor | None
+    label: int
+    broken: list[str]
+    index: int = -1
 
 
 @dataclass(frozen=True)
@@ -238,7 +252,7 @@ class TrainStream(IterableDataset):
                         ) from None
             with seeded(derive_seed(self.seed, epoch, stream, i)):
                 augmented = self.transform(image)
-            yield augmented, label, list(broken)
+            yield Sample(augmented, label, list(broken))
             broken.clear()
 
     def _repeat(
@@ -280,11 +294,11 @@ class EvalStream(IterableDataset):
             try:
                 image, label = self.shards.decode(sample)
             except Exception as error:  # decoders raise anything on broken bytes
-                yield None, -1, [describe_sample(sample, error)]
+                yield Sample(None, -1, [describe_sample(sample, error)])
                 continue
-            yield self.transform(image), label, []
+            yield Sample(self.transform(image), label, [])
         if broken:
-            yield None, -1, broken
+            yield Sample(None, -1, broken)
 
 
 def describe_sample(sample: dict[str, Any], error: Exception) -> str:
