@@ -60,6 +60,9 @@ def add_nasnet_config(cfg: CfgNode) -> None:
 
     # SGD as in Detectron2, or AdamW, whose decoupled SOLVER.WEIGHT_DECAY is larger (0.05, say).
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # What the learning rate is multiplied with in the backbone (with C4, in its last cells too, not
+    # in a pyramid): less than 1 where MODEL.WEIGHTS have trained it.
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     # float16 (with loss scaling) or bfloat16; a CPU always computes in bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
     # The result that chooses model_best.pth, as metrics.json names it; with several test sets that

@@ -98,6 +98,7 @@ KEYS: Mapping[str, tuple[Key, ...]] = {
         Key("CUDNN_BENCHMARK", Effect.NOTHING, "the same numbers but for their rounding"),
         Key("VIS_PERIOD", Effect.NOTHING, "only pictures for TensorBoard"),
         Key("MODEL.WEIGHTS", Effect.PLACE, "read when a training begins, not by a resume"),
+        Key("SOLVER.BACKBONE_LR_FACTOR", Effect.IDENTITY, "the optimizer's groups fit no others"),
         Key("SOLVER.MAX_ITER", Effect.LENGTH, "more of the same"),
         Key("TEST.*", Effect.END, "of evaluations only"),
         Key("DATASETS.*TEST*", Effect.END, "of evaluations only"),

@@ -350,6 +350,30 @@ def test_adamw_has_detectron2s_groups_of_parameters(tmp_path: Path) -> None:
     assert all(group["lr"] == 0.001 for group in optimizer.param_groups)
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_backbone_learns_at_its_own_rate(tmp_path: Path, name: str) -> None:
+    options = {"OPTIMIZER": name, "BASE_LR": 0.5, "BIAS_LR_FACTOR": 2.0, "WEIGHT_DECAY_BIAS": 0.1}
+    cfg = _config(tmp_path, **{f"SOLVER__{key}": value for key, value in options.items()})
+    model = Trainer.build_model(cfg)
+    plain = Trainer.build_optimizer(cfg, model)
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 0.1
+    scaled = Trainer.build_optimizer(cfg, model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    one, other = (
+        {names[p]: {k: v for k, v in g.items() if k != "params"} for g in o.param_groups for p in g["params"]}
+        for o in (plain, scaled)
+    )  # fmt: skip
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        factor = 0.1 if name.startswith("backbone.bottom_up.") else 1.0
+        assert other[name] == {**values, "lr": pytest.approx(values["lr"] * factor)}, name
+    assert any(name.startswith("backbone.fpn_") for name in names.values())
+    scheduler = Trainer.build_lr_scheduler(cfg, scaled)
+    rates = {group["initial_lr"] for group in scaled.param_groups}
+    assert rates == {pytest.approx(0.05), pytest.approx(0.1), 0.5, 1.0}
+    assert len(scheduler.base_lrs) == len(scaled.param_groups)
+
+
 def test_every_key_of_the_optimizer_reaches_it(tmp_path: Path) -> None:
     options = {
         "BASE_LR": 0.5, "MOMENTUM": 0.7, "NESTEROV": True, "WEIGHT_DECAY": 0.2,
