@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import torch
 
 from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
+from nasnet_det.classification.unreached_taps import clear_unreached_taps
+from nasnet_det.network import NASNetTrunk
 from nasnet_det.runs.files import FileError
 from nasnet_det.weights import read_weights
 from nasnet_det.weights.backbone_file import BackboneCard, make_card, read_card, save_backbone
 
 TRUNK = "trunk."
 
+logger = logging.getLogger(__name__)
+
 
 def export_backbone(
-    checkpoint: str | os.PathLike[str], output: str | os.PathLike[str]
+    checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *, half: bool = False
 ) -> BackboneCard:
     """Write the trunk of a classifier's checkpoint, the moving average where there is one.
+
+    Taps of kernels that were only ever over the padding become zeros; see
+    :func:`~nasnet_det.classification.unreached_taps.clear_unreached_taps`.
 
     Args:
         checkpoint: of a training, such as ``model_best.pth``.
         output: a name that ends with ``.safetensors``.
+        half: write the convolutions in float16, in half of the space. Normalizations stay float32.
 
     Returns:
         what the file says about itself. Whatever builds a detector compares it with its config.
@@ -36,7 +45,17 @@ def export_backbone(
     state = load_checkpoint(Path(checkpoint))
     card = make_card(state, str(checkpoint))
     weights = get_evaluated_weights(state)
-    save_backbone(output, {k: v for k, v in weights.items() if k.startswith(TRUNK)}, card)
+    network = NASNetTrunk(card.spec, card.genotype)
+    network.load_state_dict(
+        {k.removeprefix(TRUNK): v for k, v in weights.items() if k.startswith(TRUNK)}
+    )
+    counts = clear_unreached_taps(network, card.spec.input_size)
+    if counts:
+        logger.info("Zeros where %d kernels were only over the padding", len(counts))
+    trunk = {TRUNK + k: v for k, v in network.state_dict().items()}
+    if half:
+        trunk = {k: v.half() if v.ndim > 1 else v for k, v in trunk.items()}
+    save_backbone(output, trunk, card)
     return card
 
 

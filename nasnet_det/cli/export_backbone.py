@@ -17,9 +17,12 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``checkpoint`` and ``output``."""
+    """``checkpoint``, ``output`` and ``half``."""
     parser.add_argument("checkpoint", type=Path, help="model_best.pth or another of a training")
     parser.add_argument("output", type=Path, help="a name that ends with .safetensors")
+    parser.add_argument(
+        "--half", action="store_true", help="convolutions in float16: half of the space"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -28,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
         options.parser.error(f"wanted an output that ends with .safetensors, got {options.output}")
     from nasnet_det.classification import export_backbone
 
-    card = export_backbone(options.checkpoint, options.output)
+    card = export_backbone(options.checkpoint, options.output, half=options.half)
     if card.score:
         print(f"top-1 {card.score['top1']:.4f} of the test images of {len(card.classes)} classes")
     settings = card.get_detector_settings().items()
