@@ -8,7 +8,9 @@ int is accepted for a float and a list for a tuple, and YAML tags never build Py
 from __future__ import annotations
 
 import ast
+import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from yacs.config import CfgNode
 
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
+
+MAX_VALUES = 1_000_000  # of a YAML
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -84,15 +88,50 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + str(key), value
 
 
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML holds: plain values, never Python objects.
+
+    Args:
+        text: the YAML.
+        where: opens the sentence of a fault.
+
+    Raises:
+        ConfigError: it is no YAML, has a key twice, or aliases that stand for endless values.
+    """
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)
+        number = _count_values(data, {})
+    except Exception as error:  # its constructors raise anything, from KeyError to RecursionError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{where} can't be read as YAML: {reason:.300}") from None
+    if number > MAX_VALUES:
+        raise ConfigError(f"{where}: its aliases (*name) stand for over {MAX_VALUES:,} values")
+    return data
+
+
+def _count_values(data: Any, counts: dict[int, float]) -> float:
+    """How many values a document has when each alias is written out; inf where that has no end."""
+    if not isinstance(data, dict | list):
+        return 1
+    if id(data) not in counts:
+        counts[id(data)] = math.inf  # until it is known: what holds itself
+        inner = data.values() if isinstance(data, dict) else data
+        counts[id(data)] = 1 + sum(_count_values(value, counts) for value in inner)
+    return counts[id(data)]
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML where a key that stands twice in one mapping is an error instead of being dropped."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        keys = Counter(
+            (key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)
+        )
+        for (tag, key), number in keys.items():
+            if number > 1 or tag == "tag:yaml.org,2002:merge":  # merged lists may grow endlessly
+                fault = "is written twice" if number > 1 else "(merging) is not understood here"
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", node.start_mark
+                    None, None, f"key {key!r} {fault}", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -102,17 +141,18 @@ def _read_with_base(path: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path}: its _BASE_ leads back to itself")
     try:
-        data = yaml.load(Path(path).read_text(), Loader=_UniqueKeyLoader)
-    except OSError as error:
-        raise ConfigError(f"config file {path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a valid config: {' '.join(str(error).split())}") from None
-    data = {} if data is None else data
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"config file {path} can't be read: {reason}") from None
+    data = parse_yaml(text, path) or {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: wanted KEY: VALUE pairs, got {data!r:.60}")
     base = data.pop("_BASE_", None)
     if base is None:
         return data
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: _BASE_: wanted the path of one config, got {base!r:.100}")
     base_path = os.path.join(os.path.dirname(path), os.path.expanduser(base))
     merged = _read_with_base(os.path.normpath(base_path), (*seen, path))
     _merge(data, merged)
@@ -135,10 +175,10 @@ def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
         node = node.get(part) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or last not in node:
         hint = _nearest_of_many(key, [name for name, _ in flatten(cfg)])
-        raise ConfigError(f"{place}unknown config key {key!r} (value {value!r}), {hint}")
+        raise ConfigError(f"{place}unknown config key {key!r:.200} (value {value!r:.200}), {hint}")
     if isinstance(node[last], CfgNode):
         raise ConfigError(
-            f"{place}{key}: wanted one of its keys ({', '.join(node[last])}), got {value!r}"
+            f"{place}{key}: wanted one of its keys ({', '.join(node[last])}), got {value!r:.200}"
         )
     value = _convert(value, node[last], f"{place}{key}")
     node[last] = os.path.expanduser(value) if isinstance(value, str) else value
@@ -170,12 +210,12 @@ def _convert(value: Any, default: Any, name: str) -> Any:
         list: "a list",
         tuple: "a list",
     }[type(default)]
-    raise ConfigError(f"{name}: wanted {wanted} (the default is {default!r}), got {value!r}")
+    raise ConfigError(f"{name}: wanted {wanted} (the default is {default!r}), got {value!r:.200}")
 
 
 def _parse(text: str) -> Any:
     """A Python literal where the text is one, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return text

@@ -281,7 +281,7 @@ def load_genotype(name_or_path: str | os.PathLike[str]) -> Genotype:
         )
     try:
         data = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise GenotypeError(f"file '{text}'", [f"it is not JSON ({error})"]) from None
     return Genotype.from_dict(data, source=f"file '{text}'")
 

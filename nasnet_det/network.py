@@ -345,6 +345,15 @@ def _build_classifier(num_features: int, num_classes: int) -> nn.Module:
     return nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
 
 
+_OF_OTHERS = {
+    "pretrained": "load_published('nasnet://nasnet_a_mobile.timm') of nasnet_det.weights gives "
+    "published weights, and its build_model() the network",
+    "features_only": "create_model(...).trunk gives the features",
+    "in_channels": "did you mean in_chans?",
+}
+"""What arguments of other libraries' functions are here."""
+
+
 def create_model(
     name_or_genotype: str | Genotype = "nasnet_a_mobile",
     num_classes: int = 1000,
@@ -367,6 +376,8 @@ def create_model(
     Raises:
         InputError: an unknown name or field, or an impossible value.
     """
+    for key in _OF_OTHERS.keys() & spec_overrides.keys():
+        raise InputError(f"create_model has no argument {key!r}: {_OF_OTHERS[key]}")
     if isinstance(name_or_genotype, Genotype):
         spec, genotype = resolve_variant("nasnet_a_mobile", name_or_genotype)
     else:

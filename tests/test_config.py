@@ -9,6 +9,12 @@ from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, get_config_file, list_configs, merge_config
 
+# Each name stands for nine of the one before: 9 ** 9 values in all.
+LAUGHS = "".join(
+    f"X{i}: &x{i} [{', '.join(['1' if i == 0 else f'*x{i - 1}'] * 9)}]\n" for i in range(9)
+)
+MERGES = "X: &x {A: 1}\nSOLVER: {<<: [*x, *x]}\n"
+
 
 def _defaults() -> CfgNode:
     return CfgNode(
@@ -76,6 +82,8 @@ def test_values_take_the_type_of_the_default(key: str, text: str, value: object)
         (["MODEL.FROZEN", "1"], r"MODEL.FROZEN: wanted True or False .*, got 1"),
         (["MODEL.WIDTHS", "8"], r"MODEL.WIDTHS: wanted a list .*, got 8"),
         (["MODEL", "8"], r"MODEL: wanted one of its keys \(NAME, WIDTHS, FROZEN, NORM\), got '8'"),
+        (["SOLVER.LR", "{[]: 1}"], r"SOLVER.LR: wanted a number .*, got '\{\[\]: 1\}'"),
+        (["SOLVER.LR", "-" * 10**5 + "1"], r"SOLVER.LR: wanted a number .*, got '-{100}"),
         (["SOLVER.LR"], r"wanted KEY VALUE pairs, got no value after 'SOLVER.LR'"),
     ],
 )  # fmt: skip
@@ -93,16 +101,26 @@ def test_impossible_override_names_key_value_and_wish(opts: list[str], sentence:
         ("SOLVER: {LRR: 1}\n", "file.yaml: unknown config key 'SOLVER.LRR' .*did you mean 'SOLVER.LR'"),
         ("SOLVER: 3\n", "SOLVER: wanted one of its keys"),
         ("- 1\n", "wanted KEY: VALUE pairs"),
-        ("a: [1\n", "is not a valid config"),
-        ("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n", "is not a valid config: could not determine"),
+        ("a: [1\n", "file.yaml can't be read as YAML"),
+        ("OUTPUT_DIR: !!python/object/apply:os.getcwd []\n", "can't be read as YAML: could not determine"),
         ("_BASE_: file.yaml\n", "its _BASE_ leads back to itself"),
         ("_BASE_: nowhere.yaml\n", "nowhere.yaml can't be read: No such file"),
+        ("_BASE_: [a.yaml]\n", r"_BASE_: wanted the path of one config, got \['a.yaml'\]"),
+        ('_BASE_: "a\\0b"\n', "can't be read: embedded null byte"),
+        ("OUTPUT_DIR: 2001-99-99\n", "can't be read as YAML: month must be in 1..12"),
+        ("OUTPUT_DIR: !!bool x\n", "can't be read as YAML: 'x'"),
+        ("OUTPUT_DIR: " + "[" * 3000, "can't be read as YAML: maximum recursion depth"),
+        ("OUTPUT_DIR: &a [*a]\n", "its aliases .* stand for over 1,000,000 values"),
+        (LAUGHS, "its aliases .* stand for over 1,000,000 values"),
+        (MERGES, r"key '<<' \(merging\) is not understood here"),
+        ("OUTPUT_DIR: " + "9" * 5000, "can't be read as YAML: Exceeds the limit"),
     ],
 )  # fmt: skip
 def test_impossible_file_is_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=sentence) as caught:
         _merged(_write(tmp_path / "file.yaml", text))
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_empty_file_changes_nothing(tmp_path: Path) -> None:

@@ -187,6 +187,16 @@ def test_coco_json(content: Any, with_shapes: bool, place: Path) -> None:
         assert len(found.entries) == len(found.coco.objects)
 
 
+@pytest.mark.parametrize("content", [5, None, "x", [], [1], True, {}, {"images": 1}])
+def test_coco_json_that_is_none(content: Any, place: Path) -> None:
+    path = write(place, "none.json", content)
+    with pytest.raises(InputError):
+        read_coco(path)
+    found, findings = read_annotations(path)
+    assert found is None
+    assert len(findings) == 1
+
+
 @many_examples
 @given(content=mutate_bytes([VOC.encode()]))
 def test_voc_xml(content: bytes, place: Path) -> None:

@@ -149,7 +149,7 @@ def load_shards(path: Path) -> tuple[Shards, Shards, tuple[str, ...]]:
         ]
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path}: wanted classes, and shards and num_images of train and of val "
             f"({type(error).__name__}: {error})"

@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the pictures are the frames of one video, with so many in a second",
     )
+    parser.add_argument(
+        "--json", default="", metavar="FILE", help="a COCO JSON whose ids the pictures keep"
+    )
     parser.set_defaults(interrupted="predictions.json has what was found so far")
 
 
@@ -71,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         threshold=options.confidence_threshold,
         batch_size=options.batch_size,
         frames_per_second=options.fps,
+        json_file=options.json,
     )
     for sentence in found.unreadable:
         print(f"nasnet-det predict: {sentence}", file=sys.stderr)

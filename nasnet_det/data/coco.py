@@ -42,6 +42,8 @@ class CocoFile:
         image_ids, file_names: of the images, (I,); ids are all numbers or all texts.
         sizes: (I, 2), width and height in pixels; NaN where the JSON has none.
         category_ids, category_names: of the categories, (K,).
+        keypoint_names: of the objects' keypoints in their order, where the categories agree on
+            them; else none.
         has_annotations: whether there is a list of annotations, be it empty.
         objects: see :class:`Objects`; image and category are indices of the lists above.
     """
@@ -53,6 +55,7 @@ class CocoFile:
     sizes: np.ndarray
     category_ids: tuple[Any, ...]
     category_names: tuple[str, ...]
+    keypoint_names: tuple[str, ...]
     has_annotations: bool
     objects: Objects
 
@@ -149,6 +152,7 @@ def parse_coco(
         sizes=sizes,
         category_ids=tuple(categories),
         category_names=tuple(categories.values()),
+        keypoint_names=_find_keypoint_names(data),
         has_annotations=has_annotations,
         objects=objects,
     )
@@ -169,6 +173,13 @@ def _read_categories(where: str, data: Record) -> dict[Any, str]:
             extra={"kind": "same_names", "records": [r for r in records if r["name"] in repeated]},
         )
     return dict(sorted(zip(ids, names, strict=True)))
+
+
+def _find_keypoint_names(data: Record) -> tuple[str, ...]:
+    """As a category of persons has them: ``"keypoints": ["nose", "left_eye", ...]``."""
+    lists = [record["keypoints"] for record in data["categories"] if record.get("keypoints")]
+    is_one = bool(lists) and all(names == lists[0] for names in lists) and type(lists[0]) is list
+    return tuple(map(str, lists[0])) if is_one else ()
 
 
 def _read_images(where: str, data: Record) -> dict[Any, tuple[str, tuple[float, float]]]:

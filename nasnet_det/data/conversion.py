@@ -130,7 +130,7 @@ def convert_data(
         report = [{**vars(split), "losses": split.losses.to_records()} for split in converted]
         write_json(os.path.join(folder, REPORT), report)
         text = "".join(split.describe() + "\n" for split in converted)
-        write_content(os.path.join(folder, "report.txt"), text)
+        write_content(os.path.join(folder, "report.txt"), text.encode(errors="backslashreplace"))
     return converted
 
 
@@ -195,7 +195,7 @@ def pair_folders(sources: Sequence[str], images: str | Sequence[str]) -> list[tu
 
 def get_split_name(address: str) -> str:
     """``train`` of ``instances_train.json``."""
-    name = Path(parse_address(address)[0]).name.removesuffix(".gz")
+    name = Path(os.path.abspath(parse_address(address)[0])).name.removesuffix(".gz")
     return Path(name).stem.removeprefix("instances_")
 
 
@@ -214,7 +214,8 @@ def _write(
             place = os.path.join(folder, target.pictures.format(split=split))
             sources = [os.path.join(found.image_root, name) for name in file_names]
             targets = [os.path.join(place, name) for name in names[split]]
-            place_pictures(sources, targets, how=how, losses=found.losses)
+            embedded = {s: found.embedded.get(n) for s, n in zip(sources, file_names, strict=True)}
+            place_pictures(sources, targets, how=how, losses=found.losses, embedded=embedded)
         target.write(found, names[split], folder, split)
     return names
 

@@ -22,7 +22,7 @@ from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.losses import Losses
 from nasnet_det.data.formats.recognition import list_addresses, read_annotations
 from nasnet_det.data.pictures import PictureError, read_picture
-from nasnet_det.runs.files import new_folder
+from nasnet_det.runs.files import new_folder, shorten_name
 
 MIN_SIZE = 16
 MARGIN = 0.1
@@ -125,7 +125,7 @@ def _crop_set(
                 continue
             label = int(objects.category[number])
             stem = "".join(c if c.isalnum() else "_" for c in os.path.splitext(name)[0])
-            path = place / folders[label] / f"{stem[-80:]}_{objects.ids[number]}.png"
+            path = place / folders[label] / f"{shorten_name(stem[-80:])}_{objects.ids[number]}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.crop(box).save(path, compress_level=1)  # six times as fast
             made.counts[coco.category_names[label]] += 1
@@ -137,7 +137,7 @@ def _name_folders(names: Sequence[str]) -> list[str]:
     folders: list[str] = []
     for name in names:
         safe = "".join(c if c.isalnum() or c in " -_." else "_" for c in name).strip(" .")
-        safe = free = safe[:80] or "class"
+        safe = free = shorten_name(safe) or "class"
         number = 1
         while free.lower() in {folder.lower() for folder in folders}:
             number += 1

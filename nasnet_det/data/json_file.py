@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -16,6 +17,9 @@ from typing import Any
 from nasnet_det.data.error import DataError
 
 _GZIP = b"\x1f\x8b"
+# A gzipped file is read as far as it is plausible: texts shrink to a twentieth, not to nothing.
+MAX_GROWTH = 200
+MIN_LIMIT = 2**30  # bytes, which are read in any case
 
 
 def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
@@ -32,7 +36,11 @@ def read_json(path: str | os.PathLike[str]) -> tuple[Any, str]:
     digest = hashlib.sha256(content).hexdigest()
     try:
         if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+            limit = max(MIN_LIMIT, MAX_GROWTH * len(content))
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(limit + 1)
+            if len(content) > limit:
+                raise DataError(f"{where}: the gzipped file holds more than {limit:,} bytes")
         text = content.decode(json.detect_encoding(content))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{where}: the gzipped file is broken: {error}") from None

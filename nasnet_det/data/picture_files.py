@@ -28,13 +28,15 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         DataError: a path does not exist, or there is no picture.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for given in paths:
+        path = Path(given)
         if path.is_dir():
             found += sorted(map(Path, list_pictures(path)))
         elif path.is_file():
             found.append(path)
         else:
-            raise DataError(f"no such picture or folder: {path}")
+            advice = "; download it first" if "://" in str(given) else ""
+            raise DataError(f"no such picture or folder: {given}{advice}")
     if not found:
         raise DataError("no pictures found: wanted files, or folders with files such as .jpg, .png")
     return found

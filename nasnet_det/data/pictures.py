@@ -158,6 +158,8 @@ def _open(source: str | os.PathLike[str] | BinaryIO, name: str) -> Iterator[Imag
         raise _name_fault(name, "there is no such file") from None
     except UnidentifiedImageError:
         raise _name_fault(name, "cannot identify image file") from None
+    except Image.DecompressionBombError as error:
+        raise _name_fault(name, f"{error} Cut a larger one into parts.") from None
     except Exception as error:  # decoders raise anything on broken bytes
         raise _name_fault(name, " ".join(str(error).split()) or type(error).__name__) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,9 +98,10 @@ def check_dataset(
     if cfg.MODEL.MASK_ON and len(objects):
         _check_masks(where, objects, cfg.INPUT.MASK_FORMAT, is_train=is_train)
         _check_mask_sizes(where, coco)
-    if cfg.MODEL.KEYPOINT_ON and is_train:
-        wanted = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
-        _check_keypoints(where, objects, metadata.as_dict(), wanted)
+    if cfg.MODEL.KEYPOINT_ON and len(objects):
+        _check_keypoints(where, objects, cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS)
+        if is_train:
+            _check_keypoint_names(where, metadata.as_dict(), cfg.INPUT.RANDOM_FLIP)
     logger.info(
         "data set %s: %d images, %d boxes, %d classes, %d crowd boxes, %d images without boxes",
         *(name, len(coco.image_ids), len(objects), len(coco.category_ids)),
@@ -154,10 +155,8 @@ def _check_mask_sizes(where: str, coco: CocoFile) -> None:
         )
 
 
-def _check_keypoints(
-    where: str, objects: Objects, metadata: dict[str, Any], num_keypoints: int
-) -> None:
-    """See that there are keypoints to train on, as many as the head has, with their names."""
+def _check_keypoints(where: str, objects: Objects, num_keypoints: int) -> None:
+    """See that there are keypoints, as many as the head has, which COCO's evaluation asserts."""
     numbers = {len(points) // 3 for points in objects.keypoints if points is not None}
     if not numbers:
         raise DataError(
@@ -169,12 +168,23 @@ def _check_keypoints(
             f"{where}: MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS: wanted the number of every object's "
             f"keypoints, {', '.join(map(str, sorted(numbers)))}, got {num_keypoints}"
         )
+
+
+def _check_keypoint_names(where: str, metadata: dict[str, Any], flip: str) -> None:
+    """See that it is known which keypoints of a mirrored picture are exchanged."""
     missing = [key for key in ("keypoint_names", "keypoint_flip_map") if key not in metadata]
     if missing:
         raise DataError(
-            f"{where}: MODEL.KEYPOINT_ON: wanted {' and '.join(missing)} in the metadata of the "
-            "data set, by which a mirrored picture's keypoints are exchanged, got none; register "
-            "the set by a name and give them with MetadataCatalog.get(name).set(...)"
+            f"{where}: MODEL.KEYPOINT_ON: wanted {' and '.join(missing)}, by which a mirrored "
+            "picture's keypoints are exchanged, got none; name the keypoints in the category of "
+            'DATASETS.TRAIN_JSON ("keypoints": ["left_eye", "right_eye", ...]), or set both in the '
+            "metadata of a registered set"
+        )
+    if flip != "none" and not metadata["keypoint_flip_map"]:
+        logger.warning(
+            "%s: no keypoint is called left or right, so none are exchanged in mirrored pictures; "
+            "INPUT.RANDOM_FLIP none leaves pictures as they are",
+            where,
         )
 
 
@@ -210,7 +220,18 @@ def _check_image_files(where: str, names: Sequence[str], image_root: str) -> Non
             + (f" in {image_root}" if image_root else "")
             + f": {shorten(missing)}"
             + ("; file_name must be relative to that folder" if image_root else "")
+            + _find_similar(os.path.join(image_root, missing[0]), listed)
         )
+
+
+def _find_similar(path: str, listed: Mapping[str, Collection[str]]) -> str:
+    """A picture that may be meant, as the end of a sentence."""
+    folder, base = os.path.split(path)
+    found = [name for name in listed[folder] if name.casefold() == base.casefold()]
+    if found:
+        return f", and capitals count: {found[0]} is there"
+    above = os.path.join(os.path.dirname(folder), base)
+    return f", and {above} is there" if os.path.isfile(above) else ""
 
 
 def _check_pictures(

@@ -37,6 +37,7 @@ from nasnet_det.detection.dataset_checks import (
     check_num_classes,
     check_same_classes,
 )
+from nasnet_det.detection.keypoint_names import describe_keypoints
 from nasnet_det.detection.records import load_records
 from nasnet_det.detection.registered_sets import adopt_registered_sets, read_registered
 from nasnet_det.errors import MissingPackageError
@@ -225,6 +226,7 @@ def _register(
         "size_mismatch": size_mismatch,
         "thing_classes": list(coco.category_names),
         "thing_dataset_id_to_contiguous_id": {key: i for i, key in enumerate(coco.category_ids)},
+        **describe_keypoints(coco.keypoint_names),
     }
     place, split = parse_address(json_file)
     if split:

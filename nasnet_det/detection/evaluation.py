@@ -143,7 +143,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, folder: str = "") -> Datase
 def _build_coco(cfg: CfgNode, dataset_name: str, folder: str) -> COCOEvaluator:
     coco = find_coco(dataset_name, with_shapes=cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
     limit = count_detections(cfg.TEST.DETECTIONS_PER_IMAGE)
-    if coco is None or cfg.MODEL.KEYPOINT_ON:
+    if coco is None:
         return COCOEvaluator(
             dataset_name,
             output_dir=folder,
@@ -157,6 +157,7 @@ def _build_coco(cfg: CfgNode, dataset_name: str, folder: str) -> COCOEvaluator:
         output_dir=folder,
         needs_masks=cfg.MODEL.MASK_ON,
         max_detections=limit,
+        oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,11 @@ class CocoEvaluator(COCOEvaluator):
 
     Args:
         dataset_name: of a registered set.
-        coco: what its JSON holds, with shapes where there are masks.
+        coco: what its JSON holds, with shapes where there are masks or keypoints.
         output_dir: gets ``coco_instances_results.json``.
         needs_masks: whether masks are evaluated.
         max_detections: on an image that count, the best first: COCO's 100 or more.
+        oks_sigmas: of keypoints; none for COCO's own.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class CocoEvaluator(COCOEvaluator):
         output_dir: str,
         needs_masks: bool,
         max_detections: int = MAX_DETECTIONS[-1],
+        oks_sigmas: Sequence[float] = (),
     ) -> None:
         # What the base class sets, which would read the file itself.
         self._logger = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ class CocoEvaluator(COCOEvaluator):
         self._tasks = None
         self._cpu_device = torch.device("cpu")
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._kpt_oks_sigmas = ()
+        self._kpt_oks_sigmas = tuple(oks_sigmas)
         self._coco_api = build_coco_api(coco, needs_masks=needs_masks)
         self._do_evaluation = coco.has_annotations and len(coco.objects) > 0
 
@@ -86,9 +89,16 @@ def count_detections(detections_per_image: int) -> int:
     return detections_per_image
 
 
+def _describe(points: Sequence[float] | None, number: int) -> dict[str, Any]:
+    """Keypoints as COCO's evaluation wants them; an object without any is not counted."""
+    points = list(points or [0] * 3 * number)
+    return {"keypoints": points, "num_keypoints": sum(seen > 0 for seen in points[2::3])}
+
+
 def build_coco_api(coco: CocoFile, *, needs_masks: bool) -> COCO:
     """pycocotools' data set of a file's images, categories and objects."""
     objects = coco.objects
+    num_keypoints = max((len(points or ()) // 3 for points in objects.keypoints), default=0)
     annotations: list[dict[str, Any]] = [
         {
             "id": int(objects.ids[number]),
@@ -98,6 +108,7 @@ def build_coco_api(coco: CocoFile, *, needs_masks: bool) -> COCO:
             "area": float(objects.areas[number]),
             "iscrowd": int(objects.is_crowd[number]),
             **({"segmentation": objects.masks[number]} if needs_masks else {}),
+            **(_describe(objects.keypoints[number], num_keypoints) if num_keypoints else {}),
         }
         for number in find_trained(objects, needs_masks=needs_masks).tolist()
     ]

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling.anchor_generator import build_anchor_generator
 from torch import nn
 
-from nasnet_det.config import flatten, get_config_file
+from nasnet_det.config import flatten, get_config_file, parse_yaml
 from nasnet_det.data.columns import shorten
 from nasnet_det.detection import weight_matching
 from nasnet_det.detection.backbone_card import check_backbone
@@ -102,7 +101,7 @@ def find_differences(cfg: CfgNode, config_file: str) -> dict[str, Any]:
     if config_file:
         path = os.path.expanduser(config_file)
         path = path if os.path.isfile(path) else get_config_file(config_file)
-        data = yaml.safe_load(Path(path).read_text()) or {}
+        data = parse_yaml(Path(path).read_text(encoding="utf-8-sig"), path) or {}
         if data.get("_BASE_"):
             base = os.path.join(os.path.dirname(path), os.path.expanduser(data["_BASE_"]))
     before = dict(flatten(get_config(base)))

@@ -20,7 +20,13 @@ from nasnet_det.detection.categories import adopt_num_classes
 from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.prediction_folder import PredictionFolder
-from nasnet_det.detection.prediction_sources import Shot, find_sources, read_frames, read_pictures
+from nasnet_det.detection.prediction_sources import (
+    Shot,
+    find_ids,
+    find_sources,
+    read_frames,
+    read_pictures,
+)
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.run import use_available_device
@@ -52,6 +58,7 @@ def predict(
     threshold: float = 0.5,
     batch_size: int = 1,
     frames_per_second: float = 0.0,
+    json_file: str = "",
     on_picture: Callable[[Path], object] = lambda _: None,
 ) -> Predicted:
     """Find objects in pictures and videos.
@@ -67,6 +74,7 @@ def predict(
         threshold: of the score, 0 to 1, for drawing.
         batch_size: pictures, or tiles, that the detector gets at a time.
         frames_per_second: if above 0, pictures are the frames of one video, in their order.
+        json_file: a COCO JSON whose ids the pictures keep; without one they are numbered from 1.
         on_picture: is told each one before it is read.
 
     Raises:
@@ -76,15 +84,18 @@ def predict(
         raise InputError(f"threshold of the score: wanted 0 to 1, got {threshold}")
     if not 0 <= frames_per_second <= MAX_RATE:
         raise InputError(f"frames per second: wanted 0 to {MAX_RATE}, got {frames_per_second}")
+    if json_file and frames_per_second:
+        raise InputError(f"{json_file}: wanted pictures, as frames of a video have no ids")
     if frames_per_second:
         import_av()
     pictures, videos = find_sources(inputs, output)
+    ids = find_ids(json_file, inputs, [*pictures, *videos]) if json_file else {}
     folder = PredictionFolder(output)
     predictor = Predictor(_prepare_prediction(cfg), batch_size=batch_size)
     work = _Prediction(predictor, folder, threshold)
     try:
         with stop_on_sigterm("predictions.json has what was found so far"):
-            shots = read_pictures(pictures, on_picture, work.faults)
+            shots = read_pictures(pictures, on_picture, work.faults, ids)
             if frames_per_second and pictures:
                 frames = (
                     shot._replace(time_s=i / frames_per_second) for i, shot in enumerate(shots)
@@ -158,14 +169,13 @@ class _Prediction:
         self, shot: Shot, instances: Instances, draw: Callable[[Shot, np.ndarray], str]
     ) -> None:
         height, width = shot.pixels.shape[:2]
-        number = len(self.folder.images) + 1
-        entry = {"id": number, **shot.about, "width": width, "height": height}
+        entry = {"id": len(self.folder.images) + 1, **shot.about, "width": width, "height": height}
         try:
             shown = instances[instances.scores >= self.threshold]
             entry["drawn"] = draw(shot, self.predictor.draw(shot.pixels, shown))
         except Exception as error:  # what was found is kept all the same
             self.faults.append(f"{shot.name} is not drawn: {_words(error)}")
-        self.folder.add(entry, self.predictor.to_annotations(instances, number))
+        self.folder.add(entry, self.predictor.to_annotations(instances, entry["id"]))
 
     def raise_if_all_failed(self) -> None:
         """Raise the error of the first picture where none could be looked at.

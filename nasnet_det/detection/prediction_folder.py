@@ -19,11 +19,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from nasnet_det.data.video import VideoWriter, read_comment
 from nasnet_det.errors import InputError
-from nasnet_det.runs.files import FileError, write_content
+from nasnet_det.runs.files import FileError, shorten_name, write_content
 
 PREDICTIONS = "predictions.json"
 MARK = "nasnet-det predict"  # "Software" of a picture, "comment" of a video
-MAX_STEM = 150  # bytes: with a number and a suffix a name stays below the 255 of file systems
 
 
 class PredictionFolder:
@@ -56,7 +55,7 @@ class PredictionFolder:
 
     def choose_name(self, source: Path, suffix: str = ".png") -> str:
         """A free name: ``photo.png``, or ``photo_2.png`` where something else is called so."""
-        stem = os.fsencode(source.stem)[:MAX_STEM].decode(errors="ignore") or "picture"
+        stem = shorten_name(source.stem) or "picture"
         number = 1
         while (name := f"{stem}{'' if number == 1 else f'_{number}'}{suffix}").casefold() in (
             self._taken
@@ -136,5 +135,5 @@ def _is_prediction(path: Path) -> bool:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))["info"]
         return not path.is_symlink() and "weights" in info
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False

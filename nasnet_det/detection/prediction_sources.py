@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nasnet_det.data.coco import read_coco
 from nasnet_det.data.error import DataError
 from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.data.pictures import read_pixels
@@ -66,8 +67,44 @@ def find_sources(
     return kept, videos
 
 
+def find_ids(
+    json_file: str, inputs: Sequence[str | os.PathLike[str]], pictures: Sequence[Path]
+) -> dict[Path, Any]:
+    """The ids that pictures have in a COCO JSON.
+
+    Args:
+        json_file: may be without annotations, as of COCO's test sets. Its names start from the
+            folders of ``inputs``, or have none.
+        inputs: that the pictures were found in.
+        pictures: paths.
+
+    Raises:
+        DataError: it can't be read, or a picture has no id of its own in it.
+    """
+    coco = read_coco(json_file)
+    known = dict(zip(coco.file_names, coco.image_ids, strict=True))
+    roots = [Path(root) for root in inputs]
+    ids: dict[Path, Any] = {}
+    for path in pictures:
+        names = [path.relative_to(root).as_posix() for root in roots if root in path.parents]
+        name = next((name for name in [*names, path.name] if name in known), None)
+        if name is not None:
+            ids[path] = known[name]
+    if missing := [path for path in pictures if path not in ids]:
+        raise DataError(
+            f"{json_file}: wanted the ids of {len(pictures)} pictures, but {len(missing)} are not "
+            f"in it, the first: {missing[0]}"
+        )
+    if len(set(ids.values())) < len(ids):
+        raise DataError(f"{json_file}: wanted an id for each picture, but two have the same name")
+    return ids
+
+
 def read_pictures(
-    paths: Iterable[Path], on_picture: Callable[[Path], object], faults: list[str]
+    paths: Iterable[Path],
+    on_picture: Callable[[Path], object],
+    faults: list[str],
+    ids: Mapping[Path, Any],
 ) -> Iterator[Shot]:
     """The pictures one by one; a sentence about each that can't be read goes into ``faults``."""
     for path in paths:
@@ -77,7 +114,8 @@ def read_pictures(
         except DataError as error:
             faults.append(str(error))
             continue
-        yield Shot(path, {"file_name": str(path)}, pixels)
+        about = {"id": ids[path]} if path in ids else {}
+        yield Shot(path, {**about, "file_name": str(path)}, pixels)
 
 
 def read_frames(path: Path, faults: list[str]) -> Iterator[Shot]:

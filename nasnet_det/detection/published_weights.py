@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
+from nasnet_det.config import parse_yaml
 from nasnet_det.detection.backbone_card import read_backbone_description
 from nasnet_det.weights.file import read_description
 from nasnet_det.weights.published import PublishedWeightsHandler, find_weights
@@ -50,6 +50,7 @@ def adopt_pools(cfg: CfgNode, *, resume: bool = False) -> None:
 def _read_pools_of_run(config_file: Path) -> str:
     """Of the config that a run wrote, "" where there is none."""
     try:
-        return str(yaml.safe_load(config_file.read_text())["MODEL"]["NASNET"]["POOL_PADDING"])
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        config = parse_yaml(config_file.read_text(), str(config_file))
+        return str(config["MODEL"]["NASNET"]["POOL_PADDING"])
+    except (OSError, ValueError, LookupError, TypeError):
         return ""

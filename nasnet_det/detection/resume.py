@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import yaml
 from detectron2.solver import LRMultiplier
 
-from nasnet_det.config import flatten
+from nasnet_det.config import flatten, parse_yaml
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
 
@@ -46,7 +45,7 @@ def check_same_run(saved: str, config: str, path: str, *, num_done: int) -> None
     Raises:
         CheckpointError: it is of another one, whose weights or optimizer mean something else.
     """
-    was, now = (dict(flatten(yaml.safe_load(text))) for text in (saved, config))
+    was, now = (dict(flatten(parse_yaml(text, path))) for text in (saved, config))
     changes = find_changes(was, now, stage="detector")
     differing = [change for change in changes if change.effect is Effect.IDENTITY]
     if differing:

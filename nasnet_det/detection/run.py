@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
@@ -17,7 +16,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from torch import nn
 
-from nasnet_det.config import flatten
+from nasnet_det.config import ConfigError, flatten, parse_yaml
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import get_categories
 from nasnet_det.errors import InputError
@@ -67,14 +66,16 @@ def _find_run(folder: Path) -> str:
 def _find_changes(cfg: CfgNode, saved_file: Path) -> list[Change]:
     """Where a config differs from a saved one."""
     try:
-        saved = dict(flatten(yaml.safe_load(saved_file.read_text())))
-    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+        saved = dict(flatten(parse_yaml(saved_file.read_text(), "it")))
+    except (OSError, ValueError, AttributeError) as error:
         logger.warning("%s can't be read, so the model is not compared: %s", saved_file, error)
         return []
     if "VERSION" not in saved:  # its last key: a kill left half of the file
         logger.warning("%s is cut off, so the model is not compared", saved_file)
         return []
-    now = dict(flatten(yaml.safe_load(cfg.dump())))  # through YAML too: tuples become lists
+    now = dict(
+        flatten(parse_yaml(cfg.dump(), "the config"))
+    )  # through YAML too: tuples become lists
     if now["SEED"] < 0:  # the run to resume has chosen one
         del now["SEED"]
     return find_changes(saved, now, stage="detector")
@@ -115,9 +116,9 @@ def _read_seed(folder: str) -> int | None:
         if seeds:
             return int(seeds[-1])
         path = Checkpointer(nn.Module(), folder, save_to_disk=False).get_checkpoint_file()
-        config = yaml.safe_load(read_weights(path, mmap=True)["config"]) if path else {}
+        config = parse_yaml(read_weights(path, mmap=True)["config"], path) if path else {}
         return config.get("SEED")
-    except (FileError, CheckpointError, KeyError) as error:
+    except (FileError, CheckpointError, ConfigError, KeyError) as error:
         logger.warning("%s; the seed is a new one", error)
         return None
 

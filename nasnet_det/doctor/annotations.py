@@ -132,14 +132,14 @@ def _find_id(record: Any) -> Any:
     return record.get("id") if isinstance(record, dict) else None
 
 
-def _take_out(data: Record, faulty: Sequence[Any], refused: list[Record]) -> bool:
+def _take_out(data: Any, faulty: Sequence[Any], refused: list[Record]) -> bool:
     """Take entries out of their list, with the annotations of images and categories among them.
 
     Returns:
         False where that leaves less than half of the list.
     """
     places = {id(record) for record in faulty}
-    for key in LISTS:
+    for key in LISTS if isinstance(data, dict) else ():
         records = data.get(key)
         if not isinstance(records, list) or not any(id(record) in places for record in records):
             continue

@@ -198,7 +198,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
             return dict(record)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         pass
     raise FileError(f"{path} can't be read as the record of a pipeline; remove it to start anew")
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from nasnet_det.config import parse_yaml
 from nasnet_det.errors import InputError
 from nasnet_det.report.detection.intervals import NUM_DRAWS
 from nasnet_det.report.detection.report import write_detection_report
@@ -27,14 +26,15 @@ def find_kind(path: Path) -> str:
     if not path.is_dir():
         raise RunError(f"{path}: there is no such folder or file", where=path)
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        text = (path / "config.yaml").read_text(encoding="utf-8")
+        config = parse_yaml(text, "it")
     except FileNotFoundError:
         raise RunError(
             f"{path} holds no run: wanted the OUTPUT_DIR of nasnet-det train or nasnet-det search, "
             "with a config.yaml in it",
             where=path,
         ) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{path / 'config.yaml'} can't be read ({reason})", where=path) from None
     return "search" if isinstance(config, dict) and "SEARCH" in config else "detector"

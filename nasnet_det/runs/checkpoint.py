@@ -49,7 +49,7 @@ def _describe_bytes(path: str | os.PathLike[str]) -> str:
                         "is a TorchScript program, no file of weights: save those by "
                         "torch.save(torch.jit.load(...).state_dict(), 'weights.pth')"
                     )
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises anything on broken bytes
         pass
     return "is truncated or no file of weights"
 

@@ -185,7 +185,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path.name} can't be read ({error})") from None
     if not isinstance(data, dict):
         raise RecordError(f"{path.name} is none of ours: wanted an object")

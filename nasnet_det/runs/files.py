@@ -15,6 +15,7 @@ from nasnet_det.errors import InputError
 
 PARTIAL = ".nasnet_det.partial"
 """What the name of a file ends with while it is written, and no other program's does."""
+MAX_STEM = 150  # bytes: with a number and a suffix a name stays below the 255 of file systems
 
 
 class FileError(InputError):
@@ -33,7 +34,7 @@ def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     """
     partial = f"{path}{PARTIAL}"
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "wb", opener=_open_no_link) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -48,8 +49,16 @@ def write_whole_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
 
 
 def write_content(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file of this content (a text in UTF-8) as :func:`write_whole_file` does."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write a file of this content (a text in UTF-8) as :func:`write_whole_file` does.
+
+    Raises:
+        FileError: it can't be written, or the text holds halves of characters.
+    """
+    try:
+        data = content.encode() if isinstance(content, str) else content
+    except UnicodeEncodeError as error:
+        shown = ascii(error.object[max(0, error.start - 20) : error.end + 20])
+        raise FileError(f"{path} can't be written: {shown} in it is no Unicode text") from None
     write_whole_file(path, lambda file: file.write(data))
 
 
@@ -78,6 +87,16 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[str]:
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def shorten_name(name: str, limit: int = MAX_STEM) -> str:
+    """A name for a file, cut to ``limit`` bytes, without what is no Unicode text."""
+    return name.encode(errors="surrogatepass")[:limit].decode(errors="ignore")
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """So that a link that someone left under the name leads nowhere."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _find_reason(error: BaseException) -> str:

@@ -79,5 +79,5 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line)
         return entry if isinstance(entry["iteration"], int | float) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -86,7 +86,7 @@ def read_starts(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
         return [start for start in starts if isinstance(start, dict)]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise FileError(f"{path} can't be read as a list of starts ({reason:.200})") from None
 

@@ -262,7 +262,7 @@ def read_studies(path: str | os.PathLike[str]) -> list[Study]:
         raise ResultsError(f"there is no file or folder {path}") from None
     except OSError as error:
         raise ResultsError(f"{path} can't be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(f"{path} holds no results of searches: no JSON ({error})") from None
     found = data.get("format") if isinstance(data, dict) else type(data).__name__
     if found != FORMAT or not isinstance(data.get("studies"), list):

@@ -129,6 +129,6 @@ def read_card(path: str | os.PathLike[str]) -> BackboneCard | None:
                 **{key: tuple(data[key]) for key in ("pixel_mean", "pixel_std", "classes")},
             }
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise FileError(f"{path}: its card can't be understood ({reason:.200})") from None

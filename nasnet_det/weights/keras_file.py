@@ -57,7 +57,7 @@ def read_keras(path: str) -> dict[str, np.ndarray]:
             config = json.loads(archive.read("config.json"))
             arrays = io.BytesIO(archive.read("model.weights.h5"))
         names = _name_variables(config["config"]["layers"])
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError):
         raise broken_file(path) from None
     return _read_hdf5(path, arrays, names)
 

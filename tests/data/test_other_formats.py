@@ -176,6 +176,38 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("to", ["labelme", "voc", "yolo"])
+def test_labelme_picture_that_lies_in_its_json_is_written(
+    tmp_path: Path, to: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shape = {"label": "cat", "points": [[3, 4], [10, 8]], "shape_type": "rectangle"}
+    folder = tmp_path / "given"
+    folder.mkdir()
+    write_labelme(folder, [shape])
+    picture = (folder / "a.jpg").read_bytes()
+    write_labelme(folder, [shape], imageData=base64.b64encode(picture).decode())
+    (folder / "a.jpg").unlink()
+    (converted,) = convert_data([str(folder)], tmp_path / "out", to=to)
+    assert "1 pictures are no files, but lie in their JSONs" in caplog.text
+    (written,) = (tmp_path / "out").rglob("*.jpg")
+    assert written.read_bytes() == picture
+    assert not converted.losses
+    write_labelme(folder, [shape], imageData="AAAA")
+    (folder / "a.jpg").unlink()
+    with pytest.raises(DataError, match=r"a.json: imageData: wanted a picture, got none"):
+        convert_data([str(folder)], tmp_path / "new", to=to)
+    assert not (tmp_path / "new").exists()
+
+
+def test_labelme_mask_of_a_claimed_size_takes_no_memory(tmp_path: Path) -> None:
+    png = io.BytesIO()
+    Image.new("L", (8, 5), 255).save(png, "PNG")
+    painted = base64.b64encode(png.getvalue()).decode()
+    shape = {"label": "cat", "points": [[3, 4], [10, 8]], "shape_type": "mask", "mask": painted}
+    with pytest.raises(DataError, match="its picture is larger than pictures that are read"):
+        read_annotations(write_labelme(tmp_path, [shape], imageHeight=10**6, imageWidth=10**6))
+
+
 @pytest.mark.parametrize(
     ("shape", "fault"),
     [

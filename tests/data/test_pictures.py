@@ -102,7 +102,9 @@ def see_in_prediction(folder: Path) -> dict[str, np.ndarray]:
 
     paths, _ = find_sources([folder / "train" / "odd"], folder / "found")
     faults: list[str] = []
-    return {shot.path.name: shot.pixels for shot in read_pictures(paths, lambda _: None, faults)}
+    return {
+        shot.path.name: shot.pixels for shot in read_pictures(paths, lambda _: None, faults, {})
+    }
 
 
 def see_in_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
@@ -197,7 +199,7 @@ def test_picture_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(make_bomb(20_000))
     for read in (read_size, read_pixels):
-        with pytest.raises(PictureError, match=r"bomb.png .*\(400000000 pixels\)"):
+        with pytest.raises(PictureError, match=r"bomb.png .*\(400000000 pixels\).* Cut"):
             read(path)
 
 
@@ -233,6 +235,8 @@ def test_named_files_are_taken_and_missing_ones_refused(tmp_path: Path) -> None:
     assert find_pictures([tmp_path / ".hidden.png"]) == [tmp_path / ".hidden.png"]
     with pytest.raises(DataError, match="no such picture or folder: .*nowhere"):
         find_pictures([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="folder: https://a.org/b.jpg; download it first"):
+        find_pictures(["https://a.org/b.jpg"])
     with pytest.raises(DataError, match="no pictures found"):
         find_pictures([tmp_path])
 

@@ -21,6 +21,7 @@ pytest.importorskip("detectron2", reason="detection needs Detectron2")
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances, register_pascal_voc
+from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from detectron2.structures import BoxMode
 from PIL import Image
 from tiny_coco import make_annotation, make_coco, write_json
@@ -641,7 +642,7 @@ def test_check_wants_masks_where_they_are_trained(tmp_path: Path) -> None:
     [
         (0, r"annotations\.keypoints: wanted keypoints, since MODEL\.KEYPOINT_ON is True, but"),
         (2, r"NUM_KEYPOINTS: wanted the number of every object's keypoints, 2, got 17"),
-        (17, r"MODEL\.KEYPOINT_ON: wanted keypoint_names and keypoint_flip_map in the metadata"),
+        (17, r"MODEL\.KEYPOINT_ON: wanted keypoint_names and keypoint_flip_map, by which"),
     ],
 )
 def test_check_wants_keypoints_where_they_are_trained(
@@ -655,6 +656,44 @@ def test_check_wants_keypoints_where_they_are_trained(
     register_config_datasets(cfg)
     with pytest.raises(DataError, match=told):
         check_datasets(cfg)
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [(str.upper, "capitals count: a.jpg is there"), ("images/{}".format, "images/a.jpg is there")],
+)
+def test_picture_that_may_be_meant_is_named(
+    change: Callable[[str], str], hint: str, tmp_path: Path
+) -> None:
+    data = make_coco()
+    data["images"][0]["file_name"] = change(data["images"][0]["file_name"])
+    with pytest.raises(DataError, match=f"must be relative to that folder, and .*{hint}"):
+        check_files(write_files(tmp_path, data))
+
+
+def test_names_of_keypoints_come_from_the_json(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_coco()
+    for annotation in data["annotations"]:
+        annotation["keypoints"] = [5, 6, 2] * 5
+    for category in data["categories"]:
+        category["keypoints"] = ["nose", "right_eye", "left_eye", "hand-L", "hand-R"]
+    cfg = make_config(write_files(tmp_path, data))
+    cfg.MODEL.KEYPOINT_ON, cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = True, 5
+    register_config_datasets(cfg)
+    check_datasets(cfg)
+    assert "none are exchanged" not in caplog.text
+    indices = create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
+    np.testing.assert_array_equal(indices, [0, 2, 1, 4, 3])
+    for category in data["categories"]:
+        category["keypoints"] = ["bright", "tail", "l", "top", "bottom"]
+    cfg = make_config(write_files(tmp_path / "other", data))
+    cfg.MODEL.KEYPOINT_ON, cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = True, 5
+    register_config_datasets(cfg)
+    check_datasets(cfg)
+    assert "no keypoint is called left or right" in caplog.text
+    np.testing.assert_array_equal(create_keypoint_hflip_indices(cfg.DATASETS.TRAIN), range(5))
 
 
 def test_check_allows_what_coco_itself_has(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import math
@@ -164,16 +165,59 @@ def test_sigmas_of_keypoints_reach_coco_and_are_as_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(evaluation, "COCOEvaluator", lambda *_, **options: given.update(options))
+    monkeypatch.setattr(evaluation, "CocoEvaluator", lambda *_, **options: given.update(options))
     two = ("MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 2)
     cfg = _config(tmp_path, *two, "TEST.KEYPOINT_OKS_SIGMAS", [0.1, 0.2])
     check_evaluators(cfg)
     build_evaluator(cfg, cfg.DATASETS.TEST[0])
-    assert given["kpt_oks_sigmas"] == (0.1, 0.2)
+    assert tuple(given["oks_sigmas"]) == (0.1, 0.2)
     for sigmas in ([], [0.1]):
         with pytest.raises(ConfigError, match="TEST.KEYPOINT_OKS_SIGMAS: wanted 2 numbers, one"):
             check_evaluators(_config(tmp_path, *two, "TEST.KEYPOINT_OKS_SIGMAS", sigmas))
     check_evaluators(_config(tmp_path, "MODEL.KEYPOINT_ON", True))  # COCO's 17 have theirs
+
+
+def _write_keypoints(folder: Path) -> dict[str, Any]:
+    """Persons of two keypoints in pictures 1 and 2, and one without any in picture 2."""
+    images = [{"id": i, "file_name": f"{i}.png", "width": 96, "height": 64} for i in (1, 2)]
+    for image in images:
+        Image.new("RGB", (96, 64)).save(folder / image["file_name"])
+    person = {"category_id": 1, "iscrowd": 0, "bbox": [20, 10, 40, 30], "area": 1200}
+    points = {"keypoints": [30, 20, 2, 50, 30, 1], "num_keypoints": 2}
+    return {
+        "images": images,
+        "annotations": [
+            {**person, "id": 1, "image_id": 2, "bbox": [1, 1, 9, 9]},
+            *({**person, **points, "id": i + 1, "image_id": i} for i in (1, 2)),
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["left", "right"]}],
+    }
+
+
+@pytest.mark.parametrize(("shift", "score"), [(0.0, 100.0), (6.0, 40.0)])
+def test_keypoints_of_a_json_as_tools_write_it(tmp_path: Path, shift: float, score: float) -> None:
+    """Gzipped, with a mark, ids as 1.0, and an object without keypoints."""
+    content = _write_keypoints(tmp_path)
+    for annotation in content["annotations"]:
+        annotation["image_id"] = float(annotation["image_id"])
+    path = tmp_path / "boxes.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(content).encode("utf-8-sig")))
+    words = ["MODEL.KEYPOINT_ON", True, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", 2]
+    words += ["TEST.KEYPOINT_OKS_SIGMAS", [0.1, 0.1], "DATASETS.TEST_JSON", path]
+    cfg = _config(tmp_path, *words, "DATASETS.TEST_IMAGES", tmp_path)
+    evaluator = build_evaluator(cfg, cfg.DATASETS.TEST[0])
+    evaluator.reset()
+    for image in (1, 2):
+        found = Instances((64, 96), pred_boxes=Boxes(torch.tensor([[20.0, 10, 60, 40]])))
+        found.scores, found.pred_classes = torch.ones(1), torch.zeros(1, dtype=torch.long)
+        points = [[30.5 + shift, 20.5, 0.9], [50.5 + shift, 30.5, 0.9]]
+        found.pred_keypoints = torch.tensor([points])
+        evaluator.process([{"image_id": image}], [{"instances": found}])
+    scores = evaluator.evaluate()["keypoints"]
+    oks = math.exp(-(shift**2) / (2 * 0.1) ** 2 / 1200 / 2)  # of each: the share of limits below it
+    wanted = 100 * np.mean([oks > limit for limit in np.arange(0.5, 1, 0.05)])
+    assert scores["AP"] == pytest.approx(wanted, abs=0.01)
+    assert wanted == pytest.approx(score)
 
 
 # ---- Test-time augmentation

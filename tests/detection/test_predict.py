@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pycocotools import mask as mask_util
 
 from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError
+from nasnet_det.data.error import DataError
 from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.data.video import VideoWriter, read_video
 from nasnet_det.detection import get_config, predict
@@ -228,6 +230,38 @@ def test_no_input_is_written_over(run: Path, photos: Path, tmp_path: Path, place
     assert len({name.casefold() for name in names}) == 3
     assert all((output / name).is_file() for name in names)
     assert len(now) == len(given) + 4
+
+
+@pytest.mark.parametrize("ids", [(30, 10, 20), ("c", "a", "b")])
+def test_pictures_keep_the_ids_of_a_json(
+    run: Path, photos: Path, tmp_path: Path, ids: tuple[Any, ...]
+) -> None:
+    (photos / "deep").mkdir()
+    (photos / "a.png").rename(photos / "deep" / "a.png")
+    names = ("deep\\a.png", "a.jpg", "c.png")
+    images = [{"id": key, "file_name": name} for key, name in zip(ids, names, strict=True)]
+    content = {"images": images, "categories": [{"id": 1, "name": "x"}]}
+    path = tmp_path / "info.json"
+    path.write_text(json.dumps(content))
+    cfg, output = get_config(str(run / "config.yaml")), tmp_path / "found"
+    predict(cfg, [photos], output, threshold=0.0, json_file=str(path))
+    found = json.loads((output / "predictions.json").read_text())
+    wanted = {
+        str(photos / name.replace("\\", "/")): key for key, name in zip(ids, names, strict=True)
+    }
+    assert {image["file_name"]: image["id"] for image in found["images"]} == wanted
+    assert {one["image_id"] for one in found["annotations"]} <= set(ids)
+    assert found["annotations"]
+    path.write_text(json.dumps({**content, "images": images[:2]}))
+    with pytest.raises(
+        DataError, match=r"ids of 3 pictures, but 1 are not in it, the first: .*c.png"
+    ):
+        predict(cfg, [photos], output, json_file=str(path))
+    (photos / "deep" / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    with pytest.raises(DataError, match="two have the same name"):
+        predict(cfg, [photos / "a.jpg", photos / "deep" / "a.jpg"], output, json_file=str(path))
+    with pytest.raises(InputError, match="frames of a video have no ids"):
+        predict(cfg, [photos], output, json_file=str(path), frames_per_second=5)
 
 
 def test_file_that_no_prediction_has_written_stays(run: Path, photos: Path, tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_file_that_is_something_else_is_called_so(
         read_weights(str(path))
 
 
+def test_archive_whose_names_are_broken_is_one_sentence(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("é/data.pkl", b"")
+    path = tmp_path / "w.pth"
+    path.write_bytes(file.getvalue().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(CheckpointError, match="is truncated or no file of weights"):
+        read_weights(str(path))
+
+
 def _write_nested_keras(path: Path) -> None:
     """As Keras 3 lays out a Sequential of a network, a pool and a layer."""
     h5py = pytest.importorskip("h5py")

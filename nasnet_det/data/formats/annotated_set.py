@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class AnnotatedSet:
         content: as in a COCO JSON: ``images``, ``annotations``, ``categories``.
         losses: what the source has and ``content`` has not.
         sha256: of the file, or of the content where there are many files.
+        embedded: names of pictures that are no files -> the JSONs of labelme that hold them.
     """
 
     where: str
@@ -40,6 +41,7 @@ class AnnotatedSet:
     content: dict[str, Any]
     losses: Losses = field(default_factory=Losses)
     sha256: str = ""
+    embedded: Mapping[str, str] = field(default_factory=dict)
 
 
 class SetBuilder:
@@ -57,6 +59,7 @@ class SetBuilder:
         self.images: list[Record] = []
         self.annotations: list[Record] = []
         self.losses = Losses()
+        self.embedded: dict[str, str] = {}
         self._unknown: list[str] = []
 
     def add_image(self, name: str, size: tuple[int, int] | None, **more: Any) -> Record:
@@ -126,7 +129,9 @@ class SetBuilder:
             "categories": categories,
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return AnnotatedSet(self.where, self.image_root, content, self.losses, digest)
+        return AnnotatedSet(
+            self.where, self.image_root, content, self.losses, digest, self.embedded
+        )
 
 
 def tidy_number(value: float) -> float:

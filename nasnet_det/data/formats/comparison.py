@@ -36,7 +36,7 @@ def find_losses(
         if other is None:
             losses.add("images", image["file_name"])
             continue
-        if [image.get(k) for k in ("width", "height")] != [other["width"], other["height"]]:
+        if any(image.get(key) != other.get(key) for key in ("width", "height")):
             losses.add("sizes of images", image["file_name"])
         _count_keys(image, other, _IMAGE_KEYS, "images", losses)
         old, new = (g.get(i["id"], []) for g, i in zip(objects, (image, other), strict=True))

@@ -2,12 +2,14 @@
 
 Rectangles and polygons become boxes and masks; shapes of one label and one ``group_id`` are one
 object; a mask that was painted becomes an RLE, a circle a polygon. Points and lines are left out.
+A picture that is no file may lie in its JSON, from which a conversion writes it.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as mask_util
 
 from nasnet_det.data.error import DataError
@@ -34,11 +37,13 @@ from nasnet_det.data.formats.files import (
 )
 from nasnet_det.data.formats.losses import Faults
 from nasnet_det.data.json_file import read_json
-from nasnet_det.data.pictures import read_pixels
+from nasnet_det.data.pictures import read_picture, read_pixels
 from nasnet_det.runs.files import write_json
 
 CIRCLE_POINTS = 64
 _KEYS = ("label", "points", "shape_type", "group_id", "mask")
+
+logger = logging.getLogger(__name__)
 
 
 def is_labelme(path: str) -> bool:
@@ -90,6 +95,13 @@ def read_labelme(
     for key, content in contents.items():
         if not split or key.startswith(f"{split}/"):
             _add_picture(builder, key, content, pictures, faults)
+            _note_embedded(builder, os.path.join(path, f"{key}.json"), content)
+    if builder.embedded:
+        logger.warning(
+            "%s: %d pictures are no files, but lie in their JSONs; nasnet-det convert-data "
+            "--to labelme (or voc, yolo) writes them out",
+            *(path, len(builder.embedded)),
+        )
     faults.raise_any(len(contents), "JSONs of labelme")
     return builder.build()
 
@@ -151,6 +163,29 @@ def _add_picture(
         _add_object(builder, image, shapes, key, faults)
 
 
+def _note_embedded(builder: SetBuilder, path: str, content: Record) -> None:
+    """Keep in mind where the last image lies, if that is in its JSON alone."""
+    name = builder.images[-1]["file_name"]
+    is_file = os.path.isfile(os.path.join(builder.image_root, name))
+    if isinstance(content.get("imageData"), str) and not is_file:
+        builder.embedded[name] = path
+
+
+def extract_picture(path: str) -> bytes:
+    """The file of a picture that lies in a JSON.
+
+    Raises:
+        DataError: there is none.
+    """
+    content, _ = read_json(path)
+    try:
+        picture = base64.b64decode(content["imageData"], validate=True)
+        read_picture(io.BytesIO(picture), name=f"imageData of {path}")
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: imageData: wanted a picture, got none ({error})") from None
+    return picture
+
+
 def _add_object(
     builder: SetBuilder, image: Record, shapes: Sequence[Record], key: str, faults: Faults
 ) -> None:
@@ -206,6 +241,8 @@ def _encode_mask(shape: Record, image: Record) -> dict[str, Any]:
     """A painted mask, a PNG of its box, as an RLE of the picture."""
     pixels = read_pixels(io.BytesIO(base64.b64decode(shape["mask"], validate=True)), name="mask")
     left, top = (int(v) for v in shape["points"][0])
+    if image["height"] * image["width"] > 2 * (Image.MAX_IMAGE_PIXELS or 2**62):
+        raise ValueError("its picture is larger than pictures that are read")
     whole = np.zeros((image["height"], image["width"]), np.uint8, order="F")
     height, width = pixels.shape[:2]
     if not (0 <= top <= len(whole) - height and 0 <= left <= whole.shape[1] - width):

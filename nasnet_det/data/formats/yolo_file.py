@@ -7,8 +7,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from nasnet_det.config import parse_yaml
 from nasnet_det.data.error import DataError
 from nasnet_det.data.picture_files import list_pictures
 
@@ -35,10 +34,10 @@ class YoloFile:
             return
         self.path = os.path.join(path, YAML) if os.path.isdir(path) else path
         try:
-            self.content = yaml.safe_load(Path(self.path).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{self.path}: it can't be read as YAML: {reason:.200}") from None
+            text = Path(self.path).read_text(encoding="utf-8-sig")
+            self.content = parse_yaml(text, self.path)
+        except (OSError, ValueError) as error:
+            raise DataError(" ".join(str(error).split())) from None
         if not isinstance(self.content, dict) or "names" not in self.content:
             raise DataError(
                 f"{self.path}: wanted a YOLO data.yaml with names, train and val, got "

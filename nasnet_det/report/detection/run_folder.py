@@ -19,9 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from nasnet_det.config import flatten
+from nasnet_det.config import flatten, parse_yaml
 from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import (
     DatasetResults,
@@ -120,8 +118,8 @@ def read_run(folder: Path) -> DetectionRun:
             "config.yaml in it"
         )
     try:
-        config = dict(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        config = dict(flatten(parse_yaml(path.read_text(encoding="utf-8"), "it")))
+    except (OSError, ValueError, AttributeError) as error:
         raise RunError(f"{path} can't be read ({' '.join(str(error).split())})") from None
     starts, start_notes = _read_starts(folder)
     metrics, metric_notes = _read_metrics(folder)

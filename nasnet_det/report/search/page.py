@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def _name_studies(studies: Sequence[Study]) -> list[str]:
     """A different name for each study, fit for files: ``controller_0``, its sampler and seed."""
     names: list[str] = []
     for study in studies:
-        name = base = f"{study.sampler}_{study.seed}"
+        # A file of results may come from anywhere.
+        name = base = re.sub(r"\W", "_", f"{study.sampler}_{study.seed}")[:80]
         number = 2
         while name in names:
             name, number = f"{base}_{number}", number + 1

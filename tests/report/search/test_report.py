@@ -133,6 +133,14 @@ def make_raw(seed: int = 0, num_children: int = 60, **config: Any) -> dict[str, 
     }
 
 
+def test_no_file_of_a_report_is_named_outside_of_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    name = "/../../\0" + "x" * 300
+    write_search_report([make_study(i, 4, SEARCH__SAMPLER__NAME=name) for i in (0, 1)], out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(list(out.glob("cells_*.svg"))) == 2
+
+
 def make_study(seed: int = 0, num_children: int = 60, **config: Any) -> Study:
     return Study.from_dict(make_raw(seed, num_children, **config), "made up")
 
