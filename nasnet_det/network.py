@@ -346,8 +346,7 @@ def _build_classifier(num_features: int, num_classes: int) -> nn.Module:
 
 
 _OF_OTHERS = {
-    "pretrained": "load_published('nasnet://nasnet_a_mobile.timm') of nasnet_det.weights gives "
-    "published weights, and its build_model() the network",
+    "pretrained": "nasnet_det.create_model has it",
     "features_only": "create_model(...).trunk gives the features",
     "in_channels": "did you mean in_chans?",
 }

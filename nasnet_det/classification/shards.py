@@ -50,13 +50,13 @@ class Sample(NamedTuple):
         image: (3, H, W) uint8; None where it can't be read.
         label: its class.
         broken: what could not be read on the way to it, each with the reason.
-        index: its place among the images of its split; -1 where these have none.
+        number: its place among the images of its split; -1 where these have none.
     """
 
     image: torch.Tensor | None
     label: int
     broken: list[str]
-    index: int = -1
+    number: int = -1
 
 
 @dataclass(frozen=True)

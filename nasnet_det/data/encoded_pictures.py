@@ -90,7 +90,8 @@ def load_encoded(place: Path) -> tuple[EncodedPictures, EncodedPictures, tuple[s
     try:
         with np.load(place, allow_pickle=False) as arrays:
             test = next((name for name in TEST_NAMES if f"{name}_bytes" in arrays), TEST_NAMES[0])
-            splits = [_read_split(place, arrays, name) for name in ("train", test)]
+            train = _read_split(place, arrays, "train")
+            held_out = _read_split(place, arrays, test)
             key = next((key for key in _CLASS_NAMES if key in arrays), "")
             names = tuple(map(str, arrays[key])) if key else ()
     except DataError:
@@ -98,14 +99,14 @@ def load_encoded(place: Path) -> tuple[EncodedPictures, EncodedPictures, tuple[s
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{place} is not a readable .npz file: {reason}") from None
-    num_classes = 1 + max(int(split.labels.max()) for split in splits)
+    num_classes = 1 + int(max(train.labels.max(), held_out.labels.max()))
     if names and len(names) < num_classes:
         raise DataError(f"{place}: wanted {key} for {num_classes} labels, got {len(names)}")
     if len(set(names)) < len(names):
         raise DataError(f"{place}: wanted each of {key} once, got {len(set(names))} different ones")
     if max(num_classes, len(names)) < 2:
         raise DataError(f"{place}: wanted at least 2 classes, got one")
-    return *splits, names or tuple(map(str, range(num_classes)))
+    return train, held_out, names or tuple(map(str, range(num_classes)))
 
 
 def _read_split(place: Path, arrays: Any, split: str) -> EncodedPictures:

@@ -120,7 +120,7 @@ def build_measure(
     """A function from choices to the child's size; it leaves torch's random numbers alone."""
     first = (0,) * len(space.decisions)
     plan_cells(recipe.network(image_size), space.decode(first))  # possible?
-    size = {"num_classes": num_classes, "image_size": image_size}
+    size: dict[str, Any] = {"num_classes": num_classes, "image_size": image_size}
     if recipe.aux_weight:
         with torch.random.fork_rng([]):
             build_child(recipe, space, first, **size, in_training=True)

@@ -160,8 +160,8 @@ class RayActors:
             is_any_free = any(worker.asked is None for worker in self.workers)
             if is_any_free and not any(worker.job for worker in self.workers):
                 return
-            worker = self._wait()
-            if worker is None:  # the first whose child hangs
+            answered = self._wait()
+            if answered is None:  # the first whose child hangs
                 worker = min(self.workers, key=_Worker.seconds_left)
                 job = worker.job
                 assert job is not None
@@ -169,6 +169,7 @@ class RayActors:
                 failure = f"out of time: it hung, with a limit of {job.time_limit_s:g} s"
                 yield ChildResult(job.number, None, failure, job.time_limit_s + GRACE_S)
                 continue
+            worker = answered
             asked, worker.asked = worker.asked, None
             job, worker.job = worker.job, None
             try:
