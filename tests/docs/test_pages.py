@@ -119,5 +119,5 @@ def test_measured_decimals_come_from_files():
     text = re.sub(r"`[^`]*`", "", CODE_BLOCK.sub("", GENERATED.sub("", text)))
     sizes, _, others = text.partition("## Sizes")[0], "", text.partition("## Where features")[2]
     loose = re.findall(rf"\d+\.\d+(?![\d]|{NUMBER_COMMENT})", sizes + others)
-    conditions = {"2.14", "2.11", "0.005", "0.1"}  # versions, a learning rate, a bound
+    conditions = {"2.14", "2.11", "0.005", "0.1", "0.7"}  # versions, a rate, a bound, a noise
     assert set(loose) <= conditions
