@@ -1,11 +1,11 @@
 """How many children a search trains in an hour, beside another version of this project.
 
     git worktree add ../before COMMIT
-    python benchmarks/children_speed.py --data cifar10.npz --other ../before
+    python benchmarks/children_speed.py --data cifar10.npz --other ../before SEARCH.CHILD.LR 0.05
 
-Each pair is one random child of search/cifar10_cpu.yaml: its architecture, images and seed are the
-same in both, and it trains in a process of its own, first by one version, then by the other. What
-counts are the processor's seconds of the training alone. It prints and writes the ratio, the
+Each pair is one random child of each version's search/cifar10_cpu.yaml: its architecture, images and
+seed are the same in both, and pairs KEY VALUE make the recipes so. It trains in a process of its
+own, first by one version, then by the other. What counts are the processor's seconds of its search. It prints and writes the ratio, the
 quartiles of the pairs' and both rewards; children_speed.json in benchmarks/results has them.
 """
 
@@ -31,7 +31,7 @@ from nasnet_det.search.assemble import open_search
 from nasnet_det.search.config import get_search_config
 opts = ["SEARCH.DATA.PATH", sys.argv[1], "OUTPUT_DIR", sys.argv[2], "SEARCH.SEED", sys.argv[3]]
 opts += ["SEARCH.EXECUTOR.NAME", "in_process", "SEARCH.EXECUTOR.DEVICE", "cpu"]
-opts += ["SEARCH.SAMPLER.NAME", "random", "SEARCH.NUM_TRIALS", "1"]
+opts += ["SEARCH.SAMPLER.NAME", "random", "SEARCH.NUM_TRIALS", "1", *sys.argv[4:]]
 with open_search(get_search_config("search/cifar10_cpu.yaml", opts)) as search:
     start = time.process_time()
     search.run()
@@ -47,10 +47,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="NPZ")
     parser.add_argument("--other", type=Path, required=True, metavar="CHECKOUT")
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for both")
     options = parser.parse_args()
     pairs = []
     for seed in range(1, options.pairs + 1):
-        ours, other = (train(root, options.data, seed) for root in (ROOT, options.other))
+        ours, other = (train(root, options, seed) for root in (ROOT, options.other))
         pairs.append({"seed": seed, "ours": ours, "other": other})
         print(pairs[-1], flush=True)
     ratios = [pair["other"]["seconds"] / pair["ours"]["seconds"] for pair in pairs]
@@ -60,6 +61,7 @@ def main() -> int:
         "other": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
         "times_as_many": middle,
         "quartiles": [low, high],
+        "opts": options.opts,
         "torch": torch.__version__,
         "pairs": pairs,
     }
@@ -68,11 +70,12 @@ def main() -> int:
     return 0
 
 
-def train(root: Path, data: Path, seed: int) -> dict[str, Any]:
+def train(root: Path, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One child by one version: its seconds and its reward."""
     environment = {**os.environ, "PYTHONPATH": str(root.resolve()), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", CHILD, str(data.resolve()), f"{folder}/search", str(seed)]
+        words = [str(options.data.resolve()), f"{folder}/search", str(seed), *options.opts]
+        command = [sys.executable, "-c", CHILD, *words]
         done = subprocess.run(
             command, env=environment, cwd=folder, check=True, capture_output=True, text=True
         )
