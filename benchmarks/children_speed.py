@@ -3,10 +3,10 @@
     git worktree add ../before COMMIT
     python benchmarks/children_speed.py --data cifar10.npz --other ../before SEARCH.CHILD.LR 0.05
 
-Each pair is one random child of each version's search/cifar10_cpu.yaml: its architecture, images and
-seed are the same in both, and pairs KEY VALUE make the recipes so. It trains in a process of its
-own, first by one version, then by the other. What counts are the processor's seconds of its search. It prints and writes the ratio, the
-quartiles of the pairs' and both rewards; children_speed.json in benchmarks/results has them.
+Each pair is one random child of each version's search/cifar10_cpu.yaml. Its architecture, images
+and seed are the same in both, and pairs KEY VALUE make the recipes so. It trains in a process of
+its own, first by one version, then by the other. What counts are the processor's seconds of its
+search. children_speed.json in benchmarks/results has the ratio, its quartiles and both rewards.
 """
 
 from __future__ import annotations
