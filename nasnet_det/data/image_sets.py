@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10
 
 from nasnet_det.data.broken_pictures import BrokenPictures, describe_broken
 from nasnet_det.data.class_folders import check_several_classes, find_splits, read_class_folders
@@ -22,6 +21,9 @@ from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import PictureError, read_picture
 
 logger = logging.getLogger(__name__)
+
+CIFAR10_FOLDER = "cifar-10-batches-py"
+"""What the archive of CIFAR-10 unpacks to."""
 
 
 class ImageSet(NamedTuple):
@@ -55,12 +57,12 @@ def load_images(path: str, image_size: int, *, broken_images: str = "skip") -> I
         return _stack(place, sources, pictures.labels, image_size, broken_images)
     if path and place.is_file():
         return load_npz(place)
-    if path and (place / CIFAR10.base_folder).is_dir():
+    if path and (place / CIFAR10_FOLDER).is_dir():
         return load_cifar10(place)
     if path and place.is_dir():
         return _load_folder(place, image_size, broken_images)
     raise DataError(
-        f"SEARCH.DATA.PATH: wanted a folder with {CIFAR10.base_folder} in it, an .npz file or a "
+        f"SEARCH.DATA.PATH: wanted a folder with {CIFAR10_FOLDER} in it, an .npz file or a "
         f"folder of classes, got {path!r}, which is {'not there' if path else 'empty'}"
     )
 
@@ -71,12 +73,12 @@ def load_cifar10(place: Path, split: str = "train") -> ImageSet:
     Raises:
         DataError: the files are damaged or not complete.
     """
+    from torchvision.datasets import CIFAR10  # takes as long to import as all the rest of a search
+
     try:
         data = CIFAR10(str(place), train=split == "train")  # compares checksums before it reads
     except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"{place / CIFAR10.base_folder} is damaged or not complete: {error}"
-        ) from None
+        raise DataError(f"{place / CIFAR10_FOLDER} is damaged or not complete: {error}") from None
     return _to_image_set(data.data, np.asarray(data.targets), str(place))
 
 
