@@ -111,7 +111,7 @@ def test_processes_share_the_shards(cfg: CfgNode) -> None:
                          rank, 2))
         for rank in (0, 1)
     ]  # fmt: skip
-    numbers = [[int(color[0]) // 10 for color, _, _ in part] for part in parts]
+    numbers = [[int(color[0]) // 10 for color, *_ in part] for part in parts]
     assert [len(part) for part in numbers] == [12, 12]
     assert sorted(numbers[0] + numbers[1]) == list(range(24))
 
