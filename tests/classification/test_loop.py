@@ -273,7 +273,10 @@ def test_drop_path_follows_the_training(tmp_path: Path) -> None:
     assert seen == pytest.approx([i / 4 for i in range(4)])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+BFLOAT16 = pytest.param("bfloat16", marks=pytest.mark.slow)  # half a minute without instructions
+
+
+@pytest.mark.parametrize("precision", ["float32", BFLOAT16])
 def test_it_learns(tmp_path: Path, precision: str) -> None:
     opts = [
         "SOLVER.EPOCHS",
