@@ -326,7 +326,10 @@ def test_impossible_number_of_classes_is_explained() -> None:
         create_model(num_classes=0, aux_head=True, **small)
     with pytest.raises(ValueError, match="at least 1 channel of the image, got in_chans=0"):
         create_model(in_chans=0)
-    for key, advice in (("pretrained", "nasnet_det.create_model"), ("in_channels", "mean in_chans")):
+    for key, advice in (
+        ("pretrained", "nasnet_det.create_model"),
+        ("in_channels", "mean in_chans"),
+    ):
         with pytest.raises(ValueError, match=f"create_model has no argument '{key}': .*{advice}"):
             create_model(**{key: 1})
 
