@@ -30,8 +30,13 @@ from nasnet_det.genotype import nearest
 from nasnet_det.normalization import NormLayer
 from nasnet_det.plan import POOL_PADDINGS
 
-# torch.export needs a padding of its own where that depends on the size; older ones can't say so.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+# Older ones can't say so.
+_is_torch_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
+def _is_exporting() -> bool:
+    """Where a padding that depends on the size has to be an operation of its own."""
+    return _is_torch_exporting() or torch.onnx.is_in_onnx_export()
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -42,6 +47,8 @@ def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """
     if kernel < stride:
         return 0, 0  # only 1x1 kernels are, at stride 2
+    if stride == 1:
+        return (kernel - 1) // 2, kernel // 2  # whatever the size
     total = kernel - stride + -size % stride
     return total // 2, total - total // 2
 
@@ -164,7 +171,7 @@ class Pool2dSame(nn.Module):
         left, right = _same_padding(x.shape[3], self.kernel_size, self.stride)
         pads = self.pads_with_zeros
         if not torch.jit.is_scripting():
-            pads = pads or _is_exporting()
+            pads = pads or (self.stride > 1 and _is_exporting())
         if pads:
             return self._pool_padded(x, (left, right, top, bottom))
         # ceil_mode supplies the one row or column more that SAME adds after an even size.
@@ -180,6 +187,10 @@ class Pool2dSame(nn.Module):
 
     def _pool_padded(self, x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
         """The same with a padding of its own, which may depend on a size that is not known yet."""
+        if self.kind == "max" and not self.pads_with_zeros and torch.onnx.is_in_onnx_export():
+            # The border's own values change no maximum, and leave a range that int8 can hold.
+            padded = F.pad(x, padding, mode="replicate")
+            return F.max_pool2d(padded, self.kernel_size, self.stride)
         if self.kind == "max":
             value = 0.0 if self.pads_with_zeros else -math.inf
             return F.max_pool2d(F.pad(x, padding, value=value), self.kernel_size, self.stride)

@@ -199,14 +199,16 @@ class NASNetBackbone(Backbone):
         if not self.align_features:
             return image
         height, width = image.shape[-2], image.shape[-1]
-        below = -(-height // self.multiple) * self.multiple + self.beyond - height
-        beside = -(-width // self.multiple) * self.multiple + self.beyond - width
+        # Rounded up without negative numbers, whose quotients ONNX rounds towards zero.
+        below = (height + self.multiple - 1) // self.multiple * self.multiple + self.beyond - height
+        beside = (width + self.multiple - 1) // self.multiple * self.multiple + self.beyond - width
         return F.pad(image, (0, beside, 0, below))
 
     def _crop(self, feature: torch.Tensor, image: torch.Tensor, stride: int) -> torch.Tensor:
         if not self.align_features:
             return feature
-        height, width = -(-image.shape[-2] // stride), -(-image.shape[-1] // stride)
+        height = (image.shape[-2] + stride - 1) // stride
+        width = (image.shape[-1] + stride - 1) // stride
         return feature[:, :, :height, :width]
 
 

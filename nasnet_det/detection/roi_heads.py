@@ -103,8 +103,10 @@ class NASNetROIHeads(Res5ROIHeads):
     def _shared_roi_transform(
         self, features: list[torch.Tensor], boxes: list[Boxes]
     ) -> torch.Tensor:
-        if not torch.jit.is_scripting() and not (self.training or torch.is_grad_enabled()):
-            return self._transform_in_parts(features, boxes)
+        if not torch.jit.is_scripting():
+            keeps_graph = self.training or torch.is_grad_enabled() or torch.jit.is_tracing()
+            if not keeps_graph:  # a trace knows no number of regions
+                return self._transform_in_parts(features, boxes)
         return self.res5(self.pooler(features, boxes))
 
     @torch.jit.unused
