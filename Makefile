@@ -38,7 +38,7 @@ test-gpu: setup ## tests that need a CUDA device
 	$(PYTEST) -m gpu
 
 test-peers: setup ## install other implementations (timm, Keras, ...) and compare with them
-	$(BIN)/python -m pip install --no-build-isolation -e ".[peers,tensorflow]"
+	$(BIN)/python -m pip install --no-build-isolation -e ".[peers,runtimes,tensorflow]"
 	OMP_NUM_THREADS=2 $(PYTEST) -m peers
 
 docs: setup ## the site, in docs/_build; a warning, a dead link or a missing docstring ends it

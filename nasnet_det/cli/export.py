@@ -4,6 +4,10 @@ file of nasnet-det export-backbone is a trunk already. Images come in any number
 floats, whitened with the mean and the deviation in the file's metadata. The export is compared with
 the network on odd and even sizes, and is only written where no output differs by more than 1e-4 of
 its largest value.
+
+With --config-file the weights are a detector's, and the whole of it becomes an ONNX file: a picture
+goes in, and boxes, scores, classes and masks come out. It is compared on pictures of the test set.
+--int8 makes it small and fast, with pictures like those that it will see.
 """
 
 from __future__ import annotations
@@ -11,26 +15,36 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-SUMMARY = "Export a trained classifier, or its backbone, for other runtimes."
+SUMMARY = "Export a trained detector or classifier, or its backbone, for other runtimes."
 EXAMPLES = (
     "output/classification/cifar10_cpu/model_best.pth classifier.onnx",
     "output/classification/cifar10_cpu/model_best.pth backbone.pt2 --backbone",
     "backbone.safetensors backbone.onnx",
+    "output/model_best.pth detector.onnx --config-file output/config.yaml",
+    "output/model_best.pth detector.onnx --config-file output/config.yaml --int8 photos",
 )
 FORMATS = {".pt2": "torch.export", ".onnx": "ONNX", ".ts": "TorchScript"}
 OPSET = 18
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``weights``, ``output``, ``backbone`` and ``opset``."""
-    parser.add_argument("weights", type=Path, help="a classifier's checkpoint, or a backbone")
+    """``weights``, ``output``, what is exported, and how."""
+    parser.add_argument("weights", type=Path, help="a checkpoint, or a backbone")
     parser.add_argument("output", type=Path, help=f"ends with {', '.join(FORMATS)}")
     parser.add_argument("--backbone", action="store_true", help="the trunk of a checkpoint")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"of ONNX; {OPSET} if not given")
+    parser.add_argument("--config-file", metavar="FILE", help="of the detector; then KEY VALUE")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=argparse.SUPPRESS)
+    parser.add_argument("--int8", metavar="PICTURES", help="a folder that calibrates a detector")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the file, and print how it agrees with the network."""
+    if options.config_file:
+        run_detector(options)
+        return
+    if options.opts or options.int8:
+        options.parser.error("wanted --config-file with KEY VALUE and --int8, got none")
     if options.output.suffix not in FORMATS:
         options.parser.error(
             f"wanted an output that ends with {', '.join(FORMATS)}, got {options.output}"
@@ -46,3 +60,20 @@ def run(options: argparse.Namespace) -> None:
         print(f"{height}x{width}: largest difference {comparison.difference:.2g}")
     names = ", ".join(exported.names)
     print(f"{options.output}: {FORMATS[options.output.suffix]}, image -> {names}")
+
+
+def run_detector(options: argparse.Namespace) -> None:
+    """Export a detector."""
+    if options.output.suffix != ".onnx" or options.backbone or options.opset != OPSET:
+        options.parser.error(
+            "wanted an output that ends with .onnx, and no --backbone or --opset, for a detector"
+        )
+    from nasnet_det.detection import get_config
+    from nasnet_det.detection.detector_file import export_detector_file
+
+    words = [*options.opts, "MODEL.WEIGHTS", str(options.weights)]
+    cfg = get_config(options.config_file, words)
+    for row in export_detector_file(cfg, options.output, pictures=options.int8 or ""):
+        height, width = row.size
+        print(f"{height}x{width}: of {row.num_found} objects the file finds {row.num_equal}")
+    print(f"{options.output}: ONNX, image -> boxes, scores, classes")

@@ -9,7 +9,11 @@ import argparse
 import os
 import sys
 
-from nasnet_det.cli.arguments import add_config_arguments
+from nasnet_det.cli.arguments import (
+    add_config_arguments,
+    add_runtime_argument,
+    list_runtime_pairs,
+)
 
 SUMMARY = "Find objects in pictures and videos with a trained detector."
 EXAMPLES = (
@@ -57,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", default="", metavar="FILE", help="a COCO JSON whose ids the pictures keep"
     )
+    add_runtime_argument(parser)
     parser.set_defaults(interrupted="predictions.json has what was found so far")
 
 
@@ -68,7 +73,9 @@ def run(options: argparse.Namespace) -> int:
     tiles = {"TEST.TILES.SIZE": options.tile, "TEST.TILES.OVERLAP": options.overlap}
     given = [str(word) for pair in tiles.items() if pair[1] is not None for word in pair]
     found = predict(
-        get_config(options.config_file, [*pairs, *options.opts, *given]),
+        get_config(
+            options.config_file, [*pairs, *options.opts, *given, *list_runtime_pairs(options)]
+        ),
         pictures,
         options.output,
         threshold=options.confidence_threshold,

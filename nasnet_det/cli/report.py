@@ -6,7 +6,8 @@ all numbers, and the figures; detectors get report.md too, for a README or a pul
 Several detectors are compared with the first. What a run lacks, the report says. Nothing is
 trained: --evaluate evaluates the runs that have no evaluation, and the cost of a run (parameters,
 multiply-adds, time and memory on this device) is measured once and kept in its cost.json, unless
---no-cost is given. Searches that differ in their seed alone are averaged.
+--no-cost is given. --runtimes adds AP and milliseconds in others, such as openvino:int8. Searches
+that differ in their seed alone are averaged.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import argparse
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nasnet_det.cli.arguments import split_runtime
 from nasnet_det.errors import InputError
 
 if TYPE_CHECKING:
     from nasnet_det.report import DetectionRun
-    from nasnet_det.runs.detector_files import DetectorCost
+    from nasnet_det.runs.detector_files import DetectorCost, RuntimeCost
     from nasnet_det.runs.study_results import Study
 
 SUMMARY = "Report what detectors or searches reach, and what it costs: tables, figures, one page."
@@ -37,7 +40,7 @@ NUM_DRAWS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``runs``, ``out``, ``save_results``, ``evaluate``, ``cost``, ``photos`` and ``draws``."""
+    """``runs``, ``out``, ``save_results``, and what is evaluated, measured and shown."""
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="a folder or a file")
     parser.add_argument("--out", metavar="DIR", type=Path, help="write the report there")
     parser.add_argument(
@@ -46,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluate", action="store_true", help="evaluate where that is missing")
     parser.add_argument(
         "--no-cost", dest="cost", action="store_false", help="don't measure; show what is there"
+    )
+    parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        default=(),
+        metavar="NAME[:PRECISION]",
+        help="evaluate and measure there too: torch, onnxruntime or openvino; see predict",
     )
     parser.add_argument(
         "--no-photos", dest="photos", action="store_false", help="show no image of the data set"
@@ -122,9 +132,28 @@ def complete(run: DetectionRun, options: argparse.Namespace) -> DetectionRun:
         run = _add_note(read_run(run.folder), fault)
     if options.cost and run.cost is None:
         say(f"measuring {run.folder}")
-        cost, fault = measure(run.folder)
-        run = _add_note(replace(run, cost=cost), fault)
+        run = _add_cost(run, *measure(run.folder))
+    for runtime in options.runtimes if run.cost else ():
+        run = _complete_runtime(run, *split_runtime(runtime))
     return run
+
+
+def _complete_runtime(run: DetectionRun, runtime: str, precision: str) -> DetectionRun:
+    """Measure a runtime where that is missing."""
+    assert run.cost is not None
+    rows = run.cost.runtimes
+    known = {(row.runtime, row.precision) for row in rows}
+    if (runtime, precision) in known or (runtime == "torch" and runtime in dict(known)):
+        return run  # torch has the precision of the run's config
+    say(f"measuring {run.folder} in {runtime}, {precision}")
+    row, fault = _run_apart(_measure_runtime, run.folder, runtime, precision)
+    if row is None:
+        return _add_note(run, f"{runtime}, {precision} can't be measured: {fault}")
+    return _add_cost(run, *_save(run.folder, replace(run.cost, runtimes=(*rows, row))))
+
+
+def _add_cost(run: DetectionRun, cost: DetectorCost | None, fault: str) -> DetectionRun:
+    return _add_note(replace(run, cost=cost), fault)
 
 
 def _add_note(run: DetectionRun, fault: str) -> DetectionRun:
@@ -147,15 +176,14 @@ def evaluate(folder: Path) -> str:
 
 def measure(folder: Path) -> tuple[DetectorCost | None, str]:
     """Measure the cost of a run in a process of its own; or why that failed."""
+    cost, fault = _run_apart(_measure, folder)
+    return (None, f"its cost can't be measured: {fault}") if cost is None else _save(folder, cost)
+
+
+def _save(folder: Path, cost: DetectorCost) -> tuple[DetectorCost, str]:
     from nasnet_det.runs.detector_files import write_cost
     from nasnet_det.runs.files import FileError
 
-    try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-            cost = pool.submit(_measure, folder).result()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        return None, f"its cost can't be measured: {' '.join(str(error).split())}"
     try:
         write_cost(folder, cost)
     except FileError as error:
@@ -163,7 +191,23 @@ def measure(folder: Path) -> tuple[DetectorCost | None, str]:
     return cost, ""
 
 
+def _run_apart(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """What a function returns in a process of its own; or None, and why that failed."""
+    try:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+            return pool.submit(function, *arguments).result(), ""
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        return None, " ".join(str(error).split())
+
+
 def _measure(folder: Path) -> DetectorCost:
     from nasnet_det.detection.cost import measure_run
 
     return measure_run(folder)
+
+
+def _measure_runtime(folder: Path, runtime: str, precision: str) -> RuntimeCost:
+    from nasnet_det.detection.runtime_cost import measure_runtime
+
+    return measure_runtime(folder, runtime, precision)

@@ -11,7 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nasnet_det.cli.arguments import add_config_arguments, add_resume_argument
+from nasnet_det.cli.arguments import (
+    add_config_arguments,
+    add_resume_argument,
+    add_runtime_argument,
+    list_runtime_pairs,
+)
 
 SUMMARY = "Train a detector, or evaluate one."
 EXAMPLES = (
@@ -26,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     add_resume_argument(parser, "the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    add_runtime_argument(parser)
     parser.add_argument(
         "--num-gpus", type=int, metavar="N", help="of each machine, one process a GPU"
     )
@@ -40,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     """Train or evaluate, and print the results and where the files are."""
     from nasnet_det.detection import Processes, ResultsError, evaluate, get_config, train
 
-    cfg = get_config(options.config_file, options.opts)
+    cfg = get_config(options.config_file, [*options.opts, *list_runtime_pairs(options)])
     processes = Processes(
         options.num_gpus, options.num_machines, options.machine_rank, options.dist_url
     )

@@ -58,6 +58,13 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # share of its side that a tile has in common with the next.
     cfg.TEST.TILES = CfgNode({"SIZE": 0, "OVERLAP": 0.2})
 
+    # What computes the detector in tests: torch, or on a CPU onnxruntime or openvino. PART is what
+    # of it these compute: the backbone, or the detector. PRECISION is float32, bfloat16 or int8.
+    # CALIBRATION is a folder with pictures that int8 is calibrated on; "": those of the training.
+    cfg.TEST.RUNTIME = CfgNode(
+        {"NAME": "torch", "PART": "backbone", "PRECISION": "float32", "CALIBRATION": ""}
+    )
+
     # SGD as in Detectron2, or AdamW, whose decoupled SOLVER.WEIGHT_DECAY is larger (0.05, say).
     cfg.SOLVER.OPTIMIZER = "SGD"
     # What the learning rate is multiplied with in the backbone (with C4, in its last cells too, not

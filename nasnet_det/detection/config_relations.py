@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
+import torch
 from detectron2.config import CfgNode
 
 from nasnet_det.config import ConfigError
+from nasnet_det.runtime.engines import check_runtime
 
 # Samplers of Detectron2 -> a key that newer versions have for them.
 SAMPLER_KEYS = {
@@ -83,6 +85,36 @@ def check_augmented_test(cfg: CfgNode) -> None:
         refuse("TEST.AUG.MIN_SIZES", f"numbers of pixels, {why}", sizes)
     if cfg.TEST.AUG.MAX_SIZE < 1:
         refuse("TEST.AUG.MAX_SIZE", f"at least 1, {why}", cfg.TEST.AUG.MAX_SIZE)
+
+
+def check_test_runtime(cfg: CfgNode) -> None:
+    """See that the runtime of tests is here and can compute as ``TEST.RUNTIME`` says.
+
+    Raises:
+        ConfigError: another key rules it out.
+        EngineError: it has no such precision on this processor.
+        MissingPackageError: it is not installed.
+    """
+    node = cfg.TEST.get("RUNTIME")
+    if node is None:
+        return
+    if node.CALIBRATION and node.PRECISION != "int8":
+        wanted = f"none, since TEST.RUNTIME.PRECISION is {node.PRECISION}"
+        refuse("TEST.RUNTIME.CALIBRATION", wanted, node.CALIBRATION)
+    if node.NAME == "torch":
+        if node.PRECISION != "float32":
+            wanted = "float32, since TEST.RUNTIME.NAME is torch, whose precision is SOLVER.AMP's"
+            refuse("TEST.RUNTIME.PRECISION", wanted, node.PRECISION)
+        if node.PART != "backbone":
+            wanted = "backbone, since TEST.RUNTIME.NAME is torch, which computes all"
+            refuse("TEST.RUNTIME.PART", wanted, node.PART)
+    elif node.PART == "detector" and cfg.TEST.AUG.ENABLED:
+        wanted = "backbone, since TEST.AUG.ENABLED is True, which needs the detector's parts"
+        refuse("TEST.RUNTIME.PART", wanted, node.PART)
+    elif torch.device(cfg.MODEL.DEVICE).type == "cuda" and torch.cuda.is_available():
+        wanted = f"cpu, where TEST.RUNTIME.NAME {node.NAME} computes"
+        refuse("MODEL.DEVICE", wanted, cfg.MODEL.DEVICE)
+    check_runtime(node.NAME, node.PRECISION)
 
 
 def check_proposals(cfg: CfgNode) -> None:

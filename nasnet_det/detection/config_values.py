@@ -34,10 +34,12 @@ from nasnet_det.detection.config_relations import (
     check_input,
     check_model,
     check_solver,
+    check_test_runtime,
     refuse,
 )
 from nasnet_det.genotype import nearest
 from nasnet_det.plan import DROP_PATH_SCHEDULES, NORMS, POOL_PADDINGS
+from nasnet_det.runtime.engines import PRECISIONS, RUNTIMES
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -84,6 +86,9 @@ NAMES: dict[str, Collection[str]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
     "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
+    "TEST.RUNTIME.NAME": RUNTIMES,
+    "TEST.RUNTIME.PART": ("backbone", "detector"),
+    "TEST.RUNTIME.PRECISION": PRECISIONS,
     "MODEL.NASNET.NORM": NORMS,
     "MODEL.NASNET.POOL_PADDING": ("", *POOL_PADDINGS),
     "MODEL.NASNET.DROP_PATH_SCHEDULE": DROP_PATH_SCHEDULES,
@@ -160,6 +165,7 @@ def check_values(cfg: CfgNode) -> None:
     check_solver(cfg)
     check_model(cfg)
     check_augmented_test(cfg)
+    check_test_runtime(cfg)
     for entry in cfg.TEST.EXPECTED_RESULTS:
         if not (isinstance(entry, list | tuple) and len(entry) == 4 and are_numbers(entry[2:])):
             refuse("TEST.EXPECTED_RESULTS", "[task, metric, value, tolerance] each", entry)

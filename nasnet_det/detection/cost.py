@@ -23,7 +23,6 @@ from nasnet_det.detection.config import get_config
 from nasnet_det.detection.datasets import find_coco, register_config_datasets
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
-from nasnet_det.detection.step import get_precision
 from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import DetectorCost
 
@@ -62,7 +61,7 @@ def measure_run(folder: Path) -> DetectorCost:
     use_available_device(cfg)
     try:
         register_config_datasets(cfg)
-        images = _read_images(cfg.DATASETS.TEST)
+        images = read_images(cfg.DATASETS.TEST)
     except DataError:
         images = []
     is_noise = not images
@@ -86,7 +85,7 @@ def find_weights(folder: Path) -> Path:
     raise InputError(f"{folder} has no checkpoint (model_final.pth or what last_checkpoint names)")
 
 
-def _read_images(names: Sequence[str]) -> list[np.ndarray]:
+def read_images(names: Sequence[str]) -> list[np.ndarray]:
     """Some images of the first data set, evenly spread; none where it is not here."""
     if not names:
         return []
@@ -143,7 +142,7 @@ def measure_cost(
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     predictor.fuse()
-    times = _measure_times(predictor, images)
+    times = measure_times(predictor, images)
     return DetectorCost(
         parameters={**parameters, "all": sum(p.numel() for p in model.parameters())},
         multiply_adds={part: round(count) for part, count in multiply_adds.items()},
@@ -153,16 +152,17 @@ def measure_cost(
         peak_memory_mb=_peak_memory_mb(model.device),
         device=name_device(model.device),
         threads=torch.get_num_threads(),
-        precision=str(get_precision(cfg) or torch.float32).removeprefix("torch."),
+        precision=predictor.precision,
         images=len(images),
         versions={"nasnet_det": nasnet_det.__version__, "torch": str(torch.__version__)},
         is_noise=is_noise,
         weights=weights,
+        runtime=cfg.TEST.RUNTIME.NAME,
     )
 
 
-def _measure_times(predictor: Predictor, images: Sequence[np.ndarray]) -> list[float]:
-    """Milliseconds of each image; on a GPU until its work is done."""
+def measure_times(predictor: Predictor, images: Sequence[np.ndarray]) -> list[float]:
+    """Milliseconds of each image, after a warm-up; on a GPU until its work is done."""
     times = []
     for image in [*[images[0]] * NUM_WARMUP, *images]:
         start = time.perf_counter()

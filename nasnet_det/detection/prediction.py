@@ -91,7 +91,7 @@ def predict(
     pictures, videos = find_sources(inputs, output)
     ids = find_ids(json_file, inputs, [*pictures, *videos]) if json_file else {}
     folder = PredictionFolder(output)
-    predictor = Predictor(_prepare_prediction(cfg), batch_size=batch_size)
+    predictor = Predictor(prepare_prediction(cfg), batch_size=batch_size)
     work = _Prediction(predictor, folder, threshold)
     try:
         with stop_on_sigterm("predictions.json has what was found so far"):
@@ -196,7 +196,7 @@ def _name_frames(inputs: Sequence[str | os.PathLike[str]]) -> Path:
     return first if first.is_dir() else first.parent
 
 
-def _prepare_prediction(cfg: CfgNode) -> CfgNode:
+def prepare_prediction(cfg: CfgNode) -> CfgNode:
     """The config, on a device that is there."""
     cfg = cfg.clone()
     cfg.defrost()

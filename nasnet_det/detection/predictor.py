@@ -20,11 +20,11 @@ from torchvision.utils import draw_bounding_boxes, draw_keypoints, draw_segmenta
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.categories import find_categories
 from nasnet_det.detection.checkpoint import Checkpointer
+from nasnet_det.detection.inference import prepare_inference
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.step import autocast, device_type, get_precision
 from nasnet_det.detection.tiles import TiledDetector
 from nasnet_det.detection.trainer import Trainer
-from nasnet_det.runtime.fuse import fuse
 
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
@@ -64,9 +64,17 @@ class Predictor:
             self.fuse()
 
     def fuse(self) -> None:
-        """Compute faster from now on: see :func:`~nasnet_det.runtime.fuse.fuse`."""
-        self.model = fuse(self.model, precision=get_precision(self.cfg))
+        """Compute faster from now on: see :mod:`nasnet_det.detection.inference`."""
+        self.model = prepare_inference(self.model, self.cfg)
         self._build_tiled()
+
+    @property
+    def precision(self) -> str:
+        """That of the network: of ``TEST.RUNTIME``, or with torch of ``SOLVER.AMP``."""
+        node = self.cfg.TEST.RUNTIME
+        if node.NAME != "torch":
+            return str(node.PRECISION)
+        return str(get_precision(self.cfg) or torch.float32).removeprefix("torch.")
 
     def _build_tiled(self) -> None:
         if self.cfg.TEST.TILES.SIZE:

@@ -55,6 +55,7 @@ from nasnet_det.detection.evaluation import (
 )
 from nasnet_det.detection.failed_batch import keep_failed_batch
 from nasnet_det.detection.hooks import BestCheckpoint, MetricsWriter
+from nasnet_det.detection.inference import prepare_inference
 from nasnet_det.detection.loader import build_train_loader, start_from
 from nasnet_det.detection.mapper import PictureMapper, ReadableBatches
 from nasnet_det.detection.optimizer import build_optimizer
@@ -75,7 +76,6 @@ from nasnet_det.detection.tiles import TiledDetector
 from nasnet_det.errors import InputError, MissingPackageError
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.runs.signals import leave_signals
-from nasnet_det.runtime.fuse import fuse
 
 logger = logging.getLogger(__name__)
 
@@ -325,7 +325,7 @@ class Trainer(DefaultTrainer):
 
         Args:
             cfg, evaluators: as in Detectron2.
-            model: a copy is evaluated, see :func:`~nasnet_det.runtime.fuse.fuse`.
+            model: a copy is evaluated, see :mod:`nasnet_det.detection.inference`.
             iteration: the last iteration that the model was trained for, where known.
             weights: the file that the model came from, where it came from one.
             augment: whether ``TEST.AUG`` counts: once more with test-time augmentation, as tasks
@@ -335,7 +335,7 @@ class Trainer(DefaultTrainer):
             task -> metric -> value; with several sets, set -> task -> metric -> value.
         """
         check_values(cfg)
-        model = fuse(model, precision=get_precision(cfg))
+        model = prepare_inference(model, cfg)
         seen = TiledDetector.from_config(cfg, model) if cfg.TEST.TILES.SIZE else model
         with autocast(get_precision(cfg), device_type(cfg)):
             results = super().test(cfg, seen, evaluators)

@@ -91,6 +91,26 @@ def read_results(folder: Path) -> DetectorResults | None:
 
 
 @dataclass(frozen=True)
+class RuntimeCost:
+    """What a detector reaches and takes in one runtime, on one device.
+
+    Attributes:
+        runtime, precision: such as ``openvino`` and ``int8``.
+        ap: the COCO AP of boxes on the first test set in percent; None where it is undefined.
+        ms_per_image, device, threads, images, weights: see :class:`DetectorCost`.
+    """
+
+    runtime: str
+    precision: str
+    ap: float | None
+    ms_per_image: Mapping[str, float]
+    device: str
+    threads: int
+    images: int
+    weights: str
+
+
+@dataclass(frozen=True)
 class DetectorCost:
     """What a detector costs on one device.
 
@@ -106,6 +126,8 @@ class DetectorCost:
         versions: of the software.
         is_noise: whether they were noise, in want of a data set.
         weights: name of the file.
+        runtime: what computed the backbone.
+        runtimes: what the detector reaches and takes in others.
     """
 
     parameters: Mapping[str, int]
@@ -121,6 +143,8 @@ class DetectorCost:
     versions: Mapping[str, str]
     is_noise: bool = False
     weights: str = ""
+    runtime: str = "torch"
+    runtimes: Sequence[RuntimeCost] = ()
 
     @property
     def total_multiply_adds(self) -> float:
@@ -129,18 +153,29 @@ class DetectorCost:
         return sum(others) + head * self.regions
 
 
+_MS = ("median", "low", "high")
 _TYPES: dict[str, Any] = {  # a tuple: numbers by these names
     "parameters": (*PARTS, "all"),
     "multiply_adds": PARTS,
     "size": list,
     "regions": int | float,
-    "ms_per_image": ("median", "low", "high"),
+    "ms_per_image": _MS,
     "peak_memory_mb": int | float | None,
     "device": str,
     "threads": int,
     "precision": str,
     "images": int,
     "versions": dict,
+}
+_RUNTIME_TYPES: dict[str, Any] = {
+    "runtime": str,
+    "precision": str,
+    "ap": int | float | None,
+    "ms_per_image": _MS,
+    "device": str,
+    "threads": int,
+    "images": int,
+    "weights": str,
 }
 
 
@@ -162,14 +197,27 @@ def read_cost(folder: Path) -> DetectorCost | None:
     data = _read_object(folder / COST)
     if data is None:
         return None
-    for key, wanted in _TYPES.items():
-        if not (key in data and _fits(data[key], wanted)):
-            raise RecordError(f"{COST} is none of ours: it has no proper {key!r}")
     return DetectorCost(
-        **{key: data[key] for key in _TYPES},
+        **_select(data, _TYPES),
         is_noise=bool(data.get("is_noise")),
         weights=str(data.get("weights") or ""),
+        runtime=str(data.get("runtime") or "torch"),
+        runtimes=tuple(
+            RuntimeCost(**_select(row, _RUNTIME_TYPES)) for row in data.get("runtimes") or ()
+        ),
     )
+
+
+def _select(data: Any, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of these keys.
+
+    Raises:
+        RecordError: one is missing, or of another type.
+    """
+    for key, wanted in types.items():
+        if not (isinstance(data, dict) and key in data and _fits(data[key], wanted)):
+            raise RecordError(f"{COST} is none of ours: it has no proper {key!r}")
+    return {key: data[key] for key in types}
 
 
 def _fits(value: Any, wanted: Any) -> bool:

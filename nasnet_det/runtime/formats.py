@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,10 +24,9 @@ from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet, NASNetTrunk
 from nasnet_det.runs.files import write_content
 from nasnet_det.runtime.fuse import fuse
+from nasnet_det.runtime.onnx_trace import METADATA, OPSET, quiet
 from nasnet_det.weights.backbone_file import BackboneCard
 
-METADATA = "nasnet_det"
-OPSET = 18
 TOLERANCE = 1e-4
 FORMATS = {".pt2": "torch.export", ".onnx": "ONNX", ".ts": "TorchScript"}
 
@@ -172,7 +169,7 @@ def export_model(
         convert = partial(_to_onnx, opset=opset)
     else:
         convert = _to_torch_export if path.suffix == ".pt2" else _to_torchscript
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         with _fails_as(f"{FORMATS[path.suffix]} can't hold this network"):
             fused: Any = fuse(model)
             content = convert(fused, example, json.dumps(metadata))
@@ -293,17 +290,3 @@ def _fails_as(what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ExportError(f"{what} ({reason:.200})") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks about themselves."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
+from nasnet_det.genotype import Block, CellSpec, Genotype
+
 CONFIG = """
 MODEL:
   META_ARCHITECTURE: GeneralizedRCNN
@@ -44,6 +46,17 @@ DATALOADER: {NUM_WORKERS: 0, ASPECT_RATIO_GROUPING: False, FILTER_EMPTY_ANNOTATI
 SEED: 1
 VERSION: 2
 """
+
+
+def write_tiny_genotype(folder: Path) -> str:
+    """The path of cells with few operations, of each kind that depends on a picture's size."""
+    path = folder / "cells.json"
+    pools = Block((0, 1), ("avg_pool_3x3", "max_pool_3x3"))
+    Genotype(
+        CellSpec((Block((0, 1), ("sep_conv_3x3", "identity")),), (1, 2)),
+        CellSpec((pools, Block((0, 2), ("sep_conv_5x5", "identity"))), (3,)),
+    ).save(path)
+    return str(path)
 
 
 def write_tiny_dataset(folder: Path, *, with_boxes: bool = True) -> list[str]:

@@ -44,6 +44,8 @@ def _write_lines(report: DetectionReport) -> Iterator[str]:
         yield ""
     if tables["cost"].rows:
         yield from ("## Cost", "", *tables["cost"].select(*COSTS).write_markdown(), "")
+    if tables["runtimes"].rows:
+        yield from ("## Runtimes", "", *tables["runtimes"].write_markdown(), "")
     differences = tables["config_differences"]
     if differences.rows:
         shown = replace(differences, rows=differences.rows[:MAX_DIFFERENCES])

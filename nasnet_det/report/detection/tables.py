@@ -123,6 +123,18 @@ def make_tables(report: DetectionReport) -> dict[str, Table]:
                 for name, cost in measured
             ),
         ),
+        "runtimes": make_table(
+            ["run", "runtime", "precision", "AP", "ms an image", "from", "to", "measured on"],
+            (
+                [
+                    *(name, row.runtime, row.precision, number(row.ap, ".2f")),
+                    *(number(row.ms_per_image[key], ".1f") for key in ("median", "low", "high")),
+                    f"{row.device}, {row.threads} threads",
+                ]
+                for name, cost in measured
+                for row in cost.runtimes
+            ),
+        ),
         "parameters": make_table(
             ["run", *PARTS],
             (

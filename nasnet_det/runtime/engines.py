@@ -1,0 +1,126 @@
+"""ONNX files run by other libraries than PyTorch: ONNX Runtime and OpenVINO, on a CPU.
+
+A network comes as the content of an ONNX file and becomes a function of arrays, whose sizes may
+change from call to call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from nasnet_det.errors import InputError, requires
+
+RUNTIMES = ("torch", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16", "int8")
+"""int8 is a property of the file (see quantization.py), the others of the computation."""
+
+
+class EngineError(InputError):
+    """A runtime that can't run a network, or not like this."""
+
+
+class Engine(NamedTuple):
+    """A network in a runtime.
+
+    Attributes:
+        outputs: their names.
+        run: arrays in the order of the network's inputs -> arrays in the order of ``outputs``.
+    """
+
+    outputs: tuple[str, ...]
+    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+
+def start_engine(content: bytes, runtime: str, *, precision: str = "float32") -> Engine:
+    """Load a network into a runtime, with as many threads as PyTorch has.
+
+    Args:
+        content: of an ONNX file.
+        runtime: ``onnxruntime`` or ``openvino``.
+        precision: one of :data:`PRECISIONS`.
+
+    Raises:
+        EngineError: the runtime has no such precision on this processor, or can't run the network.
+        MissingPackageError: the runtime is not installed.
+    """
+    start = {"onnxruntime": _start_onnxruntime, "openvino": _start_openvino}[runtime]
+    try:
+        with requires("runtimes"):
+            return start(content, precision)
+    except InputError:
+        raise
+    except Exception as error:  # each has its own
+        raise EngineError(f"{runtime} can't run this network ({_words(error)})") from error
+
+
+def check_runtime(runtime: str, precision: str) -> None:
+    """See that a runtime is installed and computes in a precision here.
+
+    Raises:
+        EngineError: it has no such precision on this processor.
+        MissingPackageError: it is not installed.
+    """
+    with requires("runtimes"):
+        if runtime == "onnxruntime":
+            import onnxruntime  # noqa: F401
+
+            if precision == "bfloat16":
+                raise EngineError(
+                    "onnxruntime computes in bfloat16 on no CPU: wanted float32 or int8"
+                )
+        elif runtime == "openvino":
+            import openvino
+
+            abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            if precision == "bfloat16" and "BF16" not in abilities:
+                raise EngineError(
+                    "openvino computes in bfloat16 only on processors with instructions for it "
+                    f"(AVX-512 or AMX), and this one has {', '.join(sorted(abilities))}: wanted "
+                    "float32 or int8"
+                )
+
+
+def _start_onnxruntime(content: bytes, precision: str) -> Engine:
+    import onnxruntime
+
+    check_runtime("onnxruntime", precision)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return list(session.run(None, dict(zip(names, arrays, strict=True))))
+
+    return Engine(tuple(entry.name for entry in session.get_outputs()), run)
+
+
+def _start_openvino(content: bytes, precision: str) -> Engine:
+    import onnx
+    import openvino
+
+    check_runtime("openvino", precision)
+    core = openvino.Core()
+    settings: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(core.read_model(content), "CPU", settings)
+    # It knows several names of each output.
+    names = tuple(output.name for output in onnx.load_from_string(content).graph.output)
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        results = compiled(list(arrays))
+        return [np.array(results[i]) for i in range(len(names))]  # copies, for it reuses them
+
+    return Engine(names, run)
+
+
+def _words(error: Exception) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
