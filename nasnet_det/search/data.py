@@ -212,11 +212,13 @@ def resize(images: torch.Tensor, size: int, mode: str = "bilinear") -> torch.Ten
     """(N, C, H, W) uint8 -> (N, C, size, size) uint8, as one of :data:`RESIZES`."""
     if images.shape[2:] == (size, size):
         return images
-    parts = [
-        F.interpolate(part.float(), (size, size), mode=mode, antialias=True)
-        for part in images.split(_CHUNK)
-    ]
-    return torch.cat([part.round_().clamp_(0, 255).byte() for part in parts])
+    parts = []
+    for part in images.split(_CHUNK):
+        # Bicubic as torchvision does it for classifiers: bytes, between its two passes too.
+        pixels = part if mode == "bicubic" else part.float()
+        pixels = F.interpolate(pixels, (size, size), mode=mode, antialias=True)
+        parts.append(pixels if mode == "bicubic" else pixels.round_().clamp_(0, 255).byte())
+    return torch.cat(parts)
 
 
 def _measure(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

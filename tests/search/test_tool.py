@@ -126,6 +126,7 @@ def test_search_for_several_goals_hands_on_its_whole_front(
     tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opts = ["SEARCH.SAMPLER.NAME", "nsga2", "SEARCH.GOALS", "['accuracy','macs','params']"]
+    opts += ["SEARCH.NUM_TRIALS", "12"]
     front = tmp_path / "front"
     front.mkdir()
     (front / "genotype_99.json").write_text("of an older front")
