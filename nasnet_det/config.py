@@ -12,6 +12,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def _count_values(data: Any, counts: dict[int, float]) -> float:
     """How many values a document has when each alias is written out; inf where that has no end."""
     if not isinstance(data, dict | list):
+        repr(data)  # which fails of endless numbers, and so would a sentence about them
         return 1
     if id(data) not in counts:
         counts[id(data)] = math.inf  # until it is known: what holds itself
@@ -145,7 +147,8 @@ def _read_with_base(path: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"config file {path} can't be read: {reason}") from None
-    data = parse_yaml(text, path) or {}
+    data = parse_yaml(text, path)
+    data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: wanted KEY: VALUE pairs, got {data!r:.60}")
     base = data.pop("_BASE_", None)
@@ -199,7 +202,8 @@ def _convert(value: Any, default: Any, name: str) -> Any:
     if default is None or type(value) is type(default):
         return value
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if isinstance(default, list | tuple) and isinstance(value, list | tuple):
         return type(default)(value)
     wanted = {
@@ -216,6 +220,8 @@ def _convert(value: Any, default: Any, name: str) -> Any:
 def _parse(text: str) -> Any:
     """A Python literal where the text is one, else the text itself."""
     try:
-        return ast.literal_eval(text)
+        literal = ast.literal_eval(text)
+        repr(literal)  # which fails of endless numbers, and so would a sentence about them
+        return literal
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return text

@@ -82,6 +82,8 @@ def test_values_take_the_type_of_the_default(key: str, text: str, value: object)
         (["MODEL.FROZEN", "1"], r"MODEL.FROZEN: wanted True or False .*, got 1"),
         (["MODEL.WIDTHS", "8"], r"MODEL.WIDTHS: wanted a list .*, got 8"),
         (["MODEL", "8"], r"MODEL: wanted one of its keys \(NAME, WIDTHS, FROZEN, NORM\), got '8'"),
+        (["SOLVER.LR", "1" + "0" * 400], r"SOLVER.LR: wanted a number .*, got 1000"),
+        (["SOLVER.LR", "0x" + "f" * 5000], r"SOLVER.LR: wanted a number .*, got '0xfff"),
         (["SOLVER.LR", "{[]: 1}"], r"SOLVER.LR: wanted a number .*, got '\{\[\]: 1\}'"),
         (["SOLVER.LR", "-" * 10**5 + "1"], r"SOLVER.LR: wanted a number .*, got '-{100}"),
         (["SOLVER.LR"], r"wanted KEY VALUE pairs, got no value after 'SOLVER.LR'"),
@@ -113,6 +115,7 @@ def test_impossible_override_names_key_value_and_wish(opts: list[str], sentence:
         ("OUTPUT_DIR: &a [*a]\n", "its aliases .* stand for over 1,000,000 values"),
         (LAUGHS, "its aliases .* stand for over 1,000,000 values"),
         (MERGES, r"key '<<' \(merging\) is not understood here"),
+        ("OUTPUT_DIR: 0x" + "f" * 5000, "can't be read as YAML: Exceeds the limit"),
         ("OUTPUT_DIR: " + "9" * 5000, "can't be read as YAML: Exceeds the limit"),
     ],
 )  # fmt: skip

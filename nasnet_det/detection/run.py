@@ -73,9 +73,8 @@ def _find_changes(cfg: CfgNode, saved_file: Path) -> list[Change]:
     if "VERSION" not in saved:  # its last key: a kill left half of the file
         logger.warning("%s is cut off, so the model is not compared", saved_file)
         return []
-    now = dict(
-        flatten(parse_yaml(cfg.dump(), "the config"))
-    )  # through YAML too: tuples become lists
+    # Through YAML too: tuples become lists.
+    now = dict(flatten(parse_yaml(cfg.dump(), "the config")))
     if now["SEED"] < 0:  # the run to resume has chosen one
         del now["SEED"]
     return find_changes(saved, now, stage="detector")
