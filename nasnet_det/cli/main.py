@@ -7,6 +7,7 @@ The status is 0; 1 after a mistake, with a sentence on standard error; 2 after o
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after the command's name; None for those of this process.
     """
+    if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of files whose names are no Unicode
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     program = f"{PROGRAM} {options.verb}"
     # fvcore, which Detectron2 imports, calls it; its users can do nothing about it.

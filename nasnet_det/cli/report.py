@@ -126,7 +126,7 @@ def complete(run: DetectionRun, options: argparse.Namespace) -> DetectionRun:
     """Evaluate and measure a run where that is wanted and missing; a failure becomes a note."""
     from nasnet_det.report import read_run
 
-    if options.evaluate and run.predictions_path is None:
+    if options.evaluate and None in (run.results, run.predictions_path):
         say(f"evaluating {run.folder}")
         fault = evaluate(run.folder)
         run = _add_note(read_run(run.folder), fault)

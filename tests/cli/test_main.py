@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import signal
@@ -339,6 +340,16 @@ def test_ctrl_c_in_a_real_search(tmp_path: Path) -> None:
 
 
 # ---- Its names
+
+
+def test_name_that_is_no_unicode_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a class, after its folder, or of a file."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(find_module("describe"), "run", lambda options: print(options.opts[0]))
+    assert call("describe", os.fsdecode(b"\xff\xc3\xa9")) == 0
+    out.flush()
+    assert out.buffer.getvalue() == "\\udcffé\n".encode()
 
 
 def test_version_and_the_two_names_of_the_command() -> None:

@@ -153,3 +153,10 @@ def test_gaps_in_labels_are_said_or_refused(
         except DataError as error:
             said = str(error)
     assert sentence in said
+
+
+def test_classes_may_have_any_name(tmp_path: Path) -> None:
+    names = ["Straße", "猫", "a b [c]", "n01440764, tench", "10", "x\ny", os.fsdecode(b"\xff\xfe")]
+    data = load(write_classes(tmp_path / "train", *names).parent / "train", eval_only=True)
+    assert data.classes == tuple(sorted(names))
+    assert len({data.test.read(i)[1] for i in range(len(data.test))}) == len(names)

@@ -250,6 +250,25 @@ def test_run_without_evaluation(tmp_path: Path) -> None:
     assert "Training" in Page((tmp_path / "out" / "report.html").read_text()).headings
 
 
+@pytest.mark.parametrize("gone", ["results.json", "inference/coco_instances_results.json"])
+def test_evaluation_of_a_killed_run_is_made_again(
+    gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Detections are written first, ``results.json`` then."""
+    run = write_run(tmp_path / "run", TRUTH, detect(TRUTH), ap=50.0)
+    whole = (run / gone).read_bytes()
+    (run / gone).unlink()
+
+    def evaluate(folder: Path) -> str:
+        (folder / gone).write_bytes(whole)
+        return ""
+
+    monkeypatch.setattr("nasnet_det.cli.report.evaluate", evaluate)
+    assert run_tool(run, "--out", tmp_path / "out", "--evaluate") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["runs"][0]["scores"] is not None
+
+
 def test_data_set_or_detections_that_are_gone(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, TRUTH, detect(TRUTH)) for name in ("first", "second")]
     (runs[0] / "inference" / "coco_instances_results.json").unlink()
