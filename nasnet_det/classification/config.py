@@ -42,6 +42,7 @@ AT_LEAST_ONE = (
 )
 BELOW_ONE = ("EMA.DECAY", "SOLVER.LABEL_SMOOTHING", "SOLVER.MOMENTUM", "SOLVER.RMSPROP.DECAY")
 NOT_NEGATIVE = ("SOLVER.", "DATA.", "AUGMENT.", "AUX.", "DISTILL.", "TEST.", "SEED")
+MAX_SEED = 2**63 - 1  # of torch
 SHARES = ("TEST.CROP_FRACTION", "AUGMENT.MIN_AREA", "SOLVER.DECAY_RATE")
 
 
@@ -234,6 +235,8 @@ def check_config(cfg: CfgNode) -> None:
     for key, value in values.items():
         if key.startswith(NOT_NEGATIVE) and (isinstance(value, int | float) and not value >= 0):
             raise ConfigError(f"{key}: wanted at least 0, got {value}")
+    if cfg.SEED > MAX_SEED:
+        raise ConfigError(f"SEED: wanted at most {MAX_SEED}, got {cfg.SEED}")
     for key in BELOW_ONE:
         if not 0 <= values[key] < 1:
             raise ConfigError(f"{key}: wanted a number in [0, 1), got {values[key]}")

@@ -200,7 +200,7 @@ def _check_matching(node: str, thresholds: Sequence[float], labels: Sequence[int
         and list(thresholds) == sorted(thresholds)
     ):
         refuse(f"{node}.IOU_THRESHOLDS", "rising numbers above 0", thresholds)
-    if len(labels) != len(thresholds) + 1 or not set(labels) <= {-1, 0, 1}:
+    if len(labels) != len(thresholds) + 1 or any(label not in (-1, 0, 1) for label in labels):
         wanted = f"{len(thresholds) + 1} of -1, 0 and 1, one more than IOU_THRESHOLDS"
         refuse(f"{node}.IOU_LABELS", wanted, labels)
 
@@ -210,7 +210,7 @@ def _check_cascade(model: CfgNode) -> None:
         wanted = "True for CascadeROIHeads"
         refuse("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", wanted, False)
     ious, weights = model.ROI_BOX_CASCADE_HEAD.IOUS, model.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS
-    if len(ious) != len(weights):
+    if not ious or len(ious) != len(weights):
         wanted = f"{len(weights)} numbers, as many as BBOX_REG_WEIGHTS has"
         refuse("MODEL.ROI_BOX_CASCADE_HEAD.IOUS", wanted, ious)
     if ious[0] != model.ROI_HEADS.IOU_THRESHOLDS[0]:

@@ -89,6 +89,7 @@ def test_imagenet_recipes_are_tf_slims(
         ("DATA.PIXEL_MEAN [1,2]", r"DATA.PIXEL_MEAN: wanted 3 numbers, got \[1, 2\]"),
         ("DATA.PIXEL_STD [1,2,0]", "DATA.PIXEL_STD: wanted more than 0"),
         ("SEED -1", "SEED: wanted at least 0, got -1"),
+        ("SEED 99999999999999999999", "SEED: wanted at most 9223372036854775807, got 9999"),
     ],
 )
 def test_values_that_can_not_be_meant_are_one_sentence(opts: str, sentence: str) -> None:

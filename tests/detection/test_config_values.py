@@ -55,6 +55,7 @@ WRONG = [
     ("MODEL.RPN.POSITIVE_FRACTION", "1.5", "wanted a number in [0, 1], got 1.5"),
     ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "0", "wanted at least 1, got 0"),
     ("MODEL.ROI_HEADS.IOU_LABELS", "[0, 2]", "wanted 2 of -1, 0 and 1"),
+    ("MODEL.ROI_HEADS.IOU_LABELS", "[None, []]", "wanted 2 of -1, 0 and 1"),
     ("MODEL.RETINANET.PRIOR_PROB", "0.0", "wanted a number in (0, 1), got 0.0"),
     ("MODEL.ANCHOR_GENERATOR.OFFSET", "1.0", "wanted a number in [0, 1), got 1.0"),
     ("SOLVER.OPTIMIZER", "Adam", "did you mean 'AdamW'?"),
