@@ -26,7 +26,7 @@ import timm
 import torch
 import torchvision
 import torchvision.models.feature_extraction
-from convolutions import list_convolutions
+from convolutions import list_convolutions, time_convolutions
 from pairs import Comparison, time_pairs, write_row
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -150,8 +150,7 @@ def measure_convolutions(case: Case, memory_format: str, num_runs: int) -> float
     images = torch.randn(case.images).contiguous(memory_format=FORMATS[memory_format])
     with torch.no_grad():
         calls = list_convolutions(network, lambda: network(images))
-        times = time_pairs(lambda: [call() for call in calls], lambda: None, num_runs)
-    return statistics.median(times.ours)
+        return time_convolutions(calls, num_runs)
 
 
 def build_step(case: Case, who: str, memory_format: str) -> Callable[[], None]:
@@ -190,7 +189,8 @@ def fold_peer(model: nn.Module) -> nn.Module:
 def measure_peak(name: str, who: str, memory_format: str) -> float:
     """MB that a process with two training steps needs more than one that only imports."""
     command = [sys.executable, __file__, "--peak-memory-of", name, who, memory_format]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
 
 
 def measure_own_peak(name: str, who: str, memory_format: str) -> float:
