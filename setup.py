@@ -12,5 +12,6 @@ setup(
     package_data={
         "nasnet_det.configs": ["**/*.yaml", "**/*.json", "**/*.py"],
         "nasnet_det.report": ["templates/*"],
+        "nasnet_det.weights": ["files/*"],
     },
 )

@@ -31,6 +31,8 @@ def test_wheel_carries_all_configs_and_they_are_found(repository: Path, tmp_path
     assert "nasnet_det/detection/backbone.py" in names
     templates = (repository / "nasnet_det/report/templates").iterdir()
     assert {f"nasnet_det/report/templates/{path.name}" for path in templates} <= names
+    weights = (repository / "nasnet_det/weights/files").iterdir()
+    assert {f"nasnet_det/weights/files/{path.name}" for path in weights} <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"nasnet_det"}
 
     code = (

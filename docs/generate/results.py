@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from nasnet_det.weights.packaged import list_packaged, read_packaged_card
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "docs" / "reference_runs"
@@ -192,7 +194,30 @@ def write_cpu_operations() -> str:
     return write_table(("what", "before, ms", "now, ms"), lines)
 
 
+def write_packaged() -> str:
+    """The cards of the weights that come with the package."""
+    lines = []
+    for name in list_packaged():
+        card = read_packaged_card(name)
+        lines += [
+            [f"`nasnet://{name}`", f"{card['bytes'] / 1e6:.1f} MB in half precision"],
+            ["network", f"`{card['network']}`, the trunk: {card['num_weights']:,} numbers"],
+            ["trained on", card["data"]],
+            ["recipe", f"[{card['recipe']}](../configs/{card['recipe']})"],
+            [
+                "top-1, top-5",
+                f"{100 * card['top1']:.1f}%, {100 * card['top5']:.1f}% of "
+                f"{card['num_test_images']:,} pictures of {card['num_classes']} classes",
+            ],
+            ["licence", card["licence"]],
+            ["commit", f"`{card['commit'][:12]}`"],
+            *(["made by", f"`{command}`"] for command in card["commands"]),
+        ]
+    return write_table(("weights", "what is known"), lines)
+
+
 TABLES = {
+    "packaged": write_packaged,
     "cpu_operations": write_cpu_operations,
     "cpu_speed": write_cpu_speed,
     "detector_speed": write_detector_speed,

@@ -34,7 +34,8 @@ def add_pipeline_config(cfg: CfgNode) -> None:
     cfg.SEARCH = CfgNode({"CONFIG": "", "OPTS": []})
     # With the search's cells. Its trunk becomes the detector's backbone.
     cfg.CLASSIFIER = CfgNode({"CONFIG": "", "OPTS": []})
-    # With the classifier's network and weights, or else with the search's cells.
+    # With the classifier's network and weights, or else with the search's cells; without a
+    # classifier, a detector that has MODEL.WEIGHTS of its own stays as its config says.
     cfg.DETECTOR = CfgNode({"CONFIG": "", "OPTS": []})
     # Further pairs for the detector when it is evaluated, such as the size of the images.
     cfg.EVALUATION = CfgNode({"OPTS": []})
@@ -141,11 +142,13 @@ class _Planner:
     def add_detector(self) -> None:
         folder, evaluation = self.root / "detector", self.root / "evaluation"
         given = {**self.backbone, **self.cells}
+        if not self.backbone and self._read("detector", {})[0]["MODEL.WEIGHTS"]:
+            given = {}  # weights of other cells would not fit the search's
         weights, results = folder / "model_final.pth", folder / "results.json"
         gpus = ["--num-gpus", self.cfg.NUM_GPUS] if self.cfg.NUM_GPUS else []
         config, words = self._read("detector", {**given, "OUTPUT_DIR": folder})
         command = ["train", "--resume", *gpus, *words]
-        cells = list(self.cells.values())
+        cells = [path for path in given.values() if path in self.cells.values()]
         self._add(
             "detector",
             command,

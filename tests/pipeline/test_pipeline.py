@@ -104,6 +104,18 @@ def test_workers_and_places_do_not_make_a_stage_another_one() -> None:
     assert changed["classifier"].config != first["classifier"].config
 
 
+def test_detector_with_weights_of_its_own_stays_as_its_config_says() -> None:
+    opts = ["CLASSIFIER.CONFIG", "", "detector.MODEL.WEIGHTS", "own.safetensors"]
+    stages = _plan("pipelines/cifar10_cpu_bccd.yaml", *opts)
+    assert list(stages) == [ALL[0], ALL[1], *ALL[4:]]
+    assert stages["detector"].config["MODEL.WEIGHTS"] == "own.safetensors"
+    assert stages["detector"].config["MODEL.NASNET.GENOTYPE"] == ""
+    assert stages["detector"].cells == stages["evaluation"].cells == ()
+    assert _value(stages["evaluation"], "MODEL.WEIGHTS").endswith("detector/model_final.pth")
+    stages = _plan("pipelines/cifar10_cpu_bccd.yaml", "CLASSIFIER.CONFIG", "")
+    assert _value(stages["detector"], "MODEL.NASNET.GENOTYPE").endswith("genotype.json")
+
+
 def test_parts_can_be_left_out() -> None:
     assert list(_plan("pipelines/demo.yaml", "SEARCH.CONFIG", "")) == ALL[2:]
     assert list(_plan("pipelines/demo.yaml", "DETECTOR.CONFIG", "")) == ALL[:4]
