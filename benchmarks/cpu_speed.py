@@ -194,14 +194,17 @@ def measure_peak(name: str, who: str, memory_format: str) -> float:
 
 
 def measure_own_peak(name: str, who: str, memory_format: str) -> float:
-    """In this process."""
-    import resource
+    """In this process, on Linux."""
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    def read_peak() -> float:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+
+    before = read_peak()
     step = build_step(CASES[name], who, memory_format)
     step()
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return read_peak() - before
 
 
 if __name__ == "__main__":
