@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 from detectron2.config import CfgNode
+from PIL import Image
 
 from nasnet_det.config import ConfigError
 from nasnet_det.runtime.engines import check_runtime
@@ -40,8 +41,11 @@ def check_input(cfg: CfgNode) -> None:
     if cfg.INPUT.CROP.ENABLED:
         _check_crop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE)
     mean, deviation = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
-    if not mean or not are_numbers(mean):
-        refuse("MODEL.PIXEL_MEAN", "a number for each channel", mean)
+    kind = cfg.INPUT.FORMAT
+    number = 3 if kind in ("BGR", "YUV-BT.601") else Image.getmodebands(kind)
+    if len(mean) != number or not are_numbers(mean):
+        wanted = f"{number} numbers, as many as INPUT.FORMAT {kind} has channels"
+        refuse("MODEL.PIXEL_MEAN", wanted, mean)
     if len(deviation) != len(mean) or not are_numbers(deviation) or 0 in deviation:
         wanted = f"{len(mean)} numbers other than 0, as many as MODEL.PIXEL_MEAN has"
         refuse("MODEL.PIXEL_STD", wanted, deviation)

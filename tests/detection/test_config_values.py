@@ -35,7 +35,7 @@ WRONG = [
     ("INPUT.CROP.TYPE", "relativ", "did you mean 'relative'?"),
     ("MODEL.PIXEL_STD", "[1.0, 1.0]", "wanted 3 numbers other than 0"),
     ("MODEL.PIXEL_STD", "[1.0, 0.0, 1.0]", "wanted 3 numbers other than 0"),
-    ("MODEL.PIXEL_MEAN", "[]", "wanted a number for each channel"),
+    ("MODEL.PIXEL_MEAN", "[]", "wanted 3 numbers, as many as INPUT.FORMAT RGB has channels"),
     ("MODEL.DEVICE", "gpu", "wanted cpu, cuda or cuda:<number>, got 'gpu'"),
     ("MODEL.BACKBONE.NAME", "build_nasnet_fpn", "did you mean 'build_nasnet_fpn_backbone'?"),
     ("MODEL.NASNET.NORM", "LN", "unknown name 'LN', (valid: BN"),
@@ -79,6 +79,16 @@ WRONG = [
     ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 40.0]]", "wanted [task, metric, value, tolerance]"),
 ]
 WRONG_TOGETHER = [
+    ("MODEL.PIXEL_MEAN", "[1, 2, 3]", ["INPUT.FORMAT", "RGBA"], "4 numbers, as many as INPUT"),
+    (
+        *("MODEL.ROI_BOX_CASCADE_HEAD.IOUS", "()"),
+        [
+            *("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+            *("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"),
+            *("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", "()"),
+        ],
+        "numbers",
+    ),
     ("INPUT.CROP.SIZE", "[1.5, 0.5]", ["INPUT.CROP.ENABLED", "True"], "two shares in (0, 1]"),
     (
         *("INPUT.CROP.SIZE", "[64.0, 64.0]"),
