@@ -8,14 +8,20 @@ from pathlib import Path
 
 import torch
 
+from nasnet_det import __version__
 from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
 from nasnet_det.classification.unreached_taps import clear_unreached_taps
 from nasnet_det.network import NASNetTrunk
+from nasnet_det.plan import override_spec
 from nasnet_det.runs.files import FileError
+from nasnet_det.variants import resolve_variant
 from nasnet_det.weights import read_weights
 from nasnet_det.weights.backbone_file import BackboneCard, make_card, read_card, save_backbone
+from nasnet_det.weights.file import read_description
+from nasnet_det.weights.published import PREFIX, load_published
 
 TRUNK = "trunk."
+SCHEME = "nasnet:/"  # as a Path has it, which knows no //
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +70,19 @@ def read_network(
 ) -> tuple[BackboneCard, dict[str, torch.Tensor], bool]:
     """Card and weights of a checkpoint or a backbone's file, and whether it is a trunk alone.
 
+    Args:
+        path: of the file, of one that ``nasnet-det convert-weights`` wrote, or ``nasnet://`` with
+            the name of published weights.
+
     Raises:
         FileError: it can't be read, or says not what it is.
+        CheckpointError: published weights can't be had, or are a detector's.
     """
+    name = os.fspath(path)
+    if name.startswith(SCHEME):
+        return _read_published(PREFIX + name.removeprefix(SCHEME).lstrip("/"))
+    if read_description(name):
+        return _read_published(name)
     if Path(path).suffix != ".safetensors":
         state = load_checkpoint(Path(path))
         return make_card(state, str(path)), get_evaluated_weights(state), False
@@ -75,3 +91,21 @@ def read_network(
     if card is None:
         raise FileError(f"{path}: wanted a file of nasnet-det export-backbone, got other weights")
     return card, weights, True
+
+
+def _read_published(path: str) -> tuple[BackboneCard, dict[str, torch.Tensor], bool]:
+    converted = load_published(path)
+    model, about = converted.build_model(), converted.metadata
+    spec, genotype = resolve_variant(about["variant"])
+    card = BackboneCard(
+        genotype=genotype,
+        spec=override_spec(spec, pool_padding=about["pool_padding"], **about["spec"]),
+        pixel_mean=tuple(255 * value for value in about["preprocessing"]["mean"]),
+        pixel_std=tuple(255 * value for value in about["preprocessing"]["std"]),
+        format=about["preprocessing"]["channels"],
+        score={},
+        classes=tuple(map(str, range(about["num_classes"]))),
+        config={},
+        version=__version__,
+    )
+    return card, model.state_dict(), not about["num_classes"]

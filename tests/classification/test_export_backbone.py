@@ -15,6 +15,7 @@ from tiny_classification import CPU, make_config
 from tiny_detection import write_tiny_dataset
 from yacs.config import CfgNode
 
+from nasnet_det.classification.backbone import read_network
 from nasnet_det.classification.checkpoint import load_checkpoint
 from nasnet_det.classification.config import build_model
 from nasnet_det.classification.data import load_data
@@ -28,8 +29,10 @@ from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.trainer import Trainer as DetectorTrainer
 from nasnet_det.genotype import GENOTYPES
+from nasnet_det.network import create_model
 from nasnet_det.runs.files import FileError
-from nasnet_det.weights import write_weights
+from nasnet_det.runtime.formats import build_exportable
+from nasnet_det.weights import CheckpointError, write_weights
 from nasnet_det.weights.backbone_file import read_card
 
 NETWORK = {"VARIANT": "nasnet_a_mobile", "NUM_CELLS_PER_STAGE": 1, "CHANNELS": 8}
@@ -217,3 +220,28 @@ def test_mistakes_are_one_sentence(
 
     assert call() == status
     assert capsys.readouterr().err == f"nasnet-det export-backbone: {sentence}\n"
+
+
+def test_converted_weights_are_exported(tmp_path: Path) -> None:
+    small = {"num_cells_per_stage": 1, "channels": 8}
+    model = create_model("nasnet_a_mobile", 5, pool_padding="keras", **small).eval()
+    about = {
+        **{"variant": "nasnet_a_mobile", "spec": small, "origin": "keras", "num_classes": 5},
+        **{"pool_padding": "keras", "class_order": "the source's"},
+        "preprocessing": {
+            "channels": "RGB",
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "input_size": 224,
+        },
+    }
+    weights = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
+    write_weights(str(tmp_path / "c.safetensors"), weights, about)
+    card, state, is_trunk = read_network(tmp_path / "c.safetensors")
+    assert (card.pixel_mean, len(card.classes), is_trunk) == ((127.5,) * 3, 5, False)
+    image = torch.rand(1, 3, 64, 80)
+    with torch.no_grad():
+        (logits,) = build_exportable(card, state, backbone=False)(image)
+        torch.testing.assert_close(logits, model(image))
+    with pytest.raises(CheckpointError, match="nasnet://nasnet_b: there is no such file"):
+        read_network(Path("nasnet://nasnet_b"))
