@@ -91,7 +91,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     if not whole:
         return Batch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0).long(), broken)
     images = torch.stack([sample.image for sample in whole if sample.image is not None])
-    labels, indices = ([getattr(s, key) for s in whole] for key in ("label", "index"))
+    labels, indices = ([getattr(s, key) for s in whole] for key in ("label", "number"))
     return Batch(images, torch.tensor(labels), broken, torch.tensor(indices))
 
 
