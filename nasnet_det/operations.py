@@ -187,7 +187,10 @@ class Pool2dSame(nn.Module):
 
     def _pool_padded(self, x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
         """The same with a padding of its own, which may depend on a size that is not known yet."""
-        if self.kind == "max" and not self.pads_with_zeros and torch.onnx.is_in_onnx_export():
+        is_onnx = False
+        if not torch.jit.is_scripting():
+            is_onnx = torch.onnx.is_in_onnx_export()
+        if is_onnx and self.kind == "max" and not self.pads_with_zeros:
             # The border's own values change no maximum, and leave a range that int8 can hold.
             padded = F.pad(x, padding, mode="replicate")
             return F.max_pool2d(padded, self.kernel_size, self.stride)
