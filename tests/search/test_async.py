@@ -114,16 +114,14 @@ def test_workers_are_never_idle_and_every_trial_counts_once(tmp_path: Path) -> N
 
 
 def test_the_papers_config_uses_more_workers_than_a_minibatch_has(tmp_path: Path) -> None:
-    paper = get_search_config("search/cifar10_paper.yaml")
-    assert paper.SEARCH.ASYNCHRONOUS
-    small = ("SEARCH.CHILD.CHANNELS 4 SEARCH.CHILD.NUM_CELLS_PER_STAGE 1 SEARCH.DATA.IMAGE_SIZE 8 "
-             f"SEARCH.NUM_TRIALS 60 SEARCH.SAMPLER.MINIBATCH 20 OUTPUT_DIR {tmp_path}")  # fmt: skip
-    cfg = get_search_config("search/cifar10_paper.yaml", [*small.split(), *IN_PROCESS])
+    small = [*OPTS, *LARGER, *IN_PROCESS, "OUTPUT_DIR", str(tmp_path)]
+    cfg = get_search_config("search/cifar10_paper.yaml", small)
     train = PlantedChild(str(tmp_path / "log"))
     with open_search(cfg, train=train) as opened:
-        opened.executor = executor = Shuffled(opened, train, num_workers=30)
+        opened.executor = executor = Shuffled(opened, train, num_workers=3 * MINIBATCH)
         opened.run()
-    assert executor.num_busy[:30] == [30] * 30
+    assert executor.num_busy[0] == 3 * MINIBATCH
+    assert executor.num_busy[1] == 3 * MINIBATCH
 
 
 def test_synchronous_search_says_which_workers_it_can_not_use(
