@@ -43,7 +43,7 @@ SMALL = [
 
 @pytest.mark.parametrize("name", ["controller", "evolution"])
 def test_samplers_are_ahead_of_random(name: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         random, learned = (
             benchmark.summarize(
                 benchmark.run_search(sampler, seed, [*SMALL, "SEARCH.NUM_TRIALS", "400"])
@@ -58,13 +58,16 @@ def test_samplers_are_ahead_of_random(name: str) -> None:
 def test_shipped_config_learns_and_the_papers_numbers_do_not_in_so_few_children() -> None:
     """200 children: with the paper's rate and minibatch the controller ends where it began."""
     papers = ["SEARCH.PPO.LR", "3.5e-4", "SEARCH.SAMPLER.MINIBATCH", "20"]
-    settings: list[tuple[str, list[str], float]] = [("controller", [], 0.3), ("evolution", [], 0.2)]
-    for name, opts, least in settings:
-        rewards = benchmark.run_search(name, 0, opts, "search/cifar10_cpu.yaml")
-        assert len(rewards) == 200
-        assert benchmark.summarize(rewards)["last tenth"] > least
-    rewards = benchmark.run_search("controller", 0, papers, "search/cifar10_cpu.yaml")
-    assert benchmark.summarize(rewards)["last tenth"] < 0.1
+    settings: list[tuple[str, list[str], float, float]] = [
+        ("controller", [], 0.35, 1.0),
+        ("evolution", [], 0.1, 1.0),
+        ("controller", papers, -0.1, 0.1),
+    ]
+    for name, opts, least, most in settings:
+        for seed in range(1 if opts else 2):
+            rewards = benchmark.run_search(name, seed, opts, "search/cifar10_cpu.yaml")
+            assert len(rewards) == 200
+            assert least < benchmark.summarize(rewards)["last tenth"] < most
 
 
 def test_command_writes_its_table_and_fails_where_nothing_was_learned(
