@@ -30,7 +30,6 @@ import onnxruntime
 import openvino
 import torch
 import torchvision
-import torchvision.models.feature_extraction
 from torch import nn
 from torch.fx.experimental import optimization
 
@@ -55,13 +54,26 @@ def build_mobile_trunk() -> nn.Module:
     return fuse(NASNetTrunk(*resolve_variant("nasnet_a_mobile")))
 
 
+class ResNet18Trunk(nn.Module):
+    """The features of the same strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = torchvision.models.resnet18()
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, 3, H, W) -> the features."""
+        net = self.net
+        x = net.maxpool(net.relu(net.bn1(net.conv1(image))))
+        c2 = net.layer1(x)
+        c3 = net.layer2(c2)
+        c4 = net.layer3(c3)
+        return {"c2": c2, "c3": c3, "c4": c4, "c5": net.layer4(c4)}
+
+
 def build_resnet18_trunk() -> nn.Module:
-    """The features of the same strides, with its batch normalizations folded."""
-    nodes = [f"layer{i}" for i in range(1, 5)]
-    trunk = torchvision.models.feature_extraction.create_feature_extractor(
-        torchvision.models.resnet18(), nodes
-    )
-    return optimization.fuse(trunk.eval()).requires_grad_(False)
+    """ResNet-18's, with its batch normalizations folded."""
+    return optimization.fuse(ResNet18Trunk().eval()).requires_grad_(False)
 
 
 NETWORKS = {"ours": build_mobile_trunk, "peer": build_resnet18_trunk}

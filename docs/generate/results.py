@@ -187,6 +187,27 @@ def write_detector_speed() -> str:
     return write_table(("what", "ours, ms", "peer, ms", "ratio (quartiles)"), rows)
 
 
+def write_runtimes() -> str:
+    """Trunks in several runtimes, each in its best one."""
+    rows = []
+    for name, row in read(RESULTS / "runtimes.json")["rows"].items():
+        low, high = row["quartiles"]
+        best = row["best"]
+        times = (f"{row['ms'][who][best[who]]:.0f} ({best[who]})" for who in ("ours", "peer"))
+        rows.append([name, *times, f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"])
+    header = ("images", "NASNet-A mobile, ms", "ResNet-18, ms", "ratio (quartiles)")
+    return write_table(header, rows)
+
+
+def write_detector_runtimes() -> str:
+    """One detector in several runtimes: AP and the time of an image."""
+    rows = []
+    for row in read(RESULTS / "detector_runtimes.json")["runtimes"]:
+        numbers = f"{row['ap']:.1f}", f"{row['ms_per_image']['median']:.0f}"
+        rows.append([row["runtime"], row["precision"], *numbers])
+    return write_table(("runtime", "precision", "AP", "ms an image"), rows)
+
+
 def write_cpu_operations() -> str:
     """Single operations on one thread, before and now."""
     rows = read(RESULTS / "cpu_operations.json")["rows"]
@@ -221,6 +242,8 @@ TABLES = {
     "cpu_operations": write_cpu_operations,
     "cpu_speed": write_cpu_speed,
     "detector_speed": write_detector_speed,
+    "runtimes": write_runtimes,
+    "detector_runtimes": write_detector_runtimes,
     "bccd": write_bccd,
     "five_detectors": write_five_detectors,
     "coco_small": write_coco_small,
