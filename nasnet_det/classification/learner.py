@@ -260,6 +260,12 @@ def check_processes(cfg: CfgNode, device: torch.device) -> None:
             f"SOLVER.NUM_PARTS: wanted at most {num_images}, the images of each process, got "
             f"{solver.NUM_PARTS}"
         )
+    largest = -(-num_images // solver.NUM_PARTS)  # part of a batch
+    if cfg.AUX.WEIGHT and 1 in (largest, num_images % largest) and cfg.MODEL.NASNET.NORM == "BN":
+        raise ConfigError(
+            "SOLVER.BATCH_SIZE: wanted at least 2 images in each of the SOLVER.NUM_PARTS of each "
+            "process, over which the auxiliary head (AUX.WEIGHT) normalizes, got a part of 1"
+        )
     if world_size > 1 and device.type == "cpu" and cfg.MODEL.NASNET.NORM == "SyncBN":
         raise ConfigError(
             "MODEL.NASNET.NORM: SyncBN of several processes needs GPUs; take BN or GN"

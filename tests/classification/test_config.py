@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nasnet_det.classification.config import build_model, get_classification_config
+from nasnet_det.classification.learner import check_processes
 from nasnet_det.classification.optimizers import RMSpropTF, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor
 from nasnet_det.complexity import count_parameters
@@ -201,3 +202,17 @@ def test_every_key_of_the_schedule_reaches_it() -> None:
     assert rates == pytest.approx([2 / 11, 2.0, 1.0, 0.5])
     solver.SCHEDULE = "cosine"
     assert get_lr(solver, 45, 10) == pytest.approx(1.0), "the middle of nine epochs"
+
+
+@pytest.mark.parametrize(("size", "parts"), [(1, 1), (3, 3), (5, 3), (4, 3), (2, 1)])
+def test_part_of_one_image_is_refused_where_an_auxiliary_head_normalizes(
+    size: int, parts: int
+) -> None:
+    words = ["SOLVER.BATCH_SIZE", str(size), "SOLVER.NUM_PARTS", str(parts), "AUX.WEIGHT"]
+    plain, with_head = (get_classification_config(opts=[*words, w]) for w in ("0", "0.4"))
+    check_processes(plain, torch.device("cpu"))
+    if min(map(len, torch.arange(size).chunk(parts))) > 1:
+        check_processes(with_head, torch.device("cpu"))
+        return
+    with pytest.raises(ConfigError, match=r"BATCH_SIZE: wanted at least 2 images .* a part of 1"):
+        check_processes(with_head, torch.device("cpu"))
