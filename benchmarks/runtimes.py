@@ -163,7 +163,7 @@ def build_steps(
         content = quantize(content, (images.numpy() for _ in range(NUM_CALIBRATION)))
     arrays = [np.ascontiguousarray(images.numpy())]
     for runtime in RUNTIMES[1:]:
-        engine = start_engine(content, runtime, precision=precision)
+        engine = start_engine(content, runtime, precision=precision, is_compared=True)
         steps[runtime] = lambda engine=engine: engine.run(arrays)  # type: ignore[misc]
     return steps
 

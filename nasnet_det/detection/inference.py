@@ -63,7 +63,8 @@ def _build_backbone(model: Any, cfg: CfgNode) -> RuntimeBackbone:
         logger.info("Calibrating the backbone for int8")
         content = quantize(content, (batch.numpy() for batch in _whiten(model, cfg)))
         image = next(_whiten(model, cfg))
-    built = RuntimeBackbone(backbone, start_engine(content, node.NAME, precision=node.PRECISION))
+    engine = start_engine(content, node.NAME, precision=node.PRECISION, is_compared=True)
+    built = RuntimeBackbone(backbone, engine)
     compare_backbones(backbone, built, node.NAME, precision=node.PRECISION, image=image)
     return built
 

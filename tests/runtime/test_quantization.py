@@ -9,7 +9,7 @@ from torch import nn
 
 pytest.importorskip("onnxruntime")
 
-from nasnet_det.runtime.engines import start_engine
+from nasnet_det.runtime.engines import EngineError, start_engine
 from nasnet_det.runtime.onnx_trace import read_about, trace_to_onnx
 from nasnet_det.runtime.quantization import quantize
 
@@ -39,10 +39,16 @@ def test_int8_is_calibrated_on_the_user_s_pictures(runtime: str) -> None:
         quantized = quantize(content, [factor * image.numpy()] * 2)
         assert b"QuantizeLinear" in quantized
         assert read_about(quantized) == {"part": "test"}
-        (got,) = start_engine(quantized, runtime, precision="int8").run([image.numpy()])
+        engine = start_engine(quantized, runtime, precision="int8", is_compared=True)
+        (got,) = engine.run([image.numpy()])
         errors.append(float(np.abs(got - wanted).mean() / np.abs(wanted).mean()))
     assert 0 < errors[0] < 0.1
     assert errors[1] > 0.3, "larger numbers than it was shown are cut off"
+
+
+def test_int8_that_nothing_compares_is_not_openvino_s() -> None:
+    with pytest.raises(EngineError, match="wanted onnxruntime, or a network of float32"):
+        start_engine(b"... QuantizeLinear ...", "openvino", precision="int8")
 
 
 def test_what_is_between_layers_may_stay_as_it_is() -> None:
