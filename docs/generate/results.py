@@ -153,6 +153,14 @@ def write_tiles() -> str:
     return write_table(("pictures", *names), lines)
 
 
+def write_weights_in_the_box() -> str:
+    """A short training from the weights in the box and from nothing."""
+    names = ("AP", "AP50", "AP75", "APm", "APl")
+    rows = read(RESULTS / "weights_in_the_box.json")["rows"]
+    lines = [[name, *(f"{row[key]:.1f}" for key in names)] for name, row in rows.items()]
+    return write_table(("the detector starts", *names), lines)
+
+
 def write_cpu_speed() -> str:
     """Our networks on a CPU beside others: times, ratio, quartiles, floor and memory."""
     rows = []
@@ -251,6 +259,7 @@ TABLES = {
     "planted": write_planted,
     "classifier_speed": write_classifier_speed,
     "tiles": write_tiles,
+    "weights_in_the_box": write_weights_in_the_box,
 }
 
 
@@ -261,6 +270,7 @@ def list_values() -> dict[str, str]:
         **_transfer_values(),
         **_speed_values(),
         **_tiles_values(),
+        **_box_values(),
         **_doctor_values(),
         **_transcribed_values(),
     }
@@ -319,6 +329,11 @@ def _speed_values() -> dict[str, str]:
         "speed.cifar": f"{pairs['NASNet-A 6 @ 768']['speed_ratio']:.2f}",
         "speed.large": f"{pairs['NASNet-A 6 @ 4032']['speed_ratio']:.2f}",
     }
+
+
+def _box_values() -> dict[str, str]:
+    report = read(RESULTS / "weights_in_the_box.json")
+    return {"weights_in_the_box.iterations": f"{report['iterations']}"}
 
 
 def _tiles_values() -> dict[str, str]:
