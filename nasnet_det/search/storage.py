@@ -64,8 +64,9 @@ def open_storage(url: str) -> BaseStorage:
         *(OSError, ImportError, ValueError, RuntimeError),
     ) as error:
         reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        advice = "" if "://" in url else f"; a file is sqlite:///{url} or journal:///{url}"
         raise StudyError(
-            f"SEARCH.STUDY.STORAGE: {_hide_password(url)} can't be used ({reason[0]})"
+            f"SEARCH.STUDY.STORAGE: {_hide_password(url)} can't be used ({reason[0]}){advice}"
         ) from error
 
 
