@@ -6,6 +6,7 @@ Where a name can't be used the right result is one sentence, as in test_hostile_
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -34,6 +35,14 @@ NAMES = (
     *("y" * 300 + ".jpg", "猫" * 100 + ".jpg", "a/" * 300 + "x.jpg", "x." + "j" * 300, ".x.jpg"),
     *("x.jpg/y.jpg", "x.jpg", "X.JPG", "data.yaml", "report.json", "Annotations/x.xml"),
 )
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """No log: what pytest's processes tell each other can't hold half of a character."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @contextmanager
