@@ -43,7 +43,8 @@ def check_input(cfg: CfgNode) -> None:
     mean, deviation = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
     kind = cfg.INPUT.FORMAT
     number = 3 if kind in ("BGR", "YUV-BT.601") else Image.getmodebands(kind)
-    if len(mean) != number or not are_numbers(mean):
+    numbers = (1, 3) if number == 1 else (number,)  # one channel is spread over three means
+    if len(mean) not in numbers or not are_numbers(mean):
         wanted = f"{number} numbers, as many as INPUT.FORMAT {kind} has channels"
         refuse("MODEL.PIXEL_MEAN", wanted, mean)
     if len(deviation) != len(mean) or not are_numbers(deviation) or 0 in deviation:
