@@ -301,8 +301,8 @@ def test_parameters_outside_the_space_are_refused() -> None:
     [
         ("SEARCH.SAMPLER.NAME contoller", "unknown sampler 'contoller', did you mean 'controller'"),
         ("SEARCH.SEED -1", "wanted a seed of at least 0, got -1"),
-        ("SEARCH.SAMPLER.MINIBATCH 0", "wanted a minibatch of at least 1, got 0"),
-        ("SEARCH.SAMPLER.NAME evolution SEARCH.EVOLUTION.POPULATION 0", "got 0 and 25"),
+        ("SEARCH.SAMPLER.MINIBATCH -1", "wanted a minibatch of at least 1, got -1"),
+        ("SEARCH.SAMPLER.NAME evolution SEARCH.EVOLUTION.POPULATION -1", "got -1 and 10"),
         ("SEARCH.SPACE.NUM_BLOCKS 0", "num_blocks: wanted at least 1, got 0"),
     ],
 )
