@@ -34,6 +34,7 @@ from torch import nn
 from torch.fx.experimental import optimization
 
 from nasnet_det.detection.cost import name_device
+from nasnet_det.detection.onnx_backbone import TracedBackbone
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.runs.files import write_json
 from nasnet_det.runtime.engines import RUNTIMES, start_engine
@@ -77,18 +78,6 @@ def build_resnet18_trunk() -> nn.Module:
 
 
 NETWORKS = {"ours": build_mobile_trunk, "peer": build_resnet18_trunk}
-
-
-class Features(nn.Module):
-    """A trunk that returns a tuple."""
-
-    def __init__(self, trunk: nn.Module) -> None:
-        super().__init__()
-        self.trunk = trunk
-
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(B, 3, H, W) -> the features."""
-        return tuple(self.trunk(image).values())
 
 
 def main() -> int:
@@ -187,7 +176,7 @@ def export_trunk(trunk: nn.Module) -> bytes:
     with torch.no_grad():
         names = list(trunk(image))
     sizes = {0: "batch", 2: "height", 3: "width"}
-    return trace_to_onnx(Features(trunk), image, sizes=sizes, outputs=names, about={})
+    return trace_to_onnx(TracedBackbone(trunk).eval(), image, sizes=sizes, outputs=names, about={})
 
 
 if __name__ == "__main__":
