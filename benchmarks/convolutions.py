@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nasnet_det.runtime.packing import PackedConv2d
+
 
 def list_convolutions(network: nn.Module, run: Callable[[], object]) -> list[Callable[[], object]]:
     """Each convolution that a run computes, as a call on a map of the same shape and order.
@@ -27,7 +29,8 @@ def list_convolutions(network: nn.Module, run: Callable[[], object]) -> list[Cal
             maps[key] = torch.randn_like(inputs[0])  # keeps the order
         calls.append(lambda: conv.forward(maps[key]))
 
-    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    kinds = (nn.Conv2d, PackedConv2d)
+    convs = [module for module in network.modules() if isinstance(module, kinds)]
     handles = [conv.register_forward_pre_hook(see) for conv in convs]
     run()
     for handle in handles:

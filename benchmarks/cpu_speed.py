@@ -6,8 +6,9 @@
 The peers: timm's nasnetalarge, the same network as our nasnet_a_large, weight for weight; and the
 trunk of torchvision's ResNet-18, for that of NASNet-A mobile. Both of a pair compute in turn, in
 one process, without drop path (see pairs.py). Each is measured in both memory formats; the better
-one counts. Beside fused inference stands what the network's convolutions take alone. Peak memory is
-that of a training step in a process of its own.
+one counts. Ours is fused and packed, as for predictions. Beside it stands what its convolutions
+take alone. Peak memory is that of two training steps on four images, in a process of its own. With
+--precision bfloat16 inference has weights and images of it, and training autocasts.
 
 cpu_speed.json in benchmarks/results holds one row for each case and number of threads.
 """
@@ -34,6 +35,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nasnet_det import create_model
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.runtime.fuse import fuse
+from nasnet_det.runtime.packing import pack
 from nasnet_det.variants import resolve_variant
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cpu_speed.json"
@@ -107,29 +109,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Our networks' speed on a CPU beside others'.")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--peak-memory-of", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--peak-memory-of", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak_memory_of:
         print(measure_own_peak(*options.peak_memory_of))
         return 0
     torch.set_num_threads(options.threads)
     for name in options.cases:
-        row = measure(name, options.pairs)
+        row = measure(name, options.precision, options.pairs)
         row["threads"] = options.threads
-        write_row(RESULTS, f"{name}, {options.threads} threads", row, torch, torchvision, timm)
-        print(f"{name}, {options.threads} threads: {row}", flush=True)
+        which = f"{name}, {options.precision}, {options.threads} threads"
+        write_row(RESULTS, which, row, torch, torchvision, timm)
+        print(f"{which}: {row}", flush=True)
     return 0
 
 
-def measure(name: str, num_pairs: int) -> dict[str, Any]:
+def measure(name: str, precision: str, num_pairs: int) -> dict[str, Any]:
     """Times of both in milliseconds, their ratio, and where it is a training its peak memory."""
     case = CASES[name]
     best: dict[str, list[float]] = {}
     formats = {}
     for memory_format in FORMATS:
         torch.manual_seed(0)
-        steps = [build_step(case, who, memory_format) for who in ("ours", "peer")]
+        steps = [build_step(case, who, memory_format, precision) for who in ("ours", "peer")]
         times = time_pairs(*steps, num_pairs)
         for who, values in times._asdict().items():
             if who not in best or statistics.median(values) < statistics.median(best[who]):
@@ -137,38 +141,48 @@ def measure(name: str, num_pairs: int) -> dict[str, Any]:
     found = Comparison(best["ours"], best["peer"])
     row = {**found.to_row(), "format": formats}
     if case.fused:
-        row["convolutions_ms"] = measure_convolutions(case, formats["ours"], num_pairs)
+        row["convolutions_ms"] = measure_convolutions(case, formats["ours"], precision, num_pairs)
     if case.trains:
-        peaks = {who: measure_peak(name, who, formats[who]) for who in ("ours", "peer")}
+        peaks = {who: measure_peak(name, who, formats[who], precision) for who in ("ours", "peer")}
         row |= {"peak_mb": peaks, "peak_ratio": peaks["ours"] / peaks["peer"]}
     return row
 
 
-def measure_convolutions(case: Case, memory_format: str, num_runs: int) -> float:
+def measure_convolutions(case: Case, memory_format: str, precision: str, num_runs: int) -> float:
     """What the convolutions of our fused network take alone, in milliseconds: its floor."""
-    network = fuse(case.ours())
-    images = torch.randn(case.images).contiguous(memory_format=FORMATS[memory_format])
+    dtype = getattr(torch, precision)
+    network = pack(fuse(case.ours()).to(dtype))
+    images = torch.randn(case.images, dtype=dtype)
     with torch.no_grad():
+        images = images.contiguous(memory_format=FORMATS[memory_format])
         calls = list_convolutions(network, lambda: network(images))
         return time_convolutions(calls, num_runs)
 
 
-def build_step(case: Case, who: str, memory_format: str) -> Callable[[], None]:
+def build_step(case: Case, who: str, memory_format: str, precision: str) -> Callable[[], None]:
     """One step of a network."""
+    dtype = getattr(torch, precision)
     model = (case.ours if who == "ours" else case.peer)()
+    images = torch.randn(case.images)
     if case.fused:
         model = fold_peer(model.eval()) if who == "peer" else fuse(model)
+    if not case.trains:
+        model, images = model.to(dtype), images.to(dtype)
     model.to(memory_format=FORMATS[memory_format])  # type: ignore[call-overload]
-    images = torch.randn(case.images).contiguous(memory_format=FORMATS[memory_format])
+    if case.fused and who == "ours":
+        pack(model)
+    images = images.contiguous(memory_format=FORMATS[memory_format])
     model.train(case.trains)
 
     def step() -> None:
+        autocasts = case.trains and dtype != torch.float32
         with torch.set_grad_enabled(case.trains):
-            out = model(images)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocasts):
+                out = model(images)
             if case.trains:
                 outs = out.values() if isinstance(out, dict) else [out]
                 model.zero_grad()
-                sum(o.square().mean() for o in outs).backward()  # type: ignore[union-attr]
+                sum(o.float().square().mean() for o in outs).backward()  # type: ignore[union-attr]
 
     return step
 
@@ -186,14 +200,14 @@ def fold_peer(model: nn.Module) -> nn.Module:
     return model
 
 
-def measure_peak(name: str, who: str, memory_format: str) -> float:
+def measure_peak(*case: str) -> float:
     """MB that a process with two training steps needs more than one that only imports."""
-    command = [sys.executable, __file__, "--peak-memory-of", name, who, memory_format]
+    command = [sys.executable, __file__, "--peak-memory-of", *case]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])
 
 
-def measure_own_peak(name: str, who: str, memory_format: str) -> float:
+def measure_own_peak(name: str, who: str, memory_format: str, precision: str) -> float:
     """In this process, on Linux."""
 
     def read_peak() -> float:
@@ -201,7 +215,9 @@ def measure_own_peak(name: str, who: str, memory_format: str) -> float:
         return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
     before = read_peak()
-    step = build_step(CASES[name], who, memory_format)
+    case = CASES[name]
+    case = case._replace(images=(4, *case.images[1:]))
+    step = build_step(case, who, memory_format, precision)
     step()
     step()
     return read_peak() - before

@@ -113,7 +113,7 @@ def conv2d_same(
             x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
     if not torch.jit.is_scripting():
         is_depthwise = bias is None and weight.shape[1] == 1 and weight.shape[0] == groups
-        if is_depthwise and gains_from_parts(x, weight, stride, dilation):
+        if is_depthwise and gains_from_parts(x, weight, dilation):
             return depthwise_conv2d(x, weight, stride, padding)
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 

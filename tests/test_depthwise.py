@@ -48,13 +48,16 @@ def test_gradients_are_those_of_finite_differences(kernel: tuple[int, int]) -> N
     )
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_autocast_gives_what_it_gives_elsewhere(memory_format: torch.memory_format) -> None:
+def test_autocast_gives_what_it_gives_elsewhere(
+    memory_format: torch.memory_format, stride: int
+) -> None:
     x, weight = _data((5, 5), torch.float32)
     image = x.contiguous(memory_format=memory_format)
     with torch.autocast("cpu", torch.bfloat16):
-        wanted = F.conv2d(image, weight, padding=2, groups=3)
-        found = depthwise_conv2d(image, weight, (1, 1), (2, 2))
+        wanted = F.conv2d(image, weight, None, stride, padding=2, groups=3)
+        found = depthwise_conv2d(image, weight, (stride, stride), (2, 2))
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, wanted)
     grads = [torch.autograd.grad(y.float().square().sum(), (x, weight)) for y in (found, wanted)]
@@ -75,11 +78,10 @@ def test_used_only_where_a_large_kernel_is_trained(kernel: int) -> None:
     x = torch.randn(1, 4, 8, 8)
     by_parts = type(conv(x).grad_fn).__name__ == "DepthwiseConv2dBackward"
     assert by_parts == (kernel > 3)
-    options = (1, 1), (1, 1)
-    assert not gains_from_parts(x, conv.weight.detach(), *options), "frozen"
-    assert not gains_from_parts(x[:0], conv.weight, *options), "no regions"
-    assert not gains_from_parts(x, conv.weight, (1, 1), (2, 2)), "dilated"
+    assert not gains_from_parts(x, conv.weight.detach(), (1, 1)), "frozen"
+    assert not gains_from_parts(x[:0], conv.weight, (1, 1)), "no regions"
+    assert not gains_from_parts(x, conv.weight, (2, 2)), "dilated"
     with torch.no_grad():
-        assert not gains_from_parts(x, conv.weight, *options)
+        assert not gains_from_parts(x, conv.weight, (1, 1))
     full = Conv2dSame(4, 4, kernel)
     assert type(full(x).grad_fn).__name__ == "ConvolutionBackward0"

@@ -11,6 +11,7 @@ from torch import nn
 
 from nasnet_det.errors import InputError
 from nasnet_det.normalization import (
+    BatchNorm2d,
     FrozenBatchNorm2d,
     GroupNorm2d,
     count_groups,
@@ -25,7 +26,7 @@ NAMES = ["weight", "bias", "running_mean", "running_var"]
 @pytest.mark.parametrize(
     ("norm", "kind"),
     [
-        ("BN", nn.BatchNorm2d),
+        ("BN", BatchNorm2d),
         ("SyncBN", nn.SyncBatchNorm),
         ("FrozenBN", FrozenBatchNorm2d),
         ("GN", GroupNorm2d),
@@ -153,3 +154,25 @@ def test_weights_from_before_load_where_the_groups_are_the_same(channels: int) -
     again.load_state_dict(model.state_dict())
     x = torch.randn(2, channels, 3, 3)
     assert torch.equal(model["norm"](x), again["norm"](x))
+
+
+@pytest.mark.parametrize("channels", [11, 32])
+def test_training_in_bfloat16_is_pytorch_s_but_for_rounding(channels: int) -> None:
+    ours, theirs = BatchNorm2d(channels), nn.BatchNorm2d(channels)
+    outs, inputs = [], []
+    for norm in (ours, theirs):
+        torch.manual_seed(0)
+        nn.init.normal_(norm.weight)
+        x = torch.randn(2, channels, 5, 7).bfloat16().requires_grad_()
+        out = norm(x)
+        out.backward(torch.randn_like(out))
+        outs.append(out)
+        inputs.append(x)
+    assert type(outs[0].grad_fn).__name__ == "_BatchNormOfHalfBackward"
+    assert torch.equal(*outs)
+    assert inputs[0].grad is not None
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=0.02, atol=0.02)
+    for (name, mine), value in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert mine.grad is not None, name
+        torch.testing.assert_close(mine.grad, value.grad, rtol=0.02, atol=0.05)
+    assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), theirs.buffers(), strict=True))

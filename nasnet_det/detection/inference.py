@@ -22,6 +22,7 @@ from nasnet_det.detection.onnx_detector import RuntimeDetector, export_detector,
 from nasnet_det.detection.step import get_precision
 from nasnet_det.runtime.engines import start_engine
 from nasnet_det.runtime.fuse import fuse
+from nasnet_det.runtime.packing import pack
 from nasnet_det.runtime.quantization import quantize
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def prepare_inference(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """
     node = cfg.TEST.RUNTIME
     if node.NAME == "torch":
-        return fuse(model, precision=get_precision(cfg))
+        return pack(fuse(model, precision=get_precision(cfg)))
     if isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
     with torch.autocast("cpu", enabled=False):
@@ -48,7 +49,7 @@ def prepare_inference(model: nn.Module, cfg: CfgNode) -> nn.Module:
         backbone = _build_backbone(model, cfg)
     fused: Any = fuse(model, precision=get_precision(cfg))
     fused.backbone = backbone
-    return fused
+    return pack(fused)
 
 
 def _build_backbone(model: Any, cfg: CfgNode) -> RuntimeBackbone:

@@ -33,6 +33,7 @@ from nasnet_det.detection import (
 )
 from nasnet_det.network import create_model
 from nasnet_det.runtime.fuse import fuse
+from nasnet_det.runtime.packing import pack
 
 RCNN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 FPN_CONFIG = "COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml"
@@ -245,7 +246,7 @@ def test_fused_detectors_compute_the_same(config: str) -> None:
     fused: Any = fuse(model)
     assert not [m for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
     outs = []
-    for detector in (model, fused):
+    for detector in (model, fused, pack(fuse(model))):
         torch.manual_seed(0)
         with torch.no_grad():
             maps = list(detector.backbone(torch.randn(1, 3, 96, 128)).values())
@@ -254,5 +255,7 @@ def test_fused_detectors_compute_the_same(config: str) -> None:
                 maps.append(detector.roi_heads.res5(torch.randn(2, maps[0].shape[1], 17, 17)))
             assert len(detector([{"image": torch.zeros(3, 96, 128)}])) == 1
         outs.append([*maps, *scores])
-    for found, wanted in zip(*outs, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+    for wanted, *others in zip(*outs, strict=True):
+        for found in others:
+            tolerance = 1e-3 * float(wanted.abs().max())
+            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=tolerance)
