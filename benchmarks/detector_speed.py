@@ -5,7 +5,8 @@
 
 Weights are random. COCO's cases have one picture of 800x1088 and, in training, 8 boxes; BCCD's are
 the steps of configs/quick_schedules/faster_rcnn_*_FPN_bccd.yaml, four pictures of 240x320 with 12
-boxes each. In inference both are fused. The last case has no peer but itself: NASNet-A large's C4
+boxes each. In inference both are fused and packed. The peer has the memory format that suits it
+better. The last case has no peer but itself: NASNet-A large's C4
 head on 300 regions beside the convolutions that it consists of, each alone.
 
 detector_speed.json in benchmarks/results holds one row for each case and number of threads.
@@ -14,6 +15,7 @@ detector_speed.json in benchmarks/results holds one row for each case and number
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,7 @@ from torch import nn
 from nasnet_det.detection import get_config_file
 from nasnet_det.detection.config import get_config
 from nasnet_det.runtime.fuse import fuse
+from nasnet_det.runtime.packing import pack
 
 RESULTS = Path(__file__).resolve().parent / "results" / "detector_speed.json"
 COCO = "COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml"
@@ -74,18 +77,26 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     for name in options.cases:
         torch.manual_seed(0)
-        if name == HEAD:
-            steps = build_head_steps()
-        else:
-            case = CASES[name]
-            steps = build_step(case, None), build_step(case, case.depth)
+        steps = build_head_steps() if name == HEAD else build_steps(CASES[name])
         row = time_pairs(*steps, options.pairs).to_row()
         write_row(RESULTS, f"{name}, {options.threads} threads", row, torch, detectron2)
         print(f"{name}, {options.threads} threads: {row}", flush=True)
     return 0
 
 
-def build_step(case: Case, depth: int | None) -> Callable[[], object]:
+def build_steps(case: Case) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Ours, and the peer's in the memory format that suits it better."""
+    ours, *peers = (
+        build_step(case, None),
+        build_step(case, case.depth),
+        build_step(case, case.depth, torch.channels_last),
+    )
+    return ours, min(peers, key=lambda peer: statistics.median(time_pairs(ours, peer, 2).peer))
+
+
+def build_step(
+    case: Case, depth: int | None, memory_format: torch.memory_format = torch.contiguous_format
+) -> Callable[[], object]:
     """A step of ours, or of a ResNet's detector of a depth."""
     cfg = get_config(get_config_file(case.config), ["MODEL.DEVICE", "cpu"])
     if depth:
@@ -94,10 +105,10 @@ def build_step(case: Case, depth: int | None) -> Callable[[], object]:
         cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 256 if depth >= 50 else 64
         names = ["res2", "res3", "res4", "res5"]
         cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = names
-    model = build_model(cfg)
+    model = build_model(cfg).to(memory_format=memory_format)
     batch = make_batch(cfg, case)
     if not case.trains:
-        fused = fuse(model)
+        fused = pack(fuse(model))
         return lambda: infer(fused, batch)
     model.train()
     optimizer = build_optimizer(cfg, model)
@@ -137,7 +148,7 @@ def build_head_steps() -> tuple[Callable[[], object], Callable[[], object]]:
     """The paper's region head, and its convolutions alone."""
     file = get_config_file("COCO-Detection/faster_rcnn_nasnet_a_large_C4_800_3x.yaml")
     cfg = get_config(file, ["MODEL.DEVICE", "cpu"])
-    heads: Any = fuse(build_model(cfg)).roi_heads
+    heads: Any = pack(fuse(build_model(cfg))).roi_heads
     maps = [torch.randn(1, sum(heads.res5.state_channels), 50, 68)]
     maps = [m.contiguous(memory_format=torch.channels_last) for m in maps]
     corners = torch.rand(NUM_REGIONS, 2) * torch.tensor([800.0, 600.0])

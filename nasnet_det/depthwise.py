@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 PART = 3
+MIN_NUMBERS = 2**17
+"""Of a float32 map, for each thread: on smaller ones four small products take longer than one."""
 Pair = tuple[int, int]
 
 _convolution_backward = torch.ops.aten.convolution_backward
@@ -24,10 +26,12 @@ _convolution_backward = torch.ops.aten.convolution_backward
 def gains_from_parts(x: torch.Tensor, weight: torch.Tensor, dilation: Pair) -> bool:
     """Whether a depthwise convolution is to be computed by :class:`DepthwiseConv2d`.
 
-    It is on a CPU, where a gradient of the kernel is wanted.
+    It is on a CPU, where a gradient of the kernel is wanted, and in half precision or large.
     """
+    is_half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
     return (
-        weight.requires_grad
+        (is_half or x.numel() >= MIN_NUMBERS * torch.get_num_threads())
+        and weight.requires_grad
         and torch.is_grad_enabled()
         and x.device.type == "cpu"
         and min(weight.shape[2:]) > PART

@@ -6,7 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nasnet_det.depthwise import DepthwiseConv2d, depthwise_conv2d, gains_from_parts
+from nasnet_det.depthwise import (
+    MIN_NUMBERS,
+    DepthwiseConv2d,
+    depthwise_conv2d,
+    gains_from_parts,
+)
 from nasnet_det.operations import Conv2dSame
 
 CASES = [
@@ -74,8 +79,8 @@ def test_one_gradient_alone() -> None:
 
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_used_only_where_a_large_kernel_is_trained(kernel: int) -> None:
-    conv = Conv2dSame(4, 4, kernel, groups=4)
-    x = torch.randn(1, 4, 8, 8)
+    conv = Conv2dSame(4, 4, kernel, groups=4).bfloat16()
+    x = torch.randn(1, 4, 8, 8, dtype=torch.bfloat16)
     by_parts = type(conv(x).grad_fn).__name__ == "DepthwiseConv2dBackward"
     assert by_parts == (kernel > 3)
     assert not gains_from_parts(x, conv.weight.detach(), (1, 1)), "frozen"
@@ -83,5 +88,14 @@ def test_used_only_where_a_large_kernel_is_trained(kernel: int) -> None:
     assert not gains_from_parts(x, conv.weight, (2, 2)), "dilated"
     with torch.no_grad():
         assert not gains_from_parts(x, conv.weight, (1, 1))
-    full = Conv2dSame(4, 4, kernel)
+    full = Conv2dSame(4, 4, kernel).bfloat16()
     assert type(full(x).grad_fn).__name__ == "ConvolutionBackward0"
+
+
+def test_small_maps_of_float32_are_left_to_pytorch() -> None:
+    weight = torch.randn(4, 1, 5, 5, requires_grad=True)
+    width = MIN_NUMBERS * torch.get_num_threads() // 4 // 64
+    assert gains_from_parts(torch.zeros(1, 4, 64, width), weight, (1, 1))
+    assert not gains_from_parts(torch.zeros(1, 4, 64, width - 1), weight, (1, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert gains_from_parts(torch.zeros(1, 4, 8, 8), weight, (1, 1))
