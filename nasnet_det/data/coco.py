@@ -84,7 +84,11 @@ def read_coco(
     try:
         stamp = stamp_files(where)
     except FileNotFoundError:
-        raise DataError(f"{where}: there is no such file; wanted annotations") from None
+        is_list = "('" in where or "['" in where
+        advice = ", of one set; others are registered and named in DATASETS.TRAIN and TEST"
+        raise DataError(
+            f"{where}: there is no such file; wanted annotations{advice if is_list else ''}"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{where}: can't be read: {reason}") from None
@@ -132,8 +136,10 @@ def parse_coco(
     if not isinstance(data, dict):
         raise DataError(
             f"{where}: wanted an object with images, annotations and categories, got "
-            f"a {type(data).__name__}"
+            f"a {type(data).__name__}{_name_kind(data)}"
         )
+    if (kind := _name_kind(data)) and "images" not in data:
+        raise DataError(f"{where}: wanted images, annotations and categories, got a file{kind}")
     categories = _read_categories(where, data)
     images = _read_images(where, data)
     has_annotations = "annotations" in data
@@ -156,6 +162,20 @@ def parse_coco(
         has_annotations=has_annotations,
         objects=objects,
     )
+
+
+def _name_kind(data: Any) -> str:
+    """What a JSON that is no data set seems to be, and the remedy, as the end of a sentence."""
+    if isinstance(data, list) and data and isinstance(data[0], dict) and "score" in data[0]:
+        return " of detections; give the annotations of the pictures"
+    if isinstance(data, dict) and "shapes" in data:
+        return " of labelme's for one picture; give the folder of these files"
+    if isinstance(data, dict) and any(
+        key.startswith("_via_") or (isinstance(value, dict) and "regions" in value)
+        for key, value in data.items()
+    ):
+        return " of the VGG Image Annotator's own; export COCO's format there"
+    return ""
 
 
 def _read_categories(where: str, data: Record) -> dict[Any, str]:

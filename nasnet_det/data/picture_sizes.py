@@ -131,13 +131,14 @@ def check_sizes(
     claimed = "x".join(f"{side:g}" for side in sizes[first])
     is_turned = (height, width) == tuple(sizes[first])
     advice = (
-        "annotate the images as they are shown, or take the EXIF orientation out of them"
+        "annotate the images as they are shown, take the EXIF orientation out of them if they have "
+        "one, or exchange width and height in the JSON where the boxes are right"
         if is_turned
         else "correct the sizes, or set DATASETS.SIZE_MISMATCH (--size-mismatch) to picture where "
         "the boxes are right"
     )
     raise DataError(
         f"{where}: {len(other)} of {len(names)} images have another size than the JSON says, the "
-        f"first: {names[first]} is {width}x{height} (upright, as its EXIF says) instead of "
-        f"{claimed}; {advice}"
+        f"first: {names[first]} is {width}x{height} as it is shown instead of {claimed}; "
+        f"{advice}"
     )

@@ -60,9 +60,7 @@ def _builtin_hint(name: str) -> str:
     )
 
 
-def check_dataset(
-    cfg: CfgNode, name: str, coco: CocoFile, *, is_train: bool, is_test: bool
-) -> None:
+def check_dataset(cfg: CfgNode, name: str, coco: CocoFile, *, is_train: bool) -> None:
     """Check one set, and log what it holds.
 
     Raises:
@@ -89,12 +87,6 @@ def check_dataset(
             )
     elif not objects.is_usable.any():
         logger.warning("%s: no image has a box, so detections are written but not scored", where)
-    if is_test and (objects.ids == 0).any():
-        logger.warning(
-            "%s: COCO's evaluation counts a match with annotation id 0 as a miss; number the "
-            "annotations from 1",
-            where,
-        )
     if cfg.MODEL.MASK_ON and len(objects):
         _check_masks(where, objects, cfg.INPUT.MASK_FORMAT, is_train=is_train)
         _check_mask_sizes(where, coco)

@@ -176,7 +176,7 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool = False) -> None:
             coco = read_registered(name, with_shapes=_needs_shapes(cfg))
         if coco is None:
             continue
-        check_dataset(cfg, name, coco, is_train=name in train, is_test=name in test)
+        check_dataset(cfg, name, coco, is_train=name in train)
         if metadata.get("json_file") or metadata.get("thing_classes"):
             classes[name] = coco.category_names
     check_same_classes(classes)

@@ -96,12 +96,16 @@ def _describe(points: Sequence[float] | None, number: int) -> dict[str, Any]:
 
 
 def build_coco_api(coco: CocoFile, *, needs_masks: bool) -> COCO:
-    """pycocotools' data set of a file's images, categories and objects."""
+    """pycocotools' data set of a file's images, categories and objects.
+
+    Objects are numbered from 1: a match with annotation id 0, where some tools begin, counts as a
+    miss in pycocotools.
+    """
     objects = coco.objects
     num_keypoints = max((len(points or ()) // 3 for points in objects.keypoints), default=0)
     annotations: list[dict[str, Any]] = [
         {
-            "id": int(objects.ids[number]),
+            "id": number + 1,
             "image_id": coco.image_ids[objects.image[number]],
             "category_id": coco.category_ids[objects.category[number]],
             "bbox": objects.boxes[number].tolist(),

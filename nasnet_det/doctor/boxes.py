@@ -61,7 +61,7 @@ def check_boxes(annotations: Annotations, *, is_test: bool) -> list[Finding]:
     add(Level.NOTE, "box_at_edge", at_edge, "leave their picture by up to a pixel, and stay so")
     add(Level.NOTE, "whole_picture", covers, "cover their whole picture")
     if is_test:
-        text = "have the id 0, and COCO's evaluation counts a match with it as a miss"
+        text = "have the id 0, and pycocotools alone counts a match with it as a miss"
         add(Level.WARNING, "id_0", objects.ids == 0, text, "number the annotations from 1")
     return [*findings, *_check_numbers(annotations)]
 

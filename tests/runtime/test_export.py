@@ -218,7 +218,7 @@ def test_mistakes_are_one_sentence(
 
 @pytest.mark.parametrize("opset", [20, 13, 99])
 def test_opset_of_the_file_is_the_one_that_was_asked_for(
-    small: NASNet, tmp_path: Path, opset: int
+    small: NASNet, tmp_path: Path, caplog: pytest.LogCaptureFixture, opset: int
 ) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -231,6 +231,7 @@ def test_opset_of_the_file_is_the_one_that_was_asked_for(
         return
     with pytest.raises(export.ExportError, match=f"got {opset}, of which it makes 18; give that"):
         export.export_model(model, path, _card(small), opset=opset)
+    assert not caplog.records, "one sentence alone"
     assert not path.exists()
 
 

@@ -58,7 +58,12 @@ def is_coco(path: str) -> bool:
 
 
 def _read_coco(path: str, split: str, *, images: str = "") -> AnnotatedSet:
-    content, digest = read_json(path)
+    try:
+        content, digest = read_json(path)
+    except DataError as error:
+        if not path.lower().endswith(".txt"):
+            raise
+        raise DataError(f"{error}; of YOLO's labels give the data.yaml") from None
     return AnnotatedSet(path, images, content, sha256=digest)
 
 

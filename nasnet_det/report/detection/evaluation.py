@@ -52,7 +52,7 @@ def evaluate_run(
         return None, []
     path = run.predictions_path
     if path is None:
-        return None, ["Its detections (coco_instances_results.json) are gone, so it has no scores."]
+        return None, [_describe_results(run.evaluation)]
     if not run.truth_path:
         return None, ["results.json does not say on which data set it was evaluated."]
     if not Path(parse_address(run.truth_path)[0]).exists():
@@ -70,6 +70,16 @@ def evaluate_run(
     draws = compute_scores(matches, draw_images(matches.num_images, num_draws))
     evaluation = Evaluation(truth, len(detections.scores), matches, scores, draws)
     return evaluation, _check_results(run.evaluation, evaluation)
+
+
+def _describe_results(recorded: DatasetResults) -> str:
+    """What is known without detections: an evaluation of another type than COCO's writes none."""
+    results = recorded.results.get("bbox") or {}
+    known = [
+        f"{results[name]:.2f} {name}" for name in ("AP", "AP50") if results.get(name) is not None
+    ]
+    told = f"; results.json says {' and '.join(known)}" if known else ""
+    return f"It has no detections (coco_instances_results.json), so no scores here{told}."
 
 
 def _check_results(recorded: DatasetResults, evaluation: Evaluation) -> list[str]:

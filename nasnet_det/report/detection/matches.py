@@ -187,8 +187,7 @@ def _match_group(
         taken = place[areas, levels, pairs]
         free[areas, levels, pairs, taken] = crowd[pairs, taken]
         chosen = objects[np.arange(num), place]  # (A, T, num)
-        # pycocotools takes the annotation id 0 for "no match".
-        is_match[:, :, found] = counted & (truth.ids[chosen] != 0)
+        is_match[:, :, found] = counted
         is_left_out_match[:, :, found] = ~counted & other
         matched[:, found] = np.where(is_any[0], chosen[0], NO_OBJECT)
 

@@ -270,14 +270,19 @@ def test_evaluation_of_a_killed_run_is_made_again(
 
 
 def test_data_set_or_detections_that_are_gone(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / name, TRUTH, detect(TRUTH)) for name in ("first", "second")]
+    runs = [
+        write_run(tmp_path / name, TRUTH, detect(TRUTH), ap=50.0) for name in ("first", "second")
+    ]
     (runs[0] / "inference" / "coco_instances_results.json").unlink()
     content = json.loads((runs[1] / "results.json").read_text())
     content["datasets"]["set"]["json_file"] = "elsewhere/truth.json"
     (runs[1] / "results.json").write_text(json.dumps(content))
     assert run_tool(*runs, "--out", tmp_path / "out") == 0
     notes = notes_of(tmp_path / "out")
-    assert "Its detections (coco_instances_results.json) are gone, so it has no scores." in notes
+    assert (
+        "It has no detections (coco_instances_results.json), so no scores here; results.json says "
+        "50.00 AP."
+    ) in notes
     assert "Its data set elsewhere/truth.json is not here" in notes
 
 
