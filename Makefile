@@ -14,7 +14,8 @@ UV ?= uv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # `make test` runs two processes of one thread each: threads that share two cores with other work
-# wait for each other, and the tests then take many times as long.
+# wait for each other, and the tests then take many times as long. Each process begins with one half
+# of the files, so that what the tests of a file share is made once.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-gpu test-peers docs lint lock clean
@@ -29,7 +30,7 @@ demo: setup ## make a small data set, search for cells, train a detector with th
 	$(BIN)/python tools/demo.py
 
 test: setup ## the tests that every change must pass
-	OMP_NUM_THREADS=1 $(PYTEST) -n 2
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 
 test-slow: setup ## tests that take minutes
 	OMP_NUM_THREADS=2 $(PYTEST) -m slow

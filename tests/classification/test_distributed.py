@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_classification import CPU, make_config, quick, run
+from tiny_classification import CPU, make_config, quick, run_pair, torchrun
 from yacs.config import CfgNode
 
 from nasnet_det.classification import learner as learner_module
@@ -43,12 +42,12 @@ def read_losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def test_two_processes_are_one_with_the_double_batch(repository: Path, tmp_path: Path) -> None:
+def test_two_processes_are_one_with_the_double_batch(tmp_path: Path) -> None:
     """Normalizations see half of the batch each, so one process computes it in two parts."""
-    both = run(
-        repository, *quick(tmp_path, "both", *PLAIN, "SOLVER.NUM_PARTS", "1"), num_processes=2
-    )
-    assert both.returncode == 0, both.stderr.read()  # type: ignore[union-attr]
+    both = run_pair(*quick(tmp_path, "both", *PLAIN, "SOLVER.NUM_PARTS", "1"))
+    for process in both:
+        _, log = process.communicate(300)
+        assert process.returncode == 0, log
     losses = read_losses(tmp_path / "both")
     assert len(losses) == 8
 
@@ -99,13 +98,12 @@ def train_by_hand(cfg: CfgNode) -> tuple[torch.nn.Module, list[float]]:
     return model, losses
 
 
-def test_failure_of_one_process_ends_all_with_one_sentence(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_failure_of_one_process_ends_all_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "out" / "checkpoint.pth").mkdir(parents=True)  # the main one can't write it
-    done = run(repository, *quick(tmp_path, "out", *PLAIN), num_processes=2)
+    done = torchrun(*quick(tmp_path, "out", *PLAIN))
+    _, log = done.communicate(timeout=300)
     assert done.returncode != 0
-    lines = done.stderr.read().splitlines()  # type: ignore[union-attr]
+    lines = log.splitlines()
     sentences = [line for line in lines if line.startswith("nasnet-det train-classifier: ")]
     assert len(sentences) == 1, lines
     assert "checkpoint.pth can't be written (Is a directory)" in sentences[0]
@@ -113,10 +111,10 @@ def test_failure_of_one_process_ends_all_with_one_sentence(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_killed_processes_go_on_to_the_same_weights(repository: Path, tmp_path: Path) -> None:
+def test_killed_processes_go_on_to_the_same_weights(tmp_path: Path) -> None:
     """With drop path and dropout, which each process draws for itself."""
     for name in ("whole", "killed"):
-        process = run(repository, *quick(tmp_path, name), num_processes=2, wait=False)
+        process = torchrun(*quick(tmp_path, name))
         metrics = tmp_path / name / "metrics.json"
         while name == "killed" and process.poll() is None:
             if metrics.is_file() and metrics.read_text().count("\n") >= 5:
@@ -126,8 +124,9 @@ def test_killed_processes_go_on_to_the_same_weights(repository: Path, tmp_path: 
             time.sleep(0.01)
         _, log = process.communicate(timeout=300)
         assert process.returncode == (0 if name == "whole" else -signal.SIGKILL), log
-    resumed = run(repository, "--resume", *quick(tmp_path, "killed"), num_processes=2)
-    assert resumed.returncode == 0, resumed.stderr.read()  # type: ignore[union-attr]
+    resumed = torchrun("--resume", *quick(tmp_path, "killed"))
+    _, log = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, log
     one, other = (load_checkpoint(tmp_path / n / "checkpoint.pth") for n in ("whole", "killed"))
     for part in ("model", "ema"):
         assert all(torch.equal(one[part][k], other[part][k]) for k in one[part])
@@ -137,20 +136,9 @@ def test_killed_processes_go_on_to_the_same_weights(repository: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_death_of_one_process_is_a_sentence_of_the_other(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_death_of_one_process_is_a_sentence_of_the_other(tmp_path: Path) -> None:
     """Started by hand, as nothing then ends the other one from outside."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in (("WORLD_SIZE", 2), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port)):
-        monkeypatch.setenv(name, str(value))
-    processes = []
-    for rank in (0, 1):
-        monkeypatch.setenv("RANK", str(rank))
-        arguments = quick(tmp_path, "out", *PLAIN, "SOLVER.EPOCHS", "50")
-        processes.append(run(repository, *arguments, wait=False))
+    processes = run_pair(*quick(tmp_path, "out", *PLAIN, "SOLVER.EPOCHS", "50"))
     metrics = tmp_path / "out" / "metrics.json"
     while processes[1].poll() is None:
         if metrics.is_file() and metrics.read_text().count("\n") >= 3:

@@ -34,15 +34,15 @@ def count_lines(path: Path) -> int:
     ("num_kills", "epochs"), [(2, 3), pytest.param(20, 8, marks=pytest.mark.slow)]
 )
 def test_killed_process_goes_on_to_the_same_weights(
-    repository: Path, tmp_path: Path, num_kills: int, epochs: int
+    tmp_path: Path, num_kills: int, epochs: int
 ) -> None:
     """Killed at random iterations, in the middle of epochs of 4 and at their ends."""
     opts = ("SOLVER.EPOCHS", str(epochs), "SOLVER.CHECKPOINT_PERIOD", "3")
-    whole = run(repository, *quick(tmp_path, "whole", *opts))
-    assert whole.returncode == 0, whole.stderr.read()  # type: ignore[union-attr]
-    refused = run(repository, *quick(tmp_path, "whole", *opts))
+    whole = run(*quick(tmp_path, "whole", *opts))
+    assert whole.returncode == 0, whole.communicate()[1]
+    refused = run(*quick(tmp_path, "whole", *opts))
     assert refused.returncode == 1
-    sentence = refused.stderr.read()  # type: ignore[union-attr]
+    sentence = refused.communicate()[1]
     assert "holds another run" in sentence
     assert "give --resume" in sentence
 
@@ -50,15 +50,15 @@ def test_killed_process_goes_on_to_the_same_weights(
     moments = random.Random(num_kills).sample(range(1, 5 * epochs - 4), num_kills)
     arguments = ["--resume", *quick(tmp_path, "killed", *opts)]
     for moment in sorted(moments):
-        process = run(repository, *arguments, wait=False)
+        process = run(*arguments, wait=False)
         while count_lines(tmp_path / "killed" / "metrics.json") < moment and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "it was killed before its end"
     assert not (tmp_path / "killed" / "model_final.pth").exists()
-    resumed = run(repository, *arguments)
-    assert resumed.returncode == 0, resumed.stderr.read()  # type: ignore[union-attr]
+    resumed = run(*arguments)
+    assert resumed.returncode == 0, resumed.communicate()[1]
 
     for name in ("checkpoint.pth", "model_final.pth", "model_best.pth"):
         one, other = (
@@ -73,12 +73,10 @@ def test_killed_process_goes_on_to_the_same_weights(
     assert len(starts) == num_kills + 1
 
 
-def test_sigterm_to_command_and_workers_saves_and_says_how_to_go_on(
-    repository: Path, tmp_path: Path
-) -> None:
+def test_sigterm_to_command_and_workers_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     """To all of its processes, as some cluster managers do."""
     arguments = quick(tmp_path, "out", "DATA.NUM_WORKERS", "1", "SOLVER.EPOCHS", "1000")
-    process = run(repository, *arguments, wait=False, start_new_session=True)
+    process = run(*arguments, wait=False, start_new_session=True)
     while count_lines(tmp_path / "out" / "metrics.json") < 3 and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)

@@ -38,10 +38,10 @@ def _wait_for_moment(command: Command, run: Path, iteration: int, *, then_second
     time.sleep(then_seconds)
 
 
-def _check_kills(tmp_path: Path, repository: Path, *, num_kills: int, max_iter: int) -> None:
+def _check_kills(tmp_path: Path, *, num_kills: int, max_iter: int) -> None:
     """Kill the command again and again; every third kill hits a file that is being written."""
     straight = write_arguments(tmp_path, "straight", SOLVER__MAX_ITER=max_iter)
-    command = Command(repository, tmp_path / "straight.txt", straight)
+    command = Command(tmp_path / "straight.txt", straight)
     assert command.wait_until(command.has_started), command.log.read_text()
     start = time.monotonic()
     assert command.wait() == 0, command.log.read_text()
@@ -51,7 +51,7 @@ def _check_kills(tmp_path: Path, repository: Path, *, num_kills: int, max_iter: 
     arguments = write_arguments(tmp_path, "killed", SOLVER__MAX_ITER=max_iter)
     num_partial = 0
     for i, (iteration, later) in enumerate(_choose_moments(num_kills, max_iter=max_iter)):
-        command = Command(repository, tmp_path / f"killed_{i}.txt", arguments, "--resume")
+        command = Command(tmp_path / f"killed_{i}.txt", arguments, "--resume")
         _wait_for_moment(command, run, iteration, then_seconds=later * seconds_per_iteration)
         if i % 3 == 0:
             command.wait_until(lambda: is_writing(run))
@@ -59,31 +59,27 @@ def _check_kills(tmp_path: Path, repository: Path, *, num_kills: int, max_iter: 
         command.kill()
         num_partial += is_writing(run)
     assert num_partial > 0, "a kill hit a file that was being written"
-    command = Command(repository, tmp_path / "last.txt", arguments, "--resume")
+    command = Command(tmp_path / "last.txt", arguments, "--resume")
     assert command.wait() == 0, command.log.read_text()
     assert "Starting training from iteration 0" not in command.log.read_text()
     check_equal(read_state(tmp_path / "straight"), read_state(run))
     print(f"{num_kills} kills, {num_partial} of them while a file was written")
 
 
-def test_killed_training_gives_the_bits_of_one_that_was_not(
-    tmp_path: Path, repository: Path
-) -> None:
-    _check_kills(tmp_path, repository, num_kills=2, max_iter=16)
+def test_killed_training_gives_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    _check_kills(tmp_path, num_kills=2, max_iter=16)
 
 
 @pytest.mark.slow
-def test_fifty_kills_change_no_bit(tmp_path: Path, repository: Path) -> None:
-    _check_kills(tmp_path, repository, num_kills=50, max_iter=250)
+def test_fifty_kills_change_no_bit(tmp_path: Path) -> None:
+    _check_kills(tmp_path, num_kills=50, max_iter=250)
 
 
-def _check_kills_of_one_process(
-    tmp_path: Path, repository: Path, *, num_kills: int, max_iter: int
-) -> None:
+def _check_kills_of_one_process(tmp_path: Path, *, num_kills: int, max_iter: int) -> None:
     """Kill one of two processes; the other one has to end by itself."""
     options = {**TWO_PROCESSES, "SOLVER__MAX_ITER": max_iter}
     straight = write_arguments(tmp_path, "straight", **options)
-    pair = start_pair(repository, tmp_path / "straight.txt", straight)
+    pair = start_pair(tmp_path / "straight.txt", straight)
     assert pair[0].wait_until(pair[0].has_started), pair[0].log.read_text()
     start = time.monotonic()
     assert [command.wait() for command in pair] == [0, 0], pair[0].log.read_text()
@@ -92,7 +88,7 @@ def _check_kills_of_one_process(
     run = tmp_path / "killed"
     arguments = write_arguments(tmp_path, "killed", **options)
     for i, (iteration, later) in enumerate(_choose_moments(num_kills, max_iter=max_iter)):
-        pair = start_pair(repository, tmp_path / f"killed_{i}.txt", arguments, "--resume")
+        pair = start_pair(tmp_path / f"killed_{i}.txt", arguments, "--resume")
         _wait_for_moment(pair[0], run, iteration, then_seconds=later * seconds_per_iteration)
         killed, other = pair if i % 2 else pair[::-1]
         os.kill(killed.find_training_process(), signal.SIGKILL)
@@ -100,16 +96,16 @@ def _check_kills_of_one_process(
         assert "was ended by SIGKILL; --resume goes on" in killed.log.read_text()
         assert "another process of this training has ended" in other.log.read_text()
         assert "Traceback" not in killed.log.read_text() + other.log.read_text()
-    pair = start_pair(repository, tmp_path / "last.txt", arguments, "--resume")
+    pair = start_pair(tmp_path / "last.txt", arguments, "--resume")
     assert [command.wait() for command in pair] == [0, 0], pair[0].log.read_text()
     assert "Starting training from iteration 0" not in pair[0].log.read_text()
     check_equal(read_state(tmp_path / "straight"), read_state(run))
 
 
-def test_kill_of_one_of_two_processes_changes_no_bit(tmp_path: Path, repository: Path) -> None:
-    _check_kills_of_one_process(tmp_path, repository, num_kills=1, max_iter=12)
+def test_kill_of_one_of_two_processes_changes_no_bit(tmp_path: Path) -> None:
+    _check_kills_of_one_process(tmp_path, num_kills=1, max_iter=12)
 
 
 @pytest.mark.slow
-def test_ten_kills_of_one_of_two_processes_change_no_bit(tmp_path: Path, repository: Path) -> None:
-    _check_kills_of_one_process(tmp_path, repository, num_kills=10, max_iter=60)
+def test_ten_kills_of_one_of_two_processes_change_no_bit(tmp_path: Path) -> None:
+    _check_kills_of_one_process(tmp_path, num_kills=10, max_iter=60)

@@ -47,6 +47,15 @@ TINY = [
     "MODEL.NASNET.NUM_CELLS_PER_STAGE",
     "1",
 ]
+# Narrow heads and few regions, for what wants no published size.
+SMALL_HEADS = [
+    "MODEL.FPN.OUT_CHANNELS", "16",
+    "MODEL.ROI_BOX_HEAD.FC_DIM", "32",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM", "16",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN", "100",
+    "MODEL.RPN.POST_NMS_TOPK_TEST", "50",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "32",
+]  # fmt: skip
 CASCADE = [
     "MODEL.ROI_HEADS.NAME",
     "CascadeROIHeads",
@@ -95,7 +104,7 @@ def _train_step(model: nn.Module, *examples: dict[str, Any]) -> dict[str, torch.
     ids=["fpn", "c4", "c4-pnasnet", "mask", "cascade", "retinanet"],
 )  # fmt: skip
 def test_detector_trains_and_predicts(config: str, opts: list[str], losses: set[str]) -> None:
-    cfg = get_config(config, TINY + opts)
+    cfg = get_config(config, TINY + SMALL_HEADS + opts)
     model = build_model(cfg)
     got = _train_step(model, _example(), _example(65, 33, num_boxes=1), _example(num_boxes=0))
     assert set(got) == losses

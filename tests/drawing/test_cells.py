@@ -204,7 +204,7 @@ def read_texts(svg: bytes) -> dict[str, str]:
 
 
 def test_svg_has_every_label_as_often_as_the_cell() -> None:
-    for number in range(NUM_RANDOM):
+    for number in range(0, NUM_RANDOM, 3):
         cell = cells_of(number)[number % 2]
         check_labels(Genotype(cell, cell))
 

@@ -43,16 +43,13 @@ SMALL = [
 
 @pytest.mark.parametrize("name", ["controller", "evolution"])
 def test_samplers_are_ahead_of_random(name: str) -> None:
-    for seed in range(2):
-        random, learned = (
-            benchmark.summarize(
-                benchmark.run_search(sampler, seed, [*SMALL, "SEARCH.NUM_TRIALS", "400"])
-            )
-            for sampler in ("random", name)
-        )
-        assert learned["best"] > random["best"]
-        assert learned["top 25"] > random["top 25"] + 0.1
-        assert learned["last tenth"] > random["last tenth"] + 0.2
+    random, learned = (
+        benchmark.summarize(benchmark.run_search(sampler, 0, [*SMALL, "SEARCH.NUM_TRIALS", "400"]))
+        for sampler in ("random", name)
+    )
+    assert learned["best"] > random["best"]
+    assert learned["top 25"] > random["top 25"] + 0.1
+    assert learned["last tenth"] > random["last tenth"] + 0.2
 
 
 def test_shipped_config_learns_and_the_papers_numbers_do_not_in_so_few_children() -> None:

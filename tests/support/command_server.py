@@ -1,8 +1,9 @@
 """A process that has imported what the commands need, and forks for each of them.
 
 A command spends seconds on imports before it does anything. ``python command_server.py SOCKET``
-gets, for each command, its words, folder and environment and two files for its output. It answers
-with the number of the command's process and then, in a second line, with its status.
+connects to SOCKET, where it gets one connection for each command: its words, folder, environment
+and two files for its output. On it, it answers with the number of the command's process and then,
+in a second line, with its status.
 """
 
 from __future__ import annotations
@@ -26,24 +27,42 @@ PACKAGES = (
 )
 
 
-def serve(connection: socket.socket) -> None:
-    """One command after another, until the other end closes."""
+def serve(orders: socket.socket) -> None:
+    """Take connections until the other end closes."""
+    minders: set[int] = set()
     while True:
-        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+        message, files, _, _ = socket.recv_fds(orders, 1, 1)
         if not message:
             return
-        pid = os.fork()
-        if pid == 0:
-            connection.close()
-            run(**json.loads(message), files=files)
-        for file in files:
-            os.close(file)
-        connection.sendall(b"%d\n" % pid)
-        connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        minders -= {pid for pid in minders if os.waitpid(pid, os.WNOHANG)[0]}
+        minder = os.fork()
+        if not minder:
+            orders.close()
+            mind(socket.socket(fileno=files[0]))
+            os._exit(0)
+        minders.add(minder)
+        os.close(files[0])
 
 
-def run(words: list[str], cwd: str, environment: dict[str, str], files: list[int]) -> None:
+def mind(connection: socket.socket) -> None:
+    """One command, to its end."""
+    message, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+    pid = os.fork()
+    if not pid:
+        connection.close()
+        run(**json.loads(message), files=files)
+    for file in files:
+        os.close(file)
+    connection.sendall(b"%d\n" % pid)
+    connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def run(
+    words: list[str], cwd: str, environment: dict[str, str], new_session: bool, files: list[int]
+) -> None:
     """``python -m nasnet_det`` in this process, to its end."""
+    if new_session:
+        os.setsid()
     for place, file in enumerate(files, start=1):
         os.dup2(file, place)
         os.close(file)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from command import ForkedCommand
 from PIL import Image
-from tiny_detection import write_tiny_config
+from tiny_detection import write_tiny_config, write_tiny_genotype
 
 from nasnet_det.runs.files import PARTIAL
 
@@ -65,6 +63,7 @@ def write_arguments(tmp_path: Path, output: str, **options: Any) -> list[str]:
     """``--config-file`` and the KEY VALUE pairs of the training; ``__`` stands for a dot."""
     keys = OPTIONS | {key.replace("__", "."): value for key, value in options.items()}
     pairs = [*write_data_of_two_shapes(tmp_path / "data"), "OUTPUT_DIR", str(tmp_path / output)]
+    pairs += ["MODEL.NASNET.GENOTYPE", write_tiny_genotype(tmp_path)]
     pairs += [word for key, value in keys.items() for word in (key, str(value))]
     return ["--config-file", write_tiny_config(tmp_path), *pairs]
 
@@ -73,21 +72,16 @@ class Command:
     """The training command as a process, with what it prints in a file.
 
     Args:
-        repository: the root of the checkout.
         log: where its output goes.
         arguments: of :func:`write_arguments`.
         *flags: stand before ``arguments``.
     """
 
-    def __init__(self, repository: Path, log: Path, arguments: list[str], *flags: str) -> None:
+    def __init__(self, log: Path, arguments: list[str], *flags: str) -> None:
         self.log = log
         with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "nasnet_det", "train", *flags, *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-                start_new_session=True,
+            self.process = ForkedCommand(
+                *("train", *flags, *arguments), stdout=file, stderr=file, start_new_session=True
             )
 
     def has_started(self) -> bool:
@@ -121,16 +115,13 @@ class Command:
         return int(child)
 
 
-def start_pair(
-    repository: Path, log: Path, arguments: list[str], *flags: str
-) -> tuple[Command, Command]:
+def start_pair(log: Path, arguments: list[str], *flags: str) -> tuple[Command, Command]:
     """A training on two processes, started as on two machines, which needs no GPU."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     first, second = (
         Command(
-            repository,
             log.with_name(f"{log.name}.{rank}"),
             arguments,
             *flags,

@@ -253,7 +253,7 @@ def kill_and_resume(
     folder.mkdir()
     script = folder / "run.py"
     script.write_text(RUN)
-    command = [sys.executable, str(script), str(folder / "log"), "0.3", *OPTS]
+    command = [sys.executable, str(script), str(folder / "log"), "0.15", *OPTS]
     command += ["OUTPUT_DIR", str(folder), "SEARCH.STUDY.STORAGE", storage, *TWO_PROCESSES, *opts]
     places = (str(repository), str(repository / "tests/support"), os.environ.get("PYTHONPATH", ""))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
@@ -293,12 +293,12 @@ def _is_running(pid: int) -> bool:
 
 def _wait_for_the_moment(pid: int, log: Path, rng: random.Random, *, in_start: bool) -> None:
     if in_start:
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.3))
         return
     before = len(read_log(log))
     while _is_running(pid) and len(read_log(log)) == before:
         time.sleep(0.01)
-    time.sleep(rng.uniform(0, 0.6))
+    time.sleep(rng.uniform(0, 0.3))
 
 
 def find_finished(folder: Path, storage: str = "") -> set[int]:

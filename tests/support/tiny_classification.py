@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from command import ENVIRONMENT, ForkedCommand
 from tiny_pictures import write_class
 from yacs.config import CfgNode
 
@@ -49,27 +52,33 @@ def quick(folder: Path, output: str, *opts: str) -> list[str]:
     return ["--config-file", "classification/quick.yaml", *base, *opts]
 
 
-def run(
-    repository: Path,
-    *arguments: str,
-    num_processes: int = 1,
-    wait: bool = True,
-    start_new_session: bool = False,
-) -> subprocess.Popen[str]:
-    """The command on one thread, more processes by torchrun; with ``wait``, until it is done."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    process = subprocess.Popen(
-        [
-            *(sys.executable, *([*torchrun, str(num_processes)] if num_processes > 1 else [])),
-            *("-m", "nasnet_det", "train-classifier"),
-            *arguments,
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},
+def run(*arguments: str, wait: bool = True, **options: Any) -> ForkedCommand:
+    """The command on one thread, with ``options`` of it; with ``wait``, until it is done."""
+    process = ForkedCommand("train-classifier", *arguments, **options)
+    if wait:
+        process.wait(300)
+    return process
+
+
+def run_pair(*arguments: str) -> tuple[ForkedCommand, ForkedCommand]:
+    """Two processes of a training, started by hand as on two machines, which goes on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    first, second = (
+        run(*arguments, wait=False, env={**shared, "RANK": str(rank)}) for rank in range(2)
+    )
+    return first, second
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
+    """The command in two processes that torchrun starts."""
+    words = [*("--standalone", "--nproc-per-node", "2"), "-m", "nasnet_det", "train-classifier"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *words, *arguments],
+        env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=start_new_session,
     )
-    if wait:
-        process.wait(timeout=300)
-    return process
