@@ -21,18 +21,22 @@ from nasnet_det.detection.roi_heads import NASNetBoxHead, NASNetROIHeads
 from nasnet_det.detection.tensorflow import TFRPN, TFNASNetROIHeads, TFRPNHead
 
 if TYPE_CHECKING:
+    from nasnet_det.detection.batch_size import MemoryTrial, find_batch_size
+    from nasnet_det.detection.learning_rate import RateTrial, find_learning_rate
     from nasnet_det.detection.prediction import Predicted, predict
     from nasnet_det.detection.session import Processes, ResultsError, evaluate, read_results, train
 
 __all__ = [
     "TFRPN",
     "ConfigError",
+    "MemoryTrial",
     "NASNetBackbone",
     "NASNetBoxHead",
     "NASNetC4Backbone",
     "NASNetROIHeads",
     "Predicted",
     "Processes",
+    "RateTrial",
     "ResultsError",
     "TFNASNetROIHeads",
     "TFRPNHead",
@@ -40,6 +44,8 @@ __all__ = [
     "adopt_pools",
     "check_lazy_config",
     "evaluate",
+    "find_batch_size",
+    "find_learning_rate",
     "get_config",
     "get_config_file",
     "get_lazy_config",
@@ -51,6 +57,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "batch_size": ("MemoryTrial", "find_batch_size"),
+    "learning_rate": ("RateTrial", "find_learning_rate"),
     "prediction": ("Predicted", "predict"),
     "session": ("Processes", "ResultsError", "evaluate", "read_results", "train"),
 }

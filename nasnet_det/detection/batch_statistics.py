@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from detectron2.engine import HookBase, hooks
 from detectron2.layers import NaiveSyncBatchNorm
 from fvcore.nn.precise_bn import get_bn_modules
@@ -34,6 +35,7 @@ class PreciseStatistics(hooks.PreciseBN):
         self._data_iter = iter(self._data_loader)
         seed_step(self._seed, Purpose.STEP, self.trainer.iter)
         super().update_stats()
+        average_statistics(self._model)
 
 
 class StatisticsAverage(HookBase):
@@ -45,9 +47,48 @@ class StatisticsAverage(HookBase):
 
     def after_step(self) -> None:
         """Average running means and variances over all processes."""
-        layers: list[Any] = [
-            layer
-            for layer in get_bn_modules(self.trainer.model)
-            if layer.track_running_stats and not isinstance(layer, SYNCHRONIZED)
-        ]
-        average_in_place([value for m in layers for value in (m.running_mean, m.running_var)])
+        average_statistics(self.trainer.model)
+
+
+class LossNormalizer(HookBase):
+    """Keep the running mean of matched anchors, by which RetinaNet and FCOS divide their losses.
+
+    Detectron2 keeps it in no checkpoint, and each process has its own. Here it is the same in all,
+    and a resume goes on with it. Other detectors have none.
+
+    Args:
+        detector: in training, not wrapped.
+    """
+
+    NAME = "loss_normalizer"
+
+    def __init__(self, detector: nn.Module) -> None:
+        self._detector = detector
+
+    def after_step(self) -> None:
+        """Average it over all processes."""
+        value = getattr(self._detector, self.NAME, None)
+        if value is not None:
+            device = next(self._detector.parameters()).device
+            mean = torch.tensor([value], dtype=torch.float64, device=device)
+            average_in_place([mean])
+            setattr(self._detector, self.NAME, float(mean))
+
+    def state_dict(self) -> dict[str, float]:
+        """The mean, where the detector has one."""
+        value = getattr(self._detector, self.NAME, None)
+        return {} if value is None else {self.NAME: value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on with it."""
+        setattr(self._detector, self.NAME, state[self.NAME])
+
+
+def average_statistics(model: nn.Module) -> None:
+    """Average what processes have each for itself: running means and variances of a model."""
+    layers: list[Any] = [
+        layer
+        for layer in get_bn_modules(model)
+        if layer.track_running_stats and not isinstance(layer, SYNCHRONIZED)
+    ]
+    average_in_place([value for m in layers for value in (m.running_mean, m.running_var)])

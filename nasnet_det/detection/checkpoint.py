@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from fvcore.common.checkpoint import _IncompatibleKeys
+from torch import nn
 
 from nasnet_det.detection.resume import check_same_run
 from nasnet_det.detection.weight_matching import (
@@ -40,6 +42,9 @@ from nasnet_det.weights.file import METADATA_KEY, read_weights
 __all__ = ["CheckpointError", "Checkpointer", "WeightsError"]
 
 BEST_NAME = "model_best"
+_NUMBERED = re.compile(r"model_(\d+)\.pth").fullmatch
+# Where a moving average is ``model``, the weights that go on with the training lie under this key.
+UNAVERAGED = "unaveraged"
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +69,8 @@ class Checkpointer(DetectionCheckpointer):
 
     Args:
         *args, **kwargs: as in Detectron2.
+        average: the moving average of the model, which is what every file has under ``model``: who
+            uses a file gets it, and a training goes on with the weights that lie beside it.
         extra: goes into every file; its ``classes`` are the names of the labels.
         is_trained: what is loaded is this detector, trained: every tensor has to be there, and the
             classes have to be those of ``extra``.
@@ -75,11 +82,13 @@ class Checkpointer(DetectionCheckpointer):
     def __init__(
         self,
         *args: Any,
+        average: nn.Module | None = None,
         extra: Mapping[str, Any] | None = None,
         is_trained: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.average = average
         self.extra, self.is_trained = dict(extra or {}), is_trained
         self.resumed_from = ""
 
@@ -88,6 +97,8 @@ class Checkpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         state = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        if self.average is not None:
+            state[UNAVERAGED] = self.model.state_dict()
         self._write(name, {**state, **kwargs})
         self.tag_last_checkpoint(f"{name}.pth")
 
@@ -103,7 +114,8 @@ class Checkpointer(DetectionCheckpointer):
     def _write(self, name: str, data: Mapping[str, Any]) -> None:
         path = os.path.join(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
-        content = {"model": self.model.state_dict(), **to_plain({**self.extra, **data})}
+        model = self.model if self.average is None else self.average
+        content = {"model": model.state_dict(), **to_plain({**self.extra, **data})}
         write_whole_file(path, lambda file: torch.save(content, file))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -121,6 +133,21 @@ class Checkpointer(DetectionCheckpointer):
         except CheckpointError as error:
             logger.warning("%s; the next evaluation counts as the best", error)
             return {}
+
+    def remove_old(self, number: int) -> None:
+        """Remove all ``model_<iteration>.pth`` but the newest ones, in the main process.
+
+        Args:
+            number: how many stay, at least 1.
+        """
+        if self.save_to_disk:
+            paths = {
+                int(found[1]): path
+                for path in Path(self.save_dir).glob("model_*.pth")
+                if (found := _NUMBERED(path.name))
+            }
+            for iteration in sorted(paths)[:-number]:
+                paths[iteration].unlink(missing_ok=True)
 
     def remove_partial_files(self) -> None:
         """Remove what a killed run was writing."""
@@ -263,7 +290,13 @@ class Checkpointer(DetectionCheckpointer):
         described = checkpoint.get(METADATA_KEY) or {}
         check_pools(file, described, self.model)
         check_detector(file, described, self.model)
+        averaged, last = checkpoint["model"], checkpoint.pop(UNAVERAGED, None)
+        goes_on = bool(self.resumed_from and last) and not self.is_trained
+        if goes_on:
+            checkpoint["model"] = last
         incompatible = super()._load_model(checkpoint)
+        if self.average is not None:
+            self.average.load_state_dict(averaged if goes_on else self.model.state_dict())
         check_matches(
             file,
             incompatible,

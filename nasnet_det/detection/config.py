@@ -72,6 +72,26 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
     # float16 (with loss scaling) or bfloat16; a CPU always computes in bfloat16.
     cfg.SOLVER.AMP.PRECISION = "float16"
+    # Gradient accumulation: in how many parts each process computes its share of IMS_PER_BATCH, in
+    # the memory of one part. Losses and steps are those of the whole batch, as on as many GPUs;
+    # batch normalizations see a part.
+    cfg.SOLVER.NUM_PARTS = 1
+    # Above 0, the length of the training in passes over the data set in place of MAX_ITER, to which
+    # STEPS keep their proportion. Other keys still count iterations.
+    cfg.SOLVER.MAX_EPOCHS = 0
+    # How many checkpoints at CHECKPOINT_PERIOD are kept, the newest; 0: all. model_final.pth and
+    # model_best.pth always stay.
+    cfg.SOLVER.CHECKPOINT_MAX_TO_KEEP = 0
+    # Above 0, the weight of the past in a moving average of the weights, which is evaluated and
+    # saved in place of them: 0.999, say. WARMUP lets it rise with the iterations, as timm's
+    # ModelEmaV3: to 0.99 in 1,000 and to 0.999 in 31,600.
+    cfg.SOLVER.EMA = CfgNode({"DECAY": 0.0, "WARMUP": True})
+    # Above 0, the training ends after so many evaluations (TEST.EVAL_PERIOD) in a row in which
+    # TEST.BEST_METRIC has not risen by more than MIN_DELTA.
+    cfg.SOLVER.EARLY_STOPPING = CfgNode({"PATIENCE": 0, "MIN_DELTA": 0.0})
+    # Measure the losses on the pictures of the tests with every evaluation, as validation/<loss> in
+    # metrics.json.
+    cfg.TEST.VALIDATION_LOSS = False
     # The result that chooses model_best.pth, as metrics.json names it; with several test sets that
     # of the first, or of the one named before it: SET/bbox/AP.
     cfg.TEST.BEST_METRIC = "bbox/AP"

@@ -122,6 +122,23 @@ def check_test_runtime(cfg: CfgNode) -> None:
     check_runtime(node.NAME, node.PRECISION)
 
 
+def check_validation(cfg: CfgNode) -> None:
+    """See that what looks at evaluations during a training has some.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    patience = cfg.SOLVER.get("EARLY_STOPPING", {}).get("PATIENCE", 0)
+    if patience and not cfg.TEST.EVAL_PERIOD > 0:
+        wanted = f"at least 1, since SOLVER.EARLY_STOPPING.PATIENCE is {patience}"
+        refuse("TEST.EVAL_PERIOD", wanted, cfg.TEST.EVAL_PERIOD)
+    if (patience or cfg.TEST.get("VALIDATION_LOSS")) and not (
+        cfg.DATASETS.TEST or cfg.DATASETS.get("TEST_JSON")
+    ):
+        key = "SOLVER.EARLY_STOPPING" if patience else "TEST.VALIDATION_LOSS"
+        refuse("DATASETS.TEST", f"a data set, which {key} looks at", cfg.DATASETS.TEST)
+
+
 def check_proposals(cfg: CfgNode) -> None:
     """See that the model makes its own proposals.
 

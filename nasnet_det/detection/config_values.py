@@ -35,6 +35,7 @@ from nasnet_det.detection.config_relations import (
     check_model,
     check_solver,
     check_test_runtime,
+    check_validation,
     refuse,
 )
 from nasnet_det.genotype import nearest
@@ -107,7 +108,7 @@ NAMES: dict[str, Collection[str]] = {
     "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE": ("", *POOLERS),
 }
 AT_LEAST_ONE = (
-    *("SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"),
+    *("SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD", "SOLVER.NUM_PARTS"),
     *("INPUT.MAX_SIZE_TRAIN", "INPUT.MAX_SIZE_TEST", "TEST.PRECISE_BN.NUM_ITER"),
     *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "MODEL.FPN.OUT_CHANNELS"),
     *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "MODEL.ROI_HEADS.NUM_CLASSES"),
@@ -120,7 +121,8 @@ NOT_NEGATIVE = (
     *("SOLVER.BASE_LR", "SOLVER.BASE_LR_END", "SOLVER.MOMENTUM", "SOLVER.GAMMA"),
     *("SOLVER.WEIGHT_DECAY", "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS"),
     *("SOLVER.BIAS_LR_FACTOR", "SOLVER.WARMUP_FACTOR", "SOLVER.NUM_DECAYS"),
-    "SOLVER.BACKBONE_LR_FACTOR",
+    *("SOLVER.BACKBONE_LR_FACTOR", "SOLVER.MAX_EPOCHS", "SOLVER.CHECKPOINT_MAX_TO_KEEP"),
+    *("SOLVER.EARLY_STOPPING.PATIENCE", "SOLVER.EARLY_STOPPING.MIN_DELTA"),
     *("SOLVER.REFERENCE_WORLD_SIZE", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE"),
     *("INPUT.MIN_SIZE_TEST", "INPUT.SQUARE_TEST", "TEST.TILES.SIZE", "DATALOADER.NUM_WORKERS"),
     *("DATALOADER.REPEAT_THRESHOLD", "MODEL.NASNET.UNUSED_CLASSES"),
@@ -139,7 +141,7 @@ RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
     (NOT_NEGATIVE, lambda n: n >= 0, "at least 0"),
     (SHARES, lambda n: 0 <= n <= 1, "a number in [0, 1]"),
     (
-        ("MODEL.ANCHOR_GENERATOR.OFFSET", "TEST.TILES.OVERLAP"),
+        ("MODEL.ANCHOR_GENERATOR.OFFSET", "TEST.TILES.OVERLAP", "SOLVER.EMA.DECAY"),
         lambda n: 0 <= n < 1,
         "a number in [0, 1)",
     ),
@@ -166,6 +168,7 @@ def check_values(cfg: CfgNode) -> None:
     check_model(cfg)
     check_augmented_test(cfg)
     check_test_runtime(cfg)
+    check_validation(cfg)
     for entry in cfg.TEST.EXPECTED_RESULTS:
         if not (isinstance(entry, list | tuple) and len(entry) == 4 and are_numbers(entry[2:])):
             refuse("TEST.EXPECTED_RESULTS", "[task, metric, value, tolerance] each", entry)

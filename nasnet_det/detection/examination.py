@@ -27,6 +27,7 @@ from nasnet_det.detection.datasets import find_coco, list_classes, register_conf
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import use_available_device
+from nasnet_det.detection.schedule import estimate_iterations
 from nasnet_det.detection.step import get_precision
 from nasnet_det.detection.step_cost import estimate_step
 from nasnet_det.detection.trainer import Trainer
@@ -131,17 +132,18 @@ def examine_config(cfg: CfgNode, config_file: str) -> Examination:
         part: sum(p.numel() for module in modules for p in module.parameters())
         for part, modules in find_parts(model).items()
     }
+    num_iterations = estimate_iterations(cfg)
     facts |= {
         "model": f"{cfg.MODEL.META_ARCHITECTURE}, {cfg.MODEL.BACKBONE.NAME}",
         "classes": _count_classes(cfg),
         "parameters": {"all": sum(p.numel() for p in model.parameters()), **parameters},
         "trained parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "batch": f"{cfg.SOLVER.IMS_PER_BATCH} pictures, {cfg.SOLVER.MAX_ITER:,} iterations",
+        "batch": f"{cfg.SOLVER.IMS_PER_BATCH} pictures, {num_iterations:,} iterations",
     }
     size = find_input_size(cfg)
     estimate = estimate_step(model, cfg, size)
     if estimate is not None:
-        days, rest = divmod(estimate.seconds * cfg.SOLVER.MAX_ITER, 86400)
+        days, rest = divmod(estimate.seconds * num_iterations, 86400)
         length = f"{days:.0f} days {rest / 3600:.0f} h" if days else f"{rest / 3600:.1f} h"
         facts |= {
             "pictures of a training": f"{size[0]}x{size[1]} once resized",
@@ -189,7 +191,7 @@ def _check_memory(file: str, needed: float, available: float | None) -> list[Fin
     if available is None or needed <= available:
         return []
     text = f"a step needs about {needed:,.0f} MiB, and {available:,.0f} MiB are here"
-    advice = "lower SOLVER.IMS_PER_BATCH or INPUT.MIN_SIZE_TRAIN, or set "
+    advice = "raise SOLVER.NUM_PARTS, lower INPUT.MIN_SIZE_TRAIN, or set "
     advice += "MODEL.NASNET.ACTIVATION_CHECKPOINTING True"
     return [Finding(Level.WARNING, "memory", file, text, advice=advice)]
 

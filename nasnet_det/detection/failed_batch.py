@@ -14,9 +14,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from nasnet_det.detection.checkpoint import to_plain
+from nasnet_det.detection.checkpoint import Checkpointer, to_plain
 from nasnet_det.detection.seeds import Purpose, seed_step
-from nasnet_det.detection.step import PRECISIONS, autocast
+from nasnet_det.detection.step import PRECISIONS, NonFiniteLossError, autocast
 from nasnet_det.runs.files import FileError, write_whole_file
 from nasnet_det.weights.file import read_weights
 
@@ -41,6 +41,7 @@ def save_failed_batch(
     seed: int,
     rank: int,
     iteration: int,
+    part: int = 0,
 ) -> None:
     """Write a batch, the weights that met it, and what its random numbers came from.
 
@@ -48,12 +49,38 @@ def save_failed_batch(
         FileError: the disk is full or can't be written to.
     """
     content = {
-        **{"seed": seed, "rank": rank, "iteration": iteration},
+        **{"seed": seed, "rank": rank, "iteration": iteration, "part": part},
         "precision": str(precision).removeprefix("torch."),
         "model": model.state_dict(),
         "batch": [to_plain_picture(picture) for picture in batch],
     }
     write_whole_file(path, lambda file: torch.save(content, file))
+
+
+def explain_failure(
+    error: NonFiniteLossError, checkpointer: Checkpointer, folder: str, **state: Any
+) -> NonFiniteLossError:
+    """Keep the batch, and say where it and the last good checkpoint are, and what to do.
+
+    Args:
+        error: of a step; every process has one.
+        checkpointer: of the model that met the batch.
+        folder: of the run.
+        **state: ``precision``, ``seed`` and ``iteration``; see :func:`save_failed_batch`.
+    """
+    kept = keep_failed_batch(
+        folder,
+        error.batch if comm.get_rank() in error.ranks else None,
+        first_rank=min(error.ranks, default=0),
+        model=checkpointer.model,
+        part=error.part,
+        **state,
+    )
+    good = checkpointer.last_finite_checkpoint() or "none"
+    return NonFiniteLossError(
+        f"{error}; last checkpoint with finite weights: {good}; {kept}lower SOLVER.BASE_LR, raise "
+        "SOLVER.WARMUP_ITERS or enable SOLVER.CLIP_GRADIENTS"
+    )
 
 
 def keep_failed_batch(
@@ -97,7 +124,8 @@ def replay_failed_batch(model: nn.Module, path: str) -> dict[str, float]:
     model.load_state_dict(state["model"])
     model.train()
     device = next(model.parameters()).device
-    seed_step(state["seed"], Purpose.STEP, state["iteration"], rank=state["rank"])
+    numbers = {"rank": state["rank"], "part": state.get("part", 0)}
+    seed_step(state["seed"], Purpose.STEP, state["iteration"], **numbers)
     precision = PRECISIONS.get(state["precision"])
     with EventStorage(state["iteration"]), torch.no_grad(), autocast(precision, device.type):
         try:

@@ -16,6 +16,7 @@ from typing import Any
 from detectron2.engine import hooks
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter
 
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.runs.files import FileError
@@ -136,6 +137,8 @@ class MetricsWriter(hooks.PeriodicWriter):
 
     def after_train(self) -> None:
         """Write what is new and close."""
+        if self.trainer.iter >= self.trainer.max_iter:  # no line about an iteration that is none
+            self._writers = [w for w in self._writers if not isinstance(w, CommonMetricPrinter)]
         if self.trainer.iter != self._written:  # the printer divides by their difference
             self._write()
         for writer in self._writers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from nasnet_det.errors import InputError
 from nasnet_det.runs.signals import StoppedBySignal
+
+logger = logging.getLogger(__name__)
 
 
 class LostProcessError(InputError):
@@ -37,6 +40,16 @@ def is_lost_connection(error: BaseException) -> bool:
     """Whether a collective failed since the other side is gone; gloo has no class for it."""
     is_one = isinstance(error, torch.distributed.DistError) or "onnection" in str(error)
     return isinstance(error, RuntimeError) and comm.get_world_size() > 1 and is_one
+
+
+def log_failure(error: Exception) -> None:
+    """Log what is the user's to solve in one line, anything else with its traceback."""
+    if is_lost_connection(error):
+        error = LostProcessError()
+    if isinstance(error, InputError):
+        logger.error("Training stopped: %s", error)
+    else:
+        logger.error("Exception during training:", exc_info=error)
 
 
 def find_largest(number: int, device: torch.device) -> int:

@@ -136,8 +136,14 @@ def set_up_process(cfg: CfgNode, command: Sequence[str], *, eval_only: bool) -> 
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not eval_only
 
 
-def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
-    """Record that a training starts; see :func:`~nasnet_det.runs.record.record_start`."""
+def write_run_info(cfg: CfgNode, command: Sequence[str], *, max_iter: int) -> None:
+    """Record that a training starts; see :func:`~nasnet_det.runs.record.record_start`.
+
+    Args:
+        cfg: of the training, as it was given.
+        command: the command line.
+        max_iter: its last iteration, which the number of processes and epochs have a part in.
+    """
     record_start(
         cfg.OUTPUT_DIR,
         cfg.dump(),
@@ -145,6 +151,7 @@ def write_run_info(cfg: CfgNode, command: Sequence[str]) -> None:
         seed=cfg.SEED,
         device=cfg.MODEL.DEVICE,
         processes=comm.get_world_size(),
+        max_iter=max_iter,
         packages=("torch", "torchvision", "detectron2"),
         categories=get_categories(cfg.DATASETS.TRAIN[0]),
     )

@@ -24,9 +24,12 @@ class Purpose(IntEnum):
     AUGMENTATION = 2
     STEP = 3  # drop path, sampling of proposals
     STATISTICS = 4  # a seed of its own, of which all but the weights depend again
+    VALIDATION = 5  # sampling of proposals in a measurement of losses
 
 
-def seed_step(seed: int, purpose: Purpose, iteration: int, *, rank: int | None = None) -> None:
+def seed_step(
+    seed: int, purpose: Purpose, iteration: int, *, rank: int | None = None, part: int = 0
+) -> None:
     """Seed Python's, numpy's and torch's generators, a GPU's too, for one iteration of a process.
 
     Args:
@@ -34,9 +37,10 @@ def seed_step(seed: int, purpose: Purpose, iteration: int, *, rank: int | None =
         purpose: of the iteration.
         iteration: from 0.
         rank: of the process; None: this one's.
+        part: of the iteration's batch, from 0.
     """
     rank = comm.get_rank() if rank is None else rank
-    number = derive_seed(seed, purpose, rank, iteration)
+    number = derive_seed(seed, purpose, rank, iteration, *([part] if part else []))
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)

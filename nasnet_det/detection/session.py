@@ -41,11 +41,13 @@ from nasnet_det.detection.run import (
     use_available_device,
     write_run_info,
 )
+from nasnet_det.detection.schedule import check_batch
 from nasnet_det.detection.step import get_precision
 from nasnet_det.detection.stopping import pass_signals_on
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
 from nasnet_det.runs.lock import lock_folder
+from nasnet_det.runs.record import record_end
 from nasnet_det.runs.signals import StoppedBySignal
 
 # Detectron2's tools set up its own logger only.
@@ -194,11 +196,7 @@ def _prepare(
     get_precision(cfg)
     build_test_resize(cfg)
     number = num_gpus * processes.num_machines
-    if cfg.SOLVER.IMS_PER_BATCH % number or cfg.SOLVER.IMS_PER_BATCH < 1:
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH: wanted a multiple of the number of processes, {number}, got "
-            f"{cfg.SOLVER.IMS_PER_BATCH}"
-        )
+    check_batch(Trainer.auto_scale_workers(cfg, number), number)
     check_evaluators(cfg)
     check_datasets(cfg, eval_only=eval_only)
     choose_seed(cfg, resume=resume)
@@ -249,13 +247,22 @@ def _train(cfg: CfgNode, arguments: argparse.Namespace) -> None:
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=arguments.resume)
     if comm.is_main_process():
-        write_run_info(cfg, arguments.command)
+        write_run_info(cfg, arguments.command, max_iter=trainer.max_iter)
     try:
         trainer.train()
-    except StoppedBySignal as stop:
-        if comm.get_world_size() == 1:
-            raise
-        raise StoppedProcessError(stop) from None
+    except (StoppedBySignal, InputError) as error:
+        is_stopped = isinstance(error, StoppedBySignal)
+        _record_end(trainer, str(error), num_done=trainer.iter + is_stopped)  # after an iteration
+        if isinstance(error, StoppedBySignal) and comm.get_world_size() > 1:
+            raise StoppedProcessError(error) from None
+        raise
+    _record_end(trainer, trainer.why_ended, num_done=trainer.iter)
+
+
+def _record_end(trainer: Trainer, reason: str, *, num_done: int) -> None:
+    if comm.is_main_process():
+        number = min(num_done, trainer.max_iter)
+        record_end(trainer.cfg.OUTPUT_DIR, num_iterations=number, reason=reason)
 
 
 def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -30,11 +31,13 @@ class NonFiniteLossError(InputError):
 
     Attributes:
         ranks: of the processes where it did.
-        batch: of this process.
+        batch: of this process, or the part of it.
+        part: its number, from 0.
     """
 
     ranks: tuple[int, ...] = ()
     batch: Sequence[dict[str, Any]] = ()
+    part: int = 0
 
 
 def get_precision(cfg: CfgNode) -> torch.dtype | None:
@@ -63,6 +66,9 @@ class CheckedStep(AMPTrainer):
         model, data_loader, optimizer: as in Detectron2.
         precision: None for float32; float16 scales the loss, bfloat16 needs no scaling.
         device_type: ``cpu`` or ``cuda``.
+        num_parts: in which a process computes its batch, one after another, in the memory of one:
+            the gradients are those of the mean of their losses, weighted by their pictures.
+        seed_part: is called with the iteration and the number of a part before it is computed.
     """
 
     def __init__(
@@ -73,39 +79,66 @@ class CheckedStep(AMPTrainer):
         *,
         precision: torch.dtype | None,
         device_type: str,
+        num_parts: int = 1,
+        seed_part: Callable[[int, int], None] | None = None,
     ) -> None:
         scaler = torch.amp.GradScaler(device_type, enabled=precision is torch.float16)
         super().__init__(model, data_loader, optimizer, grad_scaler=scaler, precision=precision)
         self.device_type = device_type
+        self.num_parts, self.seed_part = num_parts, seed_part
 
     def run_step(self) -> None:
         """Compute the losses, look at them, and only then change the weights."""
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        self.optimizer.zero_grad()
+        mean: dict[str, torch.Tensor] = {}
+        for number, part in enumerate(_divide(data, self.num_parts)):
+            share = len(part) / len(data)
+            with self._exchange_gradients(number == self.num_parts - 1):
+                for name, loss in self._learn(part, number, share).items():
+                    loss = loss.detach() * share
+                    mean[name] = mean[name] + loss if name in mean else loss
+        self.after_backward()
+        self._write_metrics(mean, data_time)
+        self.grad_scaler.unscale_(self.optimizer)  # or gradients would be clipped while scaled
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _learn(
+        self, part: Sequence[dict[str, Any]], number: int, share: float
+    ) -> dict[str, torch.Tensor]:
+        """Add the gradients of a part of the batch, and return its losses."""
+        if self.seed_part is not None:
+            self.seed_part(self.iter, number)
         try:
             with (
                 autocast(self.precision, self.device_type),
                 agree_on_proposals(self.model, self._device()),
             ):
-                loss_dict = self.model(data)
+                loss_dict = self.model(part)
                 total = sum(loss_dict.values())
         except _OtherProcessError:
             loss_dict, total = {}, torch.tensor(0.0)
         except FloatingPointError as error:  # Detectron2's proposals are not finite
             total = torch.tensor(math.nan)
             loss_dict = {f"proposals ({error})": total}
-        self._check_finite(loss_dict, total, data)
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(total).backward()
-        self.after_backward()
-        self._write_metrics(loss_dict, data_time)
-        self.grad_scaler.unscale_(self.optimizer)  # or gradients would be clipped while scaled
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+        self._check_finite(loss_dict, total, part, number)
+        self.grad_scaler.scale(total * share).backward()
+        return loss_dict
+
+    def _exchange_gradients(self, now: bool) -> contextlib.AbstractContextManager:
+        """Whether the processes tell each other their gradients in the next backward pass."""
+        is_parallel = isinstance(self.model, nn.parallel.DistributedDataParallel)
+        return self.model.no_sync() if is_parallel and not now else contextlib.nullcontext()
 
     def _check_finite(
-        self, loss_dict: dict[str, torch.Tensor], total: torch.Tensor, data: Sequence[dict]
+        self,
+        loss_dict: dict[str, torch.Tensor],
+        total: torch.Tensor,
+        data: Sequence[dict[str, Any]],
+        part: int,
     ) -> None:
         """Raise on all processes if a loss of any is not finite."""
         is_bad = not math.isfinite(total.item())
@@ -121,7 +154,7 @@ class CheckedStep(AMPTrainer):
             f"the loss is not a finite number at iteration {self.iter}, learning rate "
             f"{self.optimizer.param_groups[0]['lr']:.4g}: {losses}; images: {', '.join(files)}"
         )
-        error.ranks, error.batch = ranks, data
+        error.ranks, error.batch, error.part = ranks, data, part
         raise error
 
     def _device(self) -> torch.device:
@@ -133,6 +166,12 @@ class CheckedStep(AMPTrainer):
         if not state_dict["grad_scaler"]:
             state_dict["grad_scaler"] = self.grad_scaler.state_dict()
         super().load_state_dict(state_dict)
+
+
+def _divide(batch: Sequence[Any], num_parts: int) -> list[Sequence[Any]]:
+    """Parts in order whose lengths differ by one at most."""
+    ends = [len(batch) * number // num_parts for number in range(num_parts + 1)]
+    return [batch[start:end] for start, end in pairwise(ends)]
 
 
 class _OtherProcessError(Exception):

@@ -6,6 +6,7 @@ grows with the pixels of a picture; what the region heads do depends on their re
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ def estimate_step(model: nn.Module, cfg: CfgNode, size: tuple[int, int]) -> Step
         return None
     factor = min(1.0, (MAX_PIXELS / (size[0] * size[1])) ** 0.5)
     width, height = (max(STRIDE, round(side * factor / STRIDE) * STRIDE) for side in size)
-    picture = _make_picture(cfg, width, height)
+    picture = make_picture(cfg, width, height)
     precision = get_precision(cfg)
     model.train()
     meter = _Meter(getattr(model, "roi_heads", None))
@@ -82,11 +83,14 @@ def estimate_step(model: nn.Module, cfg: CfgNode, size: tuple[int, int]) -> Step
     weights = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     num_states = 2 if cfg.SOLVER.OPTIMIZER == "AdamW" else 1
-    kept = batch * (meter.dense_bytes * ratio + meter.region_bytes)
+    weights *= 2 if cfg.SOLVER.EMA.DECAY else 1
+    kept = math.ceil(batch / cfg.SOLVER.NUM_PARTS) * (
+        meter.dense_bytes * ratio + meter.region_bytes
+    )
     return StepEstimate(
         memory_mb=(weights + (1 + num_states) * trained + kept) / 2**20,
         seconds=batch * seconds * ((1 - share) * ratio + share),
-        available_mb=_find_memory(cfg),
+        available_mb=find_memory(cfg),
         device=name_device(torch.device(cfg.MODEL.DEVICE)),
     )
 
@@ -134,7 +138,7 @@ class _Meter:
         self.seconds += time.perf_counter() - self._start
 
 
-def _make_picture(cfg: CfgNode, width: int, height: int) -> dict[str, Any]:
+def make_picture(cfg: CfgNode, width: int, height: int) -> dict[str, Any]:
     """A record of noise with four objects."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
@@ -154,7 +158,7 @@ def _synchronize(cfg: CfgNode) -> None:
         torch.cuda.synchronize()
 
 
-def _find_memory(cfg: CfgNode) -> float | None:
+def find_memory(cfg: CfgNode) -> float | None:
     if device_type(cfg) == "cuda":
         return torch.cuda.get_device_properties(cfg.MODEL.DEVICE).total_memory / 2**20
     find: Callable[[str], int] | None = getattr(os, "sysconf", None)

@@ -1,4 +1,4 @@
-"""How a run was started, each time: ``run.json``, and its config: ``config.yaml``.
+"""How a run was started, each time, and why it ended: ``run.json``; its config: ``config.yaml``.
 
 Both are written by a start that trains, right before it does. An evaluation and a start that fails
 leave them as they are.
@@ -72,6 +72,26 @@ def record_start(
         starts = []
     write_json(Path(folder, STARTS), [*starts, start])
     write_content(Path(folder, CONFIG), config)
+
+
+def record_end(folder: str | os.PathLike[str], *, num_iterations: int, reason: str) -> None:
+    """Say in the last entry of ``run.json`` why the run ended, under ``end``.
+
+    What can't be written is no second failure: it is logged.
+
+    Args:
+        folder: OUTPUT_DIR.
+        num_iterations: that are done.
+        reason: a sentence.
+    """
+    time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    end = {"time": time, "num_iterations": num_iterations, "reason": reason}
+    try:
+        starts = read_starts(folder)
+        if starts:
+            write_json(Path(folder, STARTS), [*starts[:-1], {**starts[-1], "end": end}])
+    except FileError as error:
+        logger.warning("%s; why the run ended is not recorded: %s", error, reason)
 
 
 def read_starts(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -207,6 +207,8 @@ MISTAKES = [
     ("export no.pth b.onnx", "no.pth can't be read (No such file or directory)"),
     ("train --config-file no.yaml", "no config file 'no.yaml'"),
     ("train MODEL.NASNET.VARIANT", "wanted KEY VALUE pairs, got no value after 'MODEL.NASNET"),
+    ("find-lr --config-file no.yaml", "no config file 'no.yaml'"),
+    ("find-batch-size --config-file no.yaml", "no config file 'no.yaml'"),
     ("predict --config-file no.yaml --input a --output b", "no config file 'no.yaml'"),
     ("report nowhere --out b", "nowhere: there is no such folder or file"),
     ("report . --out b", ". holds no run: wanted the OUTPUT_DIR of nasnet-det train or"),
@@ -233,7 +235,7 @@ def test_mistake_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if line.startswith(("train ", "predict", "install")):
+    if line.startswith(("train ", "predict", "install", "find-")):
         pytest.importorskip("detectron2")
     monkeypatch.chdir(tmp_path)
     words = line.split()

@@ -70,6 +70,11 @@ WRONG = [
     ("SOLVER.BASE_LR", "1e999-1e999", "wanted a number"),
     ("SOLVER.MOMENTUM", "-0.9", "wanted at least 0, got -0.9"),
     ("SOLVER.WEIGHT_DECAY_BIAS", "none", "wanted at least 0, got 'none'"),
+    ("SOLVER.NUM_PARTS", "0", "wanted at least 1, got 0"),
+    ("SOLVER.MAX_EPOCHS", "-1", "wanted at least 0, got -1"),
+    ("SOLVER.CHECKPOINT_MAX_TO_KEEP", "-1", "wanted at least 0, got -1"),
+    ("SOLVER.EMA.DECAY", "1", "wanted a number in [0, 1), got 1.0"),
+    ("SOLVER.EARLY_STOPPING.MIN_DELTA", "-1", "wanted at least 0, got -1.0"),
     ("SOLVER.STEPS", "(3, 2)", "wanted rising iterations between 0 and SOLVER.MAX_ITER, 4"),
     ("SOLVER.STEPS", "(4,)", "wanted rising iterations between 0 and SOLVER.MAX_ITER, 4"),
     ("MODEL.LOAD_PROPOSALS", "True", "wanted False, since Detectron2 reads proposals by pickle"),
@@ -100,6 +105,14 @@ WRONG_TOGETHER = [
     ),
     ("SOLVER.BASE_LR", "0", ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"], "more than 0 for"),
     ("SOLVER.BASE_LR_END", "1", ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"], "at most SOLVER."),
+    (
+        *("TEST.EVAL_PERIOD", "0", ["SOLVER.EARLY_STOPPING.PATIENCE", "3"]),
+        "at least 1, since SOLVER.EARLY_STOPPING.PATIENCE is 3",
+    ),
+    (
+        *("DATASETS.TEST", "()", ["TEST.VALIDATION_LOSS", "True", "DATASETS.TEST_JSON", ""]),
+        "a data set, which TEST.VALIDATION_LOSS looks at",
+    ),
     ("SOLVER.MOMENTUM", "0", ["SOLVER.NESTEROV", "True"], "more than 0, since SOLVER.NESTEROV"),
     ("MODEL.KEYPOINT_ON", "True", ["MODEL.ROI_HEADS.NAME", "NASNetROIHeads"], "False, since"),
     (

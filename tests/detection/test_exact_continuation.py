@@ -7,12 +7,14 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("detectron2")
 
 from exact_training import (
+    OPTIONS,
     Command,
     check_equal,
     find_last_iteration,
@@ -38,9 +40,17 @@ def _wait_for_moment(command: Command, run: Path, iteration: int, *, then_second
     time.sleep(then_seconds)
 
 
+def _stop_early(max_iter: int) -> dict[str, Any]:
+    """Let the last evaluation before the last iteration end the training: none has a gain."""
+    num_evaluations = (max_iter - 1) // OPTIONS["TEST.EVAL_PERIOD"]
+    early = {"PATIENCE": num_evaluations - 1, "MIN_DELTA": 200.0}  # the first one always has
+    return {f"SOLVER__EARLY_STOPPING__{key}": value for key, value in early.items()}
+
+
 def _check_kills(tmp_path: Path, *, num_kills: int, max_iter: int) -> None:
     """Kill the command again and again; every third kill hits a file that is being written."""
-    straight = write_arguments(tmp_path, "straight", SOLVER__MAX_ITER=max_iter)
+    options = {"SOLVER__MAX_ITER": max_iter, **_stop_early(max_iter)}
+    straight = write_arguments(tmp_path, "straight", **options)
     command = Command(tmp_path / "straight.txt", straight)
     assert command.wait_until(command.has_started), command.log.read_text()
     start = time.monotonic()
@@ -48,7 +58,7 @@ def _check_kills(tmp_path: Path, *, num_kills: int, max_iter: int) -> None:
     seconds_per_iteration = (time.monotonic() - start) / max_iter
 
     run = tmp_path / "killed"
-    arguments = write_arguments(tmp_path, "killed", SOLVER__MAX_ITER=max_iter)
+    arguments = write_arguments(tmp_path, "killed", **options)
     num_partial = 0
     for i, (iteration, later) in enumerate(_choose_moments(num_kills, max_iter=max_iter)):
         command = Command(tmp_path / f"killed_{i}.txt", arguments, "--resume")
@@ -63,6 +73,7 @@ def _check_kills(tmp_path: Path, *, num_kills: int, max_iter: int) -> None:
     assert command.wait() == 0, command.log.read_text()
     assert "Starting training from iteration 0" not in command.log.read_text()
     check_equal(read_state(tmp_path / "straight"), read_state(run))
+    assert read_state(run)["trainer"]["iteration"] < max_iter - 1, "early stopping ended it"
     print(f"{num_kills} kills, {num_partial} of them while a file was written")
 
 
@@ -77,7 +88,7 @@ def test_fifty_kills_change_no_bit(tmp_path: Path) -> None:
 
 def _check_kills_of_one_process(tmp_path: Path, *, num_kills: int, max_iter: int) -> None:
     """Kill one of two processes; the other one has to end by itself."""
-    options = {**TWO_PROCESSES, "SOLVER__MAX_ITER": max_iter}
+    options = {**TWO_PROCESSES, "SOLVER__MAX_ITER": max_iter, **_stop_early(max_iter)}
     straight = write_arguments(tmp_path, "straight", **options)
     pair = start_pair(tmp_path / "straight.txt", straight)
     assert pair[0].wait_until(pair[0].has_started), pair[0].log.read_text()

@@ -16,17 +16,19 @@ from torch import nn
 
 pytest.importorskip("detectron2")
 
-from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader
 from detectron2.engine import launch
 from detectron2.utils import comm
-from detectron2.utils.env import seed_all_rng
-from tiny_detection import write_tiny_config, write_tiny_dataset
+from tiny_training import give_scores as _scores
+from tiny_training import make_config as _config
+from tiny_training import read_metrics as _read_metrics
+from tiny_training import start as _start
+from tiny_training import train as _train
+from tiny_training import train_until as _train_until
 
 from nasnet_det.config import ConfigError
-from nasnet_det.detection import get_config, run
+from nasnet_det.detection import run
 from nasnet_det.detection import trainer as trainer_module
-from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.hooks import drop_metrics
 from nasnet_det.detection.step import CheckedStep, NonFiniteLossError, get_precision
 from nasnet_det.detection.trainer import Trainer
@@ -46,65 +48,6 @@ def _keep_loggers() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def _config(tmp_path: Path, output: str = "run", **options: Any) -> CfgNode:
-    words = write_tiny_dataset(tmp_path / "data", with_boxes=options.pop("with_boxes", True))
-    words += ["OUTPUT_DIR", str(tmp_path / output)]
-    for key, value in options.items():
-        words += [key.replace("__", "."), str(value)]
-    cfg = get_config(write_tiny_config(tmp_path), words)
-    register_config_datasets(cfg)
-    return cfg
-
-
-def _start(cfg: CfgNode, *, resume: bool = False) -> Trainer:
-    """What a new process does."""
-    seed_all_rng(cfg.SEED)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=resume)
-    return trainer
-
-
-def _train(cfg: CfgNode, *, resume: bool = False) -> Trainer:
-    trainer = _start(cfg, resume=resume)
-    trainer.train()
-    return trainer
-
-
-class _Killed(BaseException):
-    """Not an Exception, so that nothing handles it."""
-
-
-def _train_until(cfg: CfgNode, iteration: int) -> None:
-    """Train, and be killed when an iteration starts."""
-    trainer = _start(cfg)
-    step = trainer.run_step
-
-    def run_step() -> None:
-        if trainer.iter == iteration:
-            raise _Killed
-        step()
-
-    trainer.run_step = run_step  # type: ignore[method-assign]
-    trainer.after_train = lambda: None  # type: ignore[method-assign]  # a kill lets nothing run
-    with pytest.raises(_Killed):
-        trainer.train()
-
-
-def _read_metrics(cfg: CfgNode) -> list[dict[str, float]]:
-    lines = Path(cfg.OUTPUT_DIR, "metrics.json").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def _scores(monkeypatch: pytest.MonkeyPatch, *scores: float) -> None:
-    """Let the evaluations find these scores instead of evaluating."""
-    remaining = list(scores)
-
-    def test(*_: Any, **__: Any) -> dict[str, dict[str, float]]:
-        return {"bbox": {"AP": remaining.pop(0), "AP50": 1.0}}
-
-    monkeypatch.setattr(Trainer, "test", test)
-
-
 # ---- Resuming
 
 
@@ -121,6 +64,25 @@ def test_resume_computes_what_an_uninterrupted_run_computes(tmp_path: Path) -> N
         assert torch.equal(wanted, got), name
     wanted, got = straight.optimizer.state_dict(), resumed.optimizer.state_dict()
     assert wanted["param_groups"] == got["param_groups"]
+
+
+def test_resume_goes_on_with_retinanet_s_normalizer(tmp_path: Path) -> None:
+    features = "['p3', 'p4', 'p5', 'p6', 'p7']"
+    options = {
+        "MODEL__META_ARCHITECTURE": "RetinaNet",
+        "MODEL__BACKBONE__NAME": "build_retinanet_nasnet_fpn_backbone",
+        "MODEL__FPN__IN_FEATURES": "['c3', 'c4', 'c5']",
+        "MODEL__RETINANET__IN_FEATURES": features,
+        "MODEL__RETINANET__NUM_CONVS": 1,
+    }
+    straight = _train(_config(tmp_path, "straight", **options))
+    cfg = _config(tmp_path, "killed", **options)
+    _train_until(cfg, 2)
+    resumed = _train(cfg, resume=True)
+    assert 1 <= resumed.model.loss_normalizer < 100
+    assert resumed.model.loss_normalizer == straight.model.loss_normalizer
+    for wanted, got in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(wanted, got)
 
 
 def test_resume_restores_the_schedule_and_the_iteration(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tiny_detection import write_tiny_config, write_tiny_genotype
 from nasnet_det.runs.files import PARTIAL
 
 # Workers that load ahead, pictures that wait for a partner of their shape, random sizes and flips,
-# drop path, evaluations and precise statistics in between.
+# drop path, evaluations and precise statistics in between, batches in parts, a moving average.
 OPTIONS: dict[str, Any] = {
     "DATALOADER.NUM_WORKERS": 2,
     "DATALOADER.ASPECT_RATIO_GROUPING": True,
@@ -26,9 +26,12 @@ OPTIONS: dict[str, Any] = {
     "INPUT.MAX_SIZE_TRAIN": 160,
     "MODEL.NASNET.DROP_PATH_PROB": 0.3,
     "SOLVER.CHECKPOINT_PERIOD": 2,
+    "SOLVER.EMA.DECAY": 0.9,
+    "SOLVER.NUM_PARTS": 2,
     "TEST.EVAL_PERIOD": 3,
     "TEST.PRECISE_BN.ENABLED": True,
     "TEST.PRECISE_BN.NUM_ITER": 2,
+    "TEST.VALIDATION_LOSS": True,
 }
 
 
@@ -144,9 +147,9 @@ def is_writing(run: Path) -> bool:
 
 
 def read_state(run: Path, name: str = "model_final.pth") -> dict[str, Any]:
-    """Model, optimizer, schedule, iteration and best result of a run's checkpoint."""
+    """Models, optimizer, schedule, iteration and best result of a run's checkpoint."""
     state = torch.load(run / name, weights_only=True)
-    return {"model": state["model"], "trainer": state["trainer"]}
+    return {key: state[key] for key in ("model", "unaveraged", "trainer")}
 
 
 def find_differences(wanted: Any, got: Any, where: str = "") -> list[str]:

@@ -100,7 +100,17 @@ class DetectionRun:
         """How many iterations the training did, as far as it wrote them down."""
         done = max((int(line["iteration"]) + 1 for line in self.metrics), default=0)
         # After the last iteration a line with the evaluation follows, which is none.
-        return min(done, int(self.config.get("SOLVER.MAX_ITER", done)))
+        return min(done, self.max_iter or done)
+
+    @property
+    def max_iter(self) -> int:
+        """How many iterations the training has, where it ended early those that it had; 0 if
+        unknown."""
+        last = self.starts[-1] if self.starts else {}
+        end, numbers = last.get("end"), [last.get("max_iter"), self.config.get("SOLVER.MAX_ITER")]
+        if isinstance(end, dict) and (self.folder / "model_final.pth").is_file():
+            numbers.insert(0, end.get("num_iterations"))
+        return next((number for number in numbers if isinstance(number, int)), 0)
 
 
 def read_run(folder: Path) -> DetectionRun:
@@ -170,7 +180,7 @@ def _describe_datasets(run: DetectionRun) -> list[str]:
 
 def _describe_end(run: DetectionRun) -> list[str]:
     """Whether the training came to its end, and whether its end was evaluated."""
-    wanted, done = int(run.config.get("SOLVER.MAX_ITER", 0)), run.num_iterations
+    wanted, done = run.max_iter, run.num_iterations
     notes = []
     if run.metrics and done < wanted and not (run.folder / "model_final.pth").is_file():
         notes.append(

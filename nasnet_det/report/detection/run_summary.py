@@ -110,9 +110,7 @@ def summarize_run(
     return RunSummary(
         name=name,
         folder=str(run.folder),
-        training=TrainingSummary(
-            run.num_iterations, run.config.get("SOLVER.MAX_ITER"), len(run.starts)
-        ),
+        training=TrainingSummary(run.num_iterations, run.max_iter or None, len(run.starts)),
         provenance=Provenance(
             **{key: last.get(key) for key in ("seed", "command", "git_commit", "device", "time")},
             versions=last.get("versions") or {},
