@@ -49,8 +49,8 @@ class Decision(NamedTuple):
     """One decision.
 
     Attributes:
-        name: ``<cell>.<block>.<part>``, such as ``normal.0.op_1``.
-        values: what can be chosen: states, operation names or combiners.
+        name: ``<cell>.<block>.<part>``, such as ``normal.0.op_1``; beside the cells any other.
+        values: what can be chosen: states, operation names or combiners; beside the cells numbers.
     """
 
     name: str
@@ -65,11 +65,13 @@ class SearchSpace:
         num_blocks: B, blocks in each of the two cells.
         operations: names of the operations to choose from.
         combiners: ``add`` and ``concat``, or one of them.
+        extras: decisions beside the cells, such as the number of channels; they come last.
     """
 
     num_blocks: int = 5
     operations: tuple[str, ...] = OPERATION_NAMES
     combiners: tuple[str, ...] = COMBINERS
+    extras: tuple[Decision, ...] = ()
 
     def __post_init__(self) -> None:
         faults = []
@@ -92,7 +94,7 @@ class SearchSpace:
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """All decisions in order, ``2 * num_blocks * 5`` of them."""
+        """All decisions in order, ``2 * num_blocks * 5`` of cells and then the extras."""
         decisions = []
         for cell in CELLS:
             for k in range(self.num_blocks):
@@ -107,7 +109,7 @@ class SearchSpace:
                 decisions += [
                     Decision(f"{cell}.{k}.{part}", v) for part, v in zip(PARTS, values, strict=True)
                 ]
-        return tuple(decisions)
+        return (*decisions, *self.extras)
 
     @property
     def num_choices(self) -> tuple[int, ...]:
@@ -121,14 +123,14 @@ class SearchSpace:
     def count_architectures(self) -> int:
         """Number of different networks (see :mod:`nasnet_det.canonical`)."""
         cells = count_cells(self.num_blocks, len(self.operations), len(self.combiners))
-        return cells**2
+        return cells**2 * math.prod(len(extra.values) for extra in self.extras)
 
     def sample(self, rng: random.Random) -> Choices:
         """A uniformly random list of decisions."""
         return tuple(rng.randrange(n) for n in self.num_choices)
 
     def decode(self, choices: Sequence[int], *, name: str = "unnamed") -> Genotype:
-        """The genotype that a list of decisions describes.
+        """The genotype that a list of decisions describes; :meth:`get_extras` has the rest.
 
         Raises:
             SpaceError: not one choice for each decision, or a choice out of range.
@@ -143,8 +145,15 @@ class SearchSpace:
         normal, reduction = (CellSpec(blocks, loose_ends(blocks)) for blocks in cells)
         return Genotype(normal, reduction, name=name)
 
+    def get_extras(self, choices: Sequence[int]) -> dict[str, int | str]:
+        """What was chosen beside the cells, by name."""
+        chosen = self.check(choices)[len(self.decisions) - len(self.extras) :]
+        return {extra.name: extra.values[c] for extra, c in zip(self.extras, chosen, strict=True)}
+
     def encode(self, genotype: Genotype) -> Choices:
         """The list of decisions that describes a genotype; the inverse of :meth:`decode`.
+
+        Of a space with extras it is the list's beginning.
 
         Raises:
             SpaceError: the genotype is not in this space. So are the published cells: their
@@ -178,7 +187,7 @@ class SearchSpace:
                 choices += block.inputs
                 choices += (self.operations.index(op) for op in block.ops)
                 choices.append(self.combiners.index(block.combine))
-        return self.check(choices)
+        return tuple(choices)
 
     def canonicalize(self, choices: Sequence[int]) -> Choices:
         """The one list of decisions that stands for all that describe the same network.
@@ -186,7 +195,8 @@ class SearchSpace:
         Raises:
             SpaceError: not one choice for each decision, or a choice out of range.
         """
-        return _join(canonical_numberings(cell)[0] for cell in self._split(choices))
+        cells = _join(canonical_numberings(cell)[0] for cell in self._split(choices))
+        return (*cells, *choices[len(cells) :])
 
     def check(self, choices: Sequence[int]) -> Choices:
         """The list as a tuple.
@@ -210,7 +220,7 @@ class SearchSpace:
 
     def _split(self, choices: Sequence[int]) -> list[tuple[IntBlock, ...]]:
         """The cells, as :mod:`nasnet_det.canonical` writes them."""
-        checked = iter(self.check(choices))
+        checked = iter(self.check(choices)[: len(self.decisions) - len(self.extras)])
         blocks = list(zip(*[checked] * DECISIONS_PER_BLOCK, strict=True))
         return [tuple(blocks[: self.num_blocks]), tuple(blocks[self.num_blocks :])]
 

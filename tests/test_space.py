@@ -19,7 +19,7 @@ from nasnet_det.genotype import (
     Genotype,
     loose_ends,
 )
-from nasnet_det.space import CELLS, Choices, SearchSpace, SpaceError
+from nasnet_det.space import CELLS, Choices, Decision, SearchSpace, SpaceError
 
 SPACE = SearchSpace()
 NUM_SAMPLES = 10_000
@@ -202,3 +202,17 @@ def test_genotypes_outside_the_space_are_refused() -> None:
     assert "reduction: 'concat' is not among add" in str(caught.value)
     with pytest.raises(SpaceError, match="normal: wanted 2 blocks, got 5"):
         SearchSpace(num_blocks=2).encode(genotype)
+
+
+def test_extras_are_decisions_beside_the_cells() -> None:
+    cells = SearchSpace(2)
+    space = SearchSpace(2, extras=(Decision("channels", (16, 32)), Decision("size", (64, 96, 128))))
+    assert space.decisions == (*cells.decisions, *space.extras)
+    assert space.count_architectures() == 6 * cells.count_architectures()
+    choices = (*cells.sample(random.Random(0)), 1, 2)
+    assert space.decode(choices) == cells.decode(choices[:-2])
+    assert space.get_extras(choices) == {"channels": 32, "size": 128}
+    assert space.canonicalize(choices) == (*cells.canonicalize(choices[:-2]), 1, 2)
+    assert space.encode(space.decode(choices)) == choices[:-2]
+    with pytest.raises(SpaceError, match="size: wanted a choice from 0 to 2, got 3"):
+        space.check((*choices[:-1], 3))

@@ -74,6 +74,9 @@ def run(options: argparse.Namespace) -> None:
     from nasnet_det.report import find_kind, read_run, write_report
 
     kinds = [find_kind(path) for path in options.runs]
+    if "front" in kinds:
+        report_detector_search(options)
+        return
     if "detector" not in kinds:
         report_searches(options, kinds)
         return
@@ -115,6 +118,17 @@ def report_searches(options: argparse.Namespace, kinds: list[str]) -> None:
         if report["warning"]:
             say(report["warning"])
         print(options.out / "report.html")
+
+
+def report_detector_search(options: argparse.Namespace) -> None:
+    """The report of one search for detectors."""
+    from nasnet_det.report import write_front_report
+
+    if len(options.runs) > 1 or not options.out:
+        raise InputError("a search for detectors has a report of its own: give it alone, and --out")
+    report = write_front_report(options.runs[0], options.out, num_draws=options.draws)
+    print(report["verdict"]["sentence"])
+    print(options.out / "report.html")
 
 
 def say(what: str) -> None:

@@ -5,6 +5,10 @@ also front/, all that no other beats in each of them. With
 SEARCH.RETRAIN.NUM_BEST the best are trained for longer at the end, and the best of these is the one
 in genotype.json. Killed at any moment, the same command with --resume goes on; the result is that
 of a search that was not killed. Curves: tensorboard --logdir OUTPUT_DIR.
+
+With SEARCH.CHILD.KIND detector the children are detectors on the data of DATASETS.TRAIN_JSON, in
+three rungs, beside known backbones; OUTPUT_DIR gets front/, a config for nasnet-det train for each
+detector that no other beats, and report/report.html.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import argparse
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nasnet_det.cli.arguments import add_config_arguments, add_resume_argument
@@ -27,6 +32,8 @@ EXAMPLES = (
     "--config-file search/cifar10_cpu.yaml SEARCH.DATA.PATH cifar10.npz",
     "--config-file search/cifar10_cpu.yaml --resume SEARCH.DATA.PATH cifar10.npz",
     "--config-file search/cifar10_cpu.yaml --dry-run 5",
+    "--config-file search/detector.yaml SEARCH.BUDGET_HOURS 3 DATASETS.TRAIN_JSON train.json "
+    "DATASETS.TRAIN_IMAGES images",
 )
 LINE_EVERY_S = 30.0  # where the progress line can't be overwritten
 SHOWN = 5  # children of a --dry-run without a number
@@ -86,6 +93,9 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run is not None:
         print_proposals(cfg, options.dry_run)
         return
+    if cfg.SEARCH.CHILD.KIND == "detector":
+        run_detectors(cfg, options)
+        return
     line = _ProgressLine()
     try:
         found = search(cfg, resume=options.resume, on_progress=line.show, command=options.command)
@@ -98,6 +108,37 @@ def run(options: argparse.Namespace) -> None:
     if found.front:
         print(f"{len(found.front)} that no other beats in all goals: {found.front[0].parent}")
     print(found.path)
+
+
+def run_detectors(cfg: CfgNode, options: argparse.Namespace) -> None:
+    """Search for detectors, and report."""
+    from nasnet_det.pipeline.detector_search import search_detectors
+    from nasnet_det.report import write_front_report
+
+    folder = Path(cfg.OUTPUT_DIR)
+    line = _ProgressLine()
+
+    def tell(text: str) -> None:
+        line.end()
+        print(f"nasnet-det search: {text}", file=sys.stderr, flush=True)
+
+    try:
+        front = search_detectors(
+            cfg, resume=options.resume, on_progress=line.show, tell=tell, command=options.command
+        )
+    finally:
+        line.end()
+    report = write_front_report(folder, folder / "report")
+    shown = {point["name"]: point for point in report["points"]}
+    for name in front.names:
+        values = (f"{key} {shown[name][key]:,.4g}" for key in front.goals if key != "ap")
+        print(
+            f"{folder / 'front' / name}.yaml: AP {shown[name]['ap']['value']:.1f}",
+            *values,
+            sep=", ",
+        )
+    print(report["verdict"]["sentence"])
+    print(folder / "report" / "report.html")
 
 
 def print_proposals(cfg: CfgNode, number: int) -> None:

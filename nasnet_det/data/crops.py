@@ -26,6 +26,9 @@ from nasnet_det.runs.files import new_folder, shorten_name
 
 MIN_SIZE = 16
 MARGIN = 0.1
+BACKGROUND = "background"
+MOST_COVERED = 0.1  # of a square of the background, by one object
+NUM_TRIES = 20  # to find room for it
 
 
 @dataclass
@@ -48,6 +51,7 @@ def crop_objects(
     images: str | Sequence[str] = "",
     margin: float = MARGIN,
     min_size: int = MIN_SIZE,
+    with_background: bool = False,
     broken_images: str = "skip",
 ) -> dict[str, Crops]:
     """Write the pictures to ``out/<split>/<class>/``, as ``search`` and ``train-classifier`` want.
@@ -58,6 +62,7 @@ def crop_objects(
         images: the folder of the pictures, or one a source.
         margin: around the box, as a share of its longer side.
         min_size: pixels of the longer side below which an object is left out.
+        with_background: add a class of squares without an object, about as many as of a class.
         broken_images: what is done about pictures that can't be read; see ``broken_pictures.py``.
 
     Returns:
@@ -82,6 +87,8 @@ def crop_objects(
                 coco = parse_coco(found.where, found.content)
                 place = Path(folder, name)
                 made[name] = _crop_set(coco, found.image_root, place, margin, min_size, broken)
+                if with_background:
+                    made[name].counts[BACKGROUND] += _crop_background(coco, found.image_root, place)
         if not sum((crops.counts for crops in made.values()), Counter()):
             raise DataError(f"no object of {', '.join(sources)} is as large as {min_size} pixels")
     return made
@@ -130,6 +137,51 @@ def _crop_set(
             picture.crop(box).save(path, compress_level=1)  # six times as fast
             made.counts[coco.category_names[label]] += 1
     return made
+
+
+def _crop_background(coco: CocoFile, image_root: str, place: Path) -> int:
+    """Write squares without an object, as large as objects are; returns how many."""
+    objects = coco.objects
+    usable = np.flatnonzero(objects.is_usable)
+    sides = objects.boxes[usable, 2:].max(axis=1)
+    folder = place / _name_folders([*coco.category_names, BACKGROUND])[-1]
+    wanted = len(usable) / max(1, len(set(objects.category[usable].tolist())))
+    each = max(1, round(wanted / max(1, len(coco.file_names))))
+    number = 0
+    for image, name in enumerate(coco.file_names):
+        try:
+            picture = read_picture(os.path.join(image_root, name))
+        except PictureError:
+            continue  # which was said before
+        boxes = objects.boxes[objects.image == image]
+        rng = np.random.default_rng(image)
+        for square in _find_room(boxes, picture.size, sides, rng, each):
+            path = folder / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.crop(square).save(path, compress_level=1)
+            number += 1
+    return number
+
+
+def _find_room(
+    boxes: np.ndarray,
+    size: tuple[int, int],
+    sides: np.ndarray,
+    rng: np.random.Generator,
+    number: int,
+) -> list[tuple[int, int, int, int]]:
+    """Up to so many squares that no box covers much of."""
+    found: list[tuple[int, int, int, int]] = []
+    for _ in range(NUM_TRIES * number):
+        side = max(1, min(round(float(rng.choice(sides))), *size))
+        left, top = (int(rng.integers(whole - side + 1)) for whole in size)
+        ends = np.minimum(boxes[:, :2] + boxes[:, 2:], (left + side, top + side))
+        common = (ends - np.maximum(boxes[:, :2], (left, top))).clip(min=0).prod(axis=1)
+        if common.max(initial=0) <= MOST_COVERED * side**2:
+            found.append((left, top, left + side, top + side))
+        if len(found) == number:
+            break
+    return found
 
 
 def _name_folders(names: Sequence[str]) -> list[str]:

@@ -16,7 +16,8 @@ from nasnet_det.runs.study_results import Study
 
 
 def find_kind(path: Path) -> str:
-    """What a path holds: ``results`` of searches in a file, a ``search``, or a ``detector``.
+    """What a path holds: ``results`` of searches in a file, a ``search`` for classifiers, one for
+    detectors (``front``), or a ``detector``.
 
     Raises:
         RunError: there is nothing, or neither of these.
@@ -37,7 +38,10 @@ def find_kind(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{path / 'config.yaml'} can't be read ({reason})", where=path) from None
-    return "search" if isinstance(config, dict) and "SEARCH" in config else "detector"
+    if not isinstance(config, dict) or "SEARCH" not in config:
+        return "detector"
+    child = config["SEARCH"].get("CHILD", {}) if isinstance(config["SEARCH"], dict) else {}
+    return "front" if child.get("KIND") == "detector" else "search"
 
 
 def write_report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def build_recipe(cfg: CfgNode) -> ChildRecipe:
             f"SEARCH.CHILD.PRECISION: unknown precision {node.PRECISION!r}, "
             + nearest(node.PRECISION, PRECISIONS)
         )
-    return ChildRecipe(**{k.lower(): v for k, v in node.items() if k != "TIME_LIMIT_S"})
+    others = ("KIND", "TIME_LIMIT_S")
+    return ChildRecipe(**{k.lower(): v for k, v in node.items() if k not in others})
 
 
 def build_source(cfg: CfgNode) -> DataSource:
@@ -200,6 +201,8 @@ def open_search(
     *,
     resume: bool = False,
     train: TrainChild | None = None,
+    measure: Callable[[Choices], ChildSize] | None = None,
+    contents: Mapping[str, Any] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_minibatch: Callable[[Search], None] | None = None,
 ) -> Iterator[Search]:
@@ -209,6 +212,8 @@ def open_search(
         cfg: see :func:`~nasnet_det.search.config.get_search_config`.
         resume: go on with the study if it has trials.
         train: trains a child; None: as ``SEARCH.CHILD`` and ``SEARCH.DATA`` say.
+        measure: the size of an architecture; None: that of the classifier.
+        contents: by what the study knows its images, where ``train`` is given.
         on_progress, on_minibatch: see :class:`~nasnet_det.search.study.Search`.
 
     Raises:
@@ -218,14 +223,14 @@ def open_search(
     space, recipe, limits = build_space(cfg), build_recipe(cfg), build_plan(cfg).limits
     build_sampler(cfg, space)  # possible?
     pruner = build_pruner(cfg)
-    checksum: dict[str, Any] = {}
+    checksum = dict(contents or {})
     num_classes, image_size = 10, cfg.SEARCH.DATA.IMAGE_SIZE
     if train is None:
         train = trainer = ChildTrainer(recipe, space, build_source(cfg))
         data = trainer.load()
         num_classes = data.num_classes
         checksum = {"data": data.checksum(), "recipe": RECIPE_VERSION}
-    measure = build_measure(recipe, space, num_classes, image_size)
+    measure = measure or build_measure(recipe, space, num_classes, image_size)
     check_limits(limits, space, measure)
     with ExitStack() as stack:
         executor: Executor = stack.enter_context(closing(build_executor(cfg, train)))

@@ -14,6 +14,7 @@ from nasnet_det.config import merge_config
 from nasnet_det.genotype import COMBINERS, OPERATION_NAMES
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.controller import Controller
+from nasnet_det.search.detector_config import add_detector_config, list_extras
 from nasnet_det.search.ppo import PPO
 from nasnet_det.search.scaling import settle
 from nasnet_det.search.streams import Stream
@@ -33,7 +34,8 @@ def add_search_config(cfg: CfgNode) -> None:
     # True: no worker waits for the others of a minibatch, but what is found depends on which child
     # ends first.
     search.ASYNCHRONOUS = False
-    # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random).
+    # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random); of
+    # detectors ap alone, or followed by some of macs, params and latency_ms.
     search.GOALS = ["accuracy"]
     study = search.STUDY = CfgNode()
     # Of the study in its storage, which may hold several.
@@ -100,6 +102,7 @@ def add_search_config(cfg: CfgNode) -> None:
     # many goes on.
     pruner.REDUCTION_FACTOR = 4
     _add_child_config(search)
+    add_detector_config(cfg)
 
 
 def _add_child_config(search: CfgNode) -> None:
@@ -127,6 +130,8 @@ def _add_child_config(search: CfgNode) -> None:
     data.RESIZE = "bilinear"
 
     child = search.CHILD = CfgNode()
+    # classifier, or detector: of SEARCH.DETECTOR, after a first rung of classifiers of crops.
+    child.KIND = "classifier"
     # N, normal cells in each of the three stages.
     child.NUM_CELLS_PER_STAGE = 2
     # Ours, to the next comment (the paper does not say; these are TF-slim's for its final CIFAR-10
@@ -215,7 +220,8 @@ def build_space(cfg: CfgNode) -> SearchSpace:
         SpaceError: there is no such space; all reasons are listed.
     """
     node = cfg.SEARCH.SPACE
-    return SearchSpace(node.NUM_BLOCKS, tuple(node.OPERATIONS), tuple(node.COMBINERS))
+    cells = (node.NUM_BLOCKS, tuple(node.OPERATIONS), tuple(node.COMBINERS))
+    return SearchSpace(*cells, extras=list_extras(cfg))
 
 
 def build_ppo(cfg: CfgNode, space: SearchSpace) -> PPO:

@@ -26,8 +26,8 @@ def compute_graph_features(space: SearchSpace, choices: Sequence[int]) -> np.nda
     one_hot = np.zeros(sum(space.num_choices))
     starts = [0, *accumulate(space.num_choices)]
     one_hot[[start + choice for start, choice in zip(starts, canonical, strict=False)]] = 1
-    middle = len(canonical) // 2
-    cells = [_count(space, canonical[:middle]), _count(space, canonical[middle:])]
+    middle = space.num_blocks * DECISIONS_PER_BLOCK
+    cells = [_count(space, canonical[:middle]), _count(space, canonical[middle : 2 * middle])]
     return np.concatenate([one_hot, *cells])
 
 

@@ -20,6 +20,7 @@ class Progress:
         pruned: children that were ended early.
         what: whose progress it is.
         seen_before: children whose architecture had been trained; they count as finished.
+        seconds_after: what comes after these will take; 0: nothing does, or that is not known.
     """
 
     total: int
@@ -31,6 +32,7 @@ class Progress:
     pruned: int = 0
     what: str = "children"
     seen_before: int = 0
+    seconds_after: float = 0.0
 
     @property
     def finished(self) -> int:
@@ -45,6 +47,7 @@ class Progress:
             f"{self.finished}/{self.total} {self.what}: {self.done} done, {pruned}"
             f"{self.failed} failed, {self.running} running, {seen}best {best}, "
             f"ETA {format_seconds(self.seconds_left)}"
+            + (f", then about {format_seconds(self.seconds_after)}" if self.seconds_after else "")
         )
 
 

@@ -24,6 +24,7 @@ from nasnet_det.search.assemble import (
 from nasnet_det.search.best import find_best, find_best_trials, make_genotype, write_front
 from nasnet_det.search.config import build_space
 from nasnet_det.search.data import load_child_data
+from nasnet_det.search.detector_config import check_classifier_config
 from nasnet_det.search.event_log import EventLog
 from nasnet_det.search.journal import silence_optuna
 from nasnet_det.search.progress import Progress
@@ -112,6 +113,7 @@ def _search(
     on_progress: Callable[[Progress], None],
     command: Sequence[str],
 ) -> Found:
+    check_classifier_config(cfg)
     folder = Path(cfg.OUTPUT_DIR)
     path = folder / "genotype.json"
     num_best = cfg.SEARCH.RETRAIN.NUM_BEST
@@ -174,6 +176,7 @@ def propose(cfg: CfgNode, number: int) -> Iterator[Proposal]:
         InputError: the config can't be meant.
     """
     silence_optuna()
+    check_classifier_config(cfg)
     space, recipe = build_space(cfg), build_recipe(cfg)
     source = build_source(cfg)
     num_classes = load_child_data(source).num_classes if source.path else CIFAR10_CLASSES

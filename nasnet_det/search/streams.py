@@ -19,3 +19,4 @@ class Stream(IntEnum):
     SPLIT = 6  # which training images are held out
     PREDICTOR = 8  # weights and candidates, by trial
     RETRAIN = 7  # retraining of an architecture, by the checksum of its canonical form
+    DETECTOR = 9  # training of a detector, by rung and by the checksum of the candidate's name

@@ -124,3 +124,16 @@ def test_search_and_classifier_train_on_crops(tmp_path: Path) -> None:
     data = load_data(cfg)
     assert data.classes == ("class", "red_cell")
     assert (len(data.train), len(data.test)) == (8, 4)
+
+
+def test_background_is_where_no_object_is(tmp_path: Path) -> None:
+    source = write_set(tmp_path)
+    made = crop_objects(
+        [source], tmp_path / "crops", images=str(tmp_path / "pictures"), with_background=True
+    )
+    paths = sorted((tmp_path / "crops" / "train" / "background").iterdir())
+    assert made["train"].counts["background"] == len(paths) == 4
+    for path in paths:
+        pixels = np.asarray(Image.open(path))
+        assert pixels.shape == (20, 20, 3)
+        assert (pixels == 128).all(axis=2).mean() >= 0.8  # at most a tenth of each of two objects

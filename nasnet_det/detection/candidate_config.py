@@ -1,0 +1,82 @@
+"""A candidate of a search for detectors as a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from nasnet_det.config import ConfigError
+from nasnet_det.detection.config import get_config
+from nasnet_det.runs.candidates import Candidate, DetectorTask
+
+
+def build_config(candidate: Candidate, task: DetectorTask, folder: Path, *, device: str) -> CfgNode:
+    """The config of a candidate with the schedule of the task's config.
+
+    Args:
+        candidate, task: what, and for what.
+        folder: gets a NASNet's cells.
+        device: of the detector.
+
+    Raises:
+        ConfigError: the task's config can't be read, or is none of a detector of two stages.
+    """
+    cfg = get_config(task.config)
+    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.MASK_ON:
+        raise ConfigError(
+            "SEARCH.DETECTOR.CONFIG: wanted a Faster R-CNN under an FPN, got "
+            f"{cfg.MODEL.META_ARCHITECTURE}{' with masks' if cfg.MODEL.MASK_ON else ''} in "
+            f"{task.config}"
+        )
+    scale = candidate.min_size / cfg.INPUT.MIN_SIZE_TEST
+    max_size = round(cfg.INPUT.MAX_SIZE_TEST * scale)
+    anchors = [[size * scale for size in sizes] for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
+    pairs: dict[str, Any] = {
+        "MODEL.DEVICE": device,
+        "MODEL.ANCHOR_GENERATOR.SIZES": anchors,
+        "INPUT.MIN_SIZE_TRAIN": (candidate.min_size,),
+        "INPUT.MIN_SIZE_TEST": candidate.min_size,
+        "INPUT.MAX_SIZE_TRAIN": max_size,
+        "INPUT.MAX_SIZE_TEST": max_size,
+        "DATASETS.TRAIN_JSON": task.train_json,
+        "DATASETS.TRAIN_IMAGES": task.images,
+        "DATASETS.TEST_JSON": task.test_json,
+        "DATASETS.TEST_IMAGES": task.images,
+        "TEST.EXPECTED_RESULTS": [],
+        **_describe_backbone(candidate, folder),
+    }
+    cfg.merge_from_list([word for pair in pairs.items() for word in pair])
+    return cfg
+
+
+def _describe_backbone(candidate: Candidate, folder: Path) -> dict[str, Any]:
+    if candidate.genotype is None:
+        features = ["res2", "res3", "res4", "res5"]
+        return {
+            "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+            "MODEL.RESNETS.DEPTH": candidate.depth,
+            "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if candidate.depth < 50 else 256,
+            "MODEL.RESNETS.NORM": "BN",
+            "MODEL.RESNETS.OUT_FEATURES": features,
+            "MODEL.FPN.IN_FEATURES": features,
+        }
+    cells = folder / f"{candidate.name}.json"
+    candidate.genotype.save(cells)
+    return {
+        "MODEL.BACKBONE.NAME": "build_nasnet_fpn_backbone",
+        "MODEL.NASNET.GENOTYPE": str(cells),
+        "MODEL.NASNET.NUM_CELLS_PER_STAGE": candidate.num_cells_per_stage,
+        "MODEL.NASNET.CHANNELS": candidate.channels,
+    }
+
+
+def shorten(cfg: CfgNode, iterations: int) -> None:
+    """Let a config's training have so many iterations, with one evaluation at its end."""
+    solver = cfg.SOLVER
+    solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, iterations // 5)
+    solver.STEPS = tuple(step * iterations // solver.MAX_ITER for step in solver.STEPS)
+    solver.MAX_ITER = iterations
+    solver.CHECKPOINT_PERIOD = max(20, iterations // 5)
+    cfg.TEST.EVAL_PERIOD = 0

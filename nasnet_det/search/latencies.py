@@ -1,0 +1,65 @@
+"""Times of detectors on this machine: measured in a process of its own, when no worker computes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nasnet_det.runs.candidates import Candidate, DetectorTask, Latency
+from nasnet_det.runs.files import write_json
+from nasnet_det.search.detector_rung import DetectorStage
+
+LATENCIES, LOG = "latencies.json", "measure.log"
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Measures detectors.
+
+    Attributes:
+        stage, task: see :class:`~nasnet_det.search.detector_rung.DetectorStage`.
+        device: of the detectors.
+        folder: gets what libraries print meanwhile.
+        tell: takes lines for people.
+    """
+
+    stage: DetectorStage
+    task: DetectorTask
+    device: str
+    folder: Path
+    tell: Callable[[str], None]
+
+    def measure_rung(self, candidates: Sequence[Candidate], folder: Path) -> dict[str, Latency]:
+        """The times of a rung's candidates, by name; what was measured before is read.
+
+        Args:
+            candidates: those with weights in ``folder/<name>``.
+            folder: of the rung; gets ``latencies.json``.
+        """
+        path = folder / LATENCIES
+        if path.is_file():
+            return {name: Latency(**data) for name, data in json.loads(path.read_text()).items()}
+        self.tell(f"measuring {len(candidates)} detectors on {self.device}")
+        measured = self.measure([(one, str(folder / one.name)) for one in candidates])
+        latencies = {c.name: latency for c, latency in zip(candidates, measured, strict=True)}
+        write_json(path, {name: asdict(latency) for name, latency in latencies.items()})
+        return latencies
+
+    def measure(self, items: Sequence[tuple[Candidate, str]]) -> list[Latency]:
+        """Measure in a process of its own; see the stage's function."""
+        context, log = multiprocessing.get_context("spawn"), str(self.folder / LOG)
+        with ProcessPoolExecutor(1, context, _write_errors_into, (log,)) as pool:
+            measure = self.stage.measure_latencies
+            return pool.submit(measure, items, self.task, self.device).result()
+
+
+def _write_errors_into(path: str) -> None:
+    """Libraries warn of what nobody can change; what fails is raised all the same."""
+    with open(path, "a") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
