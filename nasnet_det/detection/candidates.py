@@ -72,7 +72,7 @@ class CandidateStage:
             register_config_datasets(cfg)
             trainer = Trainer(cfg)
             trainer.resume_or_load(resume=True)
-            write_run_info(cfg, ["nasnet-det", "search"])
+            write_run_info(cfg, ["nasnet-det", "search"], max_iter=trainer.max_iter)
             results = trainer.train()
         for path in folder.glob("model_*.pth"):
             if path.name != FINAL:

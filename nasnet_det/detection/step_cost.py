@@ -159,6 +159,7 @@ def _synchronize(cfg: CfgNode) -> None:
 
 
 def find_memory(cfg: CfgNode) -> float | None:
+    """MiB of the device's memory, taken or not; None where the system does not tell."""
     if device_type(cfg) == "cuda":
         return torch.cuda.get_device_properties(cfg.MODEL.DEVICE).total_memory / 2**20
     find: Callable[[str], int] | None = getattr(os, "sysconf", None)
