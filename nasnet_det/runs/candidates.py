@@ -112,6 +112,7 @@ class Trained:
         seconds: of its training.
         latency: where that is a goal.
         failure: why it has no values; "" if it has.
+        runs: names of its trainings, each with a seed of its own, of which the AP is the mean.
     """
 
     candidate: Candidate
@@ -119,6 +120,7 @@ class Trained:
     seconds: float
     latency: Latency | None = None
     failure: str = ""
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,4 +186,5 @@ def read_front(folder: Path) -> Front:
 def _read_trained(data: Mapping[str, Any]) -> Trained:
     latency = data["latency"] and Latency(**data["latency"])
     candidate = Candidate.from_dict(data["candidate"])
-    return Trained(**{**data, "candidate": candidate, "latency": latency})
+    rest = {"candidate": candidate, "latency": latency, "runs": tuple(data["runs"])}
+    return Trained(**{**data, **rest})

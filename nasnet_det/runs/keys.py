@@ -66,6 +66,7 @@ KEYS: Mapping[str, tuple[Key, ...]] = {
         Key("SEARCH.BUDGET_HOURS", Effect.NOTHING, "it is in the plan, which is compared"),
         Key("SEARCH.DETECTOR.ITERATIONS", Effect.END, "each rung of detectors has its own"),
         Key("SEARCH.DETECTOR.NUM_CANDIDATES", Effect.END, "of the rungs after the first"),
+        Key("SEARCH.DETECTOR.NUM_SEEDS", Effect.END, "of the third rung"),
         Key("SEARCH.DETECTOR.RESNETS", Effect.END, "trained beside the search's candidates"),
         Key("SEARCH.DETECTOR.NASNET_A", Effect.END, "trained beside the search's candidates"),
         Key("SEARCH.NUM_TRIALS", Effect.LENGTH, "the first children are the same"),

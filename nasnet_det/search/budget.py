@@ -74,6 +74,8 @@ class Budget:
         Args:
             rung: from 0.
         """
+        if not self.hours:
+            return int(self.asked[rung])
         numbers = self.plan["numbers"]
         if len(numbers) <= rung:
             numbers.append(self._count(rung))
@@ -81,8 +83,6 @@ class Budget:
         return int(numbers[rung])
 
     def _count(self, rung: int) -> int:
-        if not self.hours:
-            return int(self.asked[rung])
         left = 3600 * self.hours - sum(self.plan["seconds"][:rung])
         later = self._cost_of(1, rung + 1) if rung + 1 < NUM_RUNGS else 0.0
         share = max(0.0, min(left * SHARES[rung] / sum(SHARES[rung:]), left - later))

@@ -40,6 +40,8 @@ def add_detector_config(cfg: CfgNode) -> None:
     # search are trained; of known backbones as many.
     node.ITERATIONS = [150, 600]
     node.NUM_CANDIDATES = [12, 4]
+    # Trainings of each detector of the third rung; of more than one, the mean AP counts.
+    node.NUM_SEEDS = 1
 
 
 def list_extras(cfg: CfgNode) -> tuple[Decision, ...]:
@@ -92,6 +94,8 @@ def check_detector_config(cfg: CfgNode) -> None:
                 f"SEARCH.DETECTOR.{key}: wanted two whole numbers of at least {least}, for the "
                 f"second and the third rung, got {list(node[key])}"
             )
+    if node.NUM_SEEDS < 1:
+        raise ConfigError(f"SEARCH.DETECTOR.NUM_SEEDS: wanted at least 1, got {node.NUM_SEEDS}")
     if not 0 < node.HELD_OUT < 1:
         raise ConfigError(
             f"SEARCH.DETECTOR.HELD_OUT: wanted a share between 0 and 1, got {node.HELD_OUT}"

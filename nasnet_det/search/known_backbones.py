@@ -41,11 +41,12 @@ def list_known(cfg: CfgNode) -> list[Candidate]:
     return known
 
 
-def find_middle(space: SearchSpace) -> Candidate:
-    """NASNet-A's cells in the middle of what can be chosen beside the cells."""
-    extras = {extra.name: sorted(extra.values) for extra in space.extras}
-    middle: dict[str, Any] = {name: values[len(values) // 2] for name, values in extras.items()}
-    return Candidate("middle", genotype=load_genotype("nasnet_a"), **middle)
+def find_ends(space: SearchSpace) -> tuple[Candidate, Candidate]:
+    """NASNet-A's cells with the least and the most of what can be chosen beside the cells."""
+    least: dict[str, Any] = {extra.name: min(extra.values) for extra in space.extras}
+    most: dict[str, Any] = {extra.name: max(extra.values) for extra in space.extras}
+    cells = load_genotype("nasnet_a")
+    return Candidate("least", genotype=cells, **least), Candidate("most", genotype=cells, **most)
 
 
 def spread(items: Sequence[Item], number: int) -> list[Item]:

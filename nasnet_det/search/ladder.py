@@ -38,10 +38,11 @@ from nasnet_det.search.detector_rung import (
     open_rung_journal,
 )
 from nasnet_det.search.devices import find_devices
-from nasnet_det.search.known_backbones import find_middle, list_known, spread
+from nasnet_det.search.known_backbones import find_ends, list_known, spread
 from nasnet_det.search.latencies import Stopwatch
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.promotion import Costs, find_front, promote
+from nasnet_det.search.seeds_of_rung import list_runs, merge_runs
 from nasnet_det.search.size import ChildSize
 from nasnet_det.search.storage import StudyError
 from nasnet_det.search.trials import params_to_choices
@@ -84,6 +85,7 @@ class Ladder:
         self.resume, self.on_progress, self.tell = resume, on_progress, tell
         self.folder, self.goals = Path(cfg.OUTPUT_DIR), tuple(cfg.SEARCH.GOALS)
         self.iterations = tuple(cfg.SEARCH.DETECTOR.ITERATIONS)
+        self.num_seeds = cfg.SEARCH.DETECTOR.NUM_SEEDS
         self.space = build_space(cfg)
         self.known = list_known(cfg)
         self.sizes: dict[str, ChildSize] = {}  # of candidates, by name
@@ -128,27 +130,27 @@ class Ladder:
                 [one for one in short if one.candidate.is_known == is_known], number
             )
         ]
-        last = self._run_rung(3, chosen)
+        last = self._run_rung(3, chosen, self.num_seeds)
         self.budget.end_rung(2, sum(one.seconds for one in last), None)
         return self._finish(first, short, last)
 
     def _plan(self) -> None:
         """Estimate what children cost, before the first is trained."""
-        middle = find_middle(self.space)
-        speeds = self.stage.measure_speeds(middle, self.task, self.device)
+        least, most = find_ends(self.space)
+        ends = [self.stage.measure_speeds(one, self.task, self.device) for one in (least, most)]
+        setup, iteration, picture = (statistics.fmean(values) for values in zip(*ends, strict=True))
         if "latency_ms" in self.goals:
             try:
-                self.stopwatch.measure([(middle, "")])
+                self.stopwatch.measure([(least, "")])
             except (ValueError, OSError, RuntimeError, ImportError) as error:
                 reason = " ".join(str(error).split())
                 raise ConfigError(
                     f"SEARCH.GOALS: latency_ms can't be measured on {self.device}: {reason:.200}"
                 ) from error
-        once = speeds.setup + int(self.contents["num_held_out"]) * speeds.picture
-        detectors = [once + number * speeds.iteration for number in self.iterations]
-        choices = tuple(number // 2 for number in self.space.num_choices)
-        crop = self.crop_trainer.estimate_seconds(choices, self.device)
-        self.budget.begin([crop, *detectors])
+        once = setup + int(self.contents["num_held_out"]) * picture
+        detectors = [once + number * iteration for number in self.iterations]
+        detectors[-1] *= self.num_seeds
+        self.budget.begin([self.crop_trainer.estimate_seconds(self.device), *detectors])
 
     def _estimate_long(self, short: Sequence[Trained]) -> float | None:
         """Seconds of a detector of the third rung, from those of the second."""
@@ -207,7 +209,13 @@ class Ladder:
             self.sizes[candidate.name] = size
         return self.sizes[candidate.name]
 
-    def _run_rung(self, number: int, candidates: Sequence[Candidate]) -> list[Trained]:
+    def _run_rung(
+        self, number: int, candidates: Sequence[Candidate], num_seeds: int = 1
+    ) -> list[Trained]:
+        runs = [list_runs(candidate, num_seeds) for candidate in candidates]
+        for candidate, own in zip(candidates, runs, strict=True):
+            size = self._measure_size(candidate)
+            self.sizes.update({run.name: size for run in own})
         iterations = self.iterations[number - 2]
         identity = {
             **get_identity(get_first_rung_config(self.cfg)),
@@ -225,7 +233,7 @@ class Ladder:
                 on_progress=self.on_progress,
                 seconds_after=self.budget.seconds_after(number - 1),
                 measure_size=self._measure_size,
-            ).run(candidates)
+            ).run([run for own in runs for run in own])
         done = [one for one in trained if not one.failure]
         if not done:
             raise StudyError(
@@ -237,7 +245,11 @@ class Ladder:
             trained = [_add_latency(one, latencies.get(one.candidate.name)) for one in trained]
         for one in done:
             (folder / one.candidate.name / "model_final.pth").unlink(missing_ok=True)
-        return trained
+        results = {one.candidate.name: one for one in trained}
+        return [
+            merge_runs(candidate, [results[run.name] for run in own])
+            for candidate, own in zip(candidates, runs, strict=True)
+        ]
 
     # ---- Who goes on
 

@@ -42,14 +42,17 @@ class Stopwatch:
             candidates: those with weights in ``folder/<name>``.
             folder: of the rung; gets ``latencies.json``.
         """
-        path = folder / LATENCIES
+        path, known = folder / LATENCIES, dict[str, Latency]()
         if path.is_file():
-            return {name: Latency(**data) for name, data in json.loads(path.read_text()).items()}
-        self.tell(f"measuring {len(candidates)} detectors on {self.device}")
-        measured = self.measure([(one, str(folder / one.name)) for one in candidates])
-        latencies = {c.name: latency for c, latency in zip(candidates, measured, strict=True)}
-        write_json(path, {name: asdict(latency) for name, latency in latencies.items()})
-        return latencies
+            texts = json.loads(path.read_text())
+            known = {name: Latency(**data) for name, data in texts.items()}
+        new = [one for one in candidates if one.name not in known]
+        if new:
+            self.tell(f"measuring {len(new)} detectors on {self.device}")
+            measured = self.measure([(one, str(folder / one.name)) for one in new])
+            known |= {c.name: latency for c, latency in zip(new, measured, strict=True)}
+            write_json(path, {name: asdict(latency) for name, latency in known.items()})
+        return known
 
     def measure(self, items: Sequence[tuple[Candidate, str]]) -> list[Latency]:
         """Measure in a process of its own; see the stage's function."""

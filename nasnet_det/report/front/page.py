@@ -78,10 +78,12 @@ def write_front_report(source: Path, folder: Path, *, num_draws: int = NUM_DRAWS
         verdict=verdict,
         svgs=svgs,
         drawn=[(p.name, _describe(p.trained.candidate)) for p in found],
-        has_latency="latency_ms" in front.goals,
         latency=next((p.trained.latency for p in points if p.trained.latency), None),
-        num_pictures=next((p.evaluation.matches.num_images for p in points if p.evaluation), 0),
+        num_pictures=next(
+            (p.evaluations[0].matches.num_images for p in points if p.evaluations), 0
+        ),
         iterations=front.iterations,
+        num_seeds=max(len(point.trained.runs) for point in points),
         tables={
             "points": _tabulate_points(points),
             "ranks": _tabulate_ranks(ranks),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from nasnet_det.report.detection.evaluation import Evaluation, evaluate_run
 from nasnet_det.report.detection.intervals import Estimate, estimate_difference, estimate_score
@@ -25,14 +28,14 @@ class Point:
         is_on_front: no other beats it in all goals.
         ap: in percent, with its interval over the held-out pictures.
         cost: milliseconds, multiply-adds or parameters; 0 where AP is the only goal.
-        evaluation: its detections; None where they are gone.
+        evaluations: of the detections of each of its trainings; none where one is gone.
     """
 
     trained: Trained
     is_on_front: bool
     ap: Estimate
     cost: float
-    evaluation: Evaluation | None
+    evaluations: tuple[Evaluation, ...]
 
     @property
     def name(self) -> str:
@@ -72,12 +75,15 @@ def collect_points(front: Front, folder: Path, *, num_draws: int) -> list[Point]
         if one.failure:
             continue
         name = one.candidate.name
-        evaluation = _evaluate(folder / f"rung_{len(front.rungs)}" / name, num_draws)
+        place = folder / f"rung_{len(front.rungs)}"
+        evaluations = [_evaluate(place / run, num_draws) for run in one.runs]
+        found = tuple(e for e in evaluations if e is not None)
+        found = found if len(found) == len(evaluations) else ()
         ap = Estimate(100 * one.values["ap"], None)
-        if evaluation is not None:
-            value, draws = evaluation.scores.overall["AP"][0], evaluation.draws.overall["AP"]
-            ap = estimate_score(float(value), draws, evaluation.matches.num_images)
-        points.append(Point(one, name in front.names, ap, one.values.get(cost, 0.0), evaluation))
+        if found:
+            value, draws = _draw(name, found)
+            ap = estimate_score(value, draws, found[0].matches.num_images)
+        points.append(Point(one, name in front.names, ap, one.values.get(cost, 0.0), found))
     return sorted(points, key=lambda point: point.cost)
 
 
@@ -86,6 +92,18 @@ def _evaluate(folder: Path, num_draws: int) -> Evaluation | None:
         return evaluate_run(read_run(folder), num_draws=num_draws)[0]
     except RunError:
         return None
+
+
+def _draw(name: str, evaluations: Sequence[Evaluation]) -> tuple[float, np.ndarray]:
+    """The mean AP of some trainings, 0 to 1, and (B,) that of draws of pictures and trainings.
+
+    The pictures of a draw are the same for all candidates, its trainings are a candidate's own.
+    """
+    value = float(np.mean([one.scores.overall["AP"][0] for one in evaluations]))
+    draws = np.stack([one.draws.overall["AP"] for one in evaluations])
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    chosen = rng.integers(len(evaluations), size=draws.T.shape)
+    return value, np.take_along_axis(draws.T, chosen, axis=1).mean(axis=1)
 
 
 def find_best_known(points: Sequence[Point]) -> list[Point]:
@@ -142,9 +160,10 @@ def _describe(difference: Estimate, found: Point, known: Point, cost: str) -> st
 
 def _subtract(found: Point, known: Point) -> Estimate:
     """AP of one minus that of the other, in percent, on the same draws of the pictures."""
-    one, other = found.evaluation, known.evaluation
-    if one is None or other is None:
+    if not (found.evaluations and known.evaluations):
         return Estimate(_score(found) - _score(known), None)
-    value = float(one.scores.overall["AP"][0] - other.scores.overall["AP"][0])
-    draws = one.draws.overall["AP"] - other.draws.overall["AP"]
-    return estimate_difference(value, draws, one.matches.num_images)
+    (value, draws), (other, other_draws) = (
+        _draw(point.name, point.evaluations) for point in (found, known)
+    )
+    num_images = found.evaluations[0].matches.num_images
+    return estimate_difference(value - other, draws - other_draws, num_images)
