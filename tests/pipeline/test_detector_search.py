@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from command import start_command
+from command import ForkedCommand, start_command
 from tiny_detector_search import write_detector_search
 
 from nasnet_det.cli.main import main
@@ -107,7 +107,7 @@ def test_killed_search_ends_with_the_same_front(
     words: list[str], finished: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    process = start_command(*list_words(words, folder), start_new_session=True)
+    process = ForkedCommand(*list_words(words, folder), start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(folder.glob("rung_2/*/last_checkpoint")):  # in the middle of a detector
         assert process.poll() is None, process.communicate()
