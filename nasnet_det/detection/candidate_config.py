@@ -24,11 +24,18 @@ def build_config(candidate: Candidate, task: DetectorTask, folder: Path, *, devi
         ConfigError: the task's config can't be read, or is none of a detector of two stages.
     """
     cfg = get_config(task.config)
-    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" or cfg.MODEL.MASK_ON:
+    model = cfg.MODEL
+    is_plain = not (model.MASK_ON or model.KEYPOINT_ON)
+    has_fpn = model.META_ARCHITECTURE == "GeneralizedRCNN" and "fpn" in model.BACKBONE.NAME
+    if not (is_plain and has_fpn):
         raise ConfigError(
-            "SEARCH.DETECTOR.CONFIG: wanted a Faster R-CNN under an FPN, got "
-            f"{cfg.MODEL.META_ARCHITECTURE}{' with masks' if cfg.MODEL.MASK_ON else ''} in "
-            f"{task.config}"
+            "SEARCH.DETECTOR.CONFIG: wanted a Faster R-CNN under an FPN, without masks and "
+            f"keypoints, got {model.META_ARCHITECTURE} with {model.BACKBONE.NAME} in {task.config}"
+        )
+    if model.WEIGHTS:
+        raise ConfigError(
+            "SEARCH.DETECTOR.CONFIG: wanted a detector that is trained from nothing, as all "
+            f"backbones are to be alike, got MODEL.WEIGHTS {model.WEIGHTS!r} in {task.config}"
         )
     scale = candidate.min_size / cfg.INPUT.MIN_SIZE_TEST
     max_size = round(cfg.INPUT.MAX_SIZE_TEST * scale)
@@ -78,5 +85,5 @@ def shorten(cfg: CfgNode, iterations: int) -> None:
     solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, iterations // 5)
     solver.STEPS = tuple(step * iterations // solver.MAX_ITER for step in solver.STEPS)
     solver.MAX_ITER = iterations
-    solver.CHECKPOINT_PERIOD = max(20, iterations // 5)
+    solver.CHECKPOINT_PERIOD = max(20, iterations // 3)
     cfg.TEST.EVAL_PERIOD = 0

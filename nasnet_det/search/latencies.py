@@ -14,6 +14,7 @@ from pathlib import Path
 from nasnet_det.runs.candidates import Candidate, DetectorTask, Latency
 from nasnet_det.runs.files import write_json
 from nasnet_det.search.detector_rung import DetectorStage
+from nasnet_det.search.devices import ExecutorError
 
 LATENCIES, LOG = "latencies.json", "measure.log"
 
@@ -55,11 +56,21 @@ class Stopwatch:
         return known
 
     def measure(self, items: Sequence[tuple[Candidate, str]]) -> list[Latency]:
-        """Measure in a process of its own; see the stage's function."""
+        """Measure in a process of its own; see the stage's function.
+
+        Raises:
+            ExecutorError: the device can't be measured; the message says why.
+        """
         context, log = multiprocessing.get_context("spawn"), str(self.folder / LOG)
-        with ProcessPoolExecutor(1, context, _write_errors_into, (log,)) as pool:
-            measure = self.stage.measure_latencies
-            return pool.submit(measure, items, self.task, self.device).result()
+        try:
+            with ProcessPoolExecutor(1, context, _write_errors_into, (log,)) as pool:
+                measure = self.stage.measure_latencies
+                return pool.submit(measure, items, self.task, self.device).result()
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split())
+            raise ExecutorError(
+                f"SEARCH.GOALS: latency_ms can't be measured on {self.device}: {reason:.200}"
+            ) from error
 
 
 def _write_errors_into(path: str) -> None:

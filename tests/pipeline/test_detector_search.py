@@ -28,6 +28,9 @@ from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.known_backbones import list_known
 from nasnet_det.search.latencies import Stopwatch
 
+FROM_WEIGHTS = "quick_schedules/faster_rcnn_nasnet_a_small_FPN.yaml"
+C4 = "COCO-Detection/faster_rcnn_nasnet_a_mobile_C4_1x.yaml"
+
 
 def list_words(words: list[str], folder: Path, *more: str) -> list[str]:
     flags = [word for word in more if word.startswith("--")]
@@ -261,6 +264,11 @@ def test_latency_is_a_goal_that_is_measured_once(
         (["SEARCH.BUDGET_HOURS", "1e-5"], "SEARCH.BUDGET_HOURS: wanted at least 0.00"),
         (["SEARCH.DATA.PATH", "crops"], "SEARCH.DATA.PATH: a search for detectors wants ''"),
         (["DATASETS.TRAIN_IMAGES", ""], "DATASETS.TRAIN_IMAGES: wanted the folder that"),
+        (
+            ["SEARCH.DETECTOR.CONFIG", FROM_WEIGHTS],
+            "wanted a detector that is trained from nothing",
+        ),
+        (["SEARCH.DETECTOR.CONFIG", C4], "SEARCH.DETECTOR.CONFIG: wanted a Faster R-CNN under"),
         (["DATASETS.TRAIN_JSON", ""], "DATASETS.TRAIN_JSON: wanted the annotations"),
     ],
 )
@@ -288,7 +296,7 @@ def test_device_that_can_not_be_measured_is_one_sentence(
     def measure(*_: Any) -> Any:
         raise RuntimeError("no kernel image is available")
 
-    monkeypatch.setattr(Stopwatch, "measure", measure)
+    monkeypatch.setattr("nasnet_det.search.latencies.ProcessPoolExecutor", measure)
     assert call(words, tmp_path / "out", "SEARCH.GOALS", "['ap','latency_ms']") == 1
     err = capsys.readouterr().err
     assert "SEARCH.GOALS: latency_ms can't be measured on cpu: no kernel image" in err
