@@ -48,12 +48,9 @@ class MovingAverage(HookBase):
     def after_step(self) -> None:
         """Move the average towards the weights."""
         weight = 1 - get_decay(self._decay, self.trainer.iter, warmup=self._warmup)
-        averages, currents = [], []
-        current = self._source.state_dict()
-        for name, average in self.model.state_dict().items():
-            if average.is_floating_point():
-                averages.append(average)
-                currents.append(current[name])
-            else:  # counters of batches
-                average.copy_(current[name])
-        torch._foreach_lerp_(averages, currents, weight)
+        averages, current = self.model.state_dict(), self._source.state_dict()
+        floats = [name for name, value in averages.items() if value.is_floating_point()]
+        counters = sorted(averages.keys() - set(floats))  # of batches
+        torch._foreach_lerp_([averages[n] for n in floats], [current[n] for n in floats], weight)
+        if counters:
+            torch._foreach_copy_([averages[n] for n in counters], [current[n] for n in counters])

@@ -39,9 +39,9 @@ def build_hooks(trainer: Any) -> list[hooks.HookBase | None]:
         ProgressBar() if is_main else None,
         hooks.IterationTimer(),
         hooks.LRScheduler(),
-        StatisticsAverage(),
+        StatisticsAverage(),  # before the moving average, which is the same in all processes
         trainer.average,
-        _build_precise_bn(trainer),
+        _build_precise_bn(trainer),  # of the average, where there is one
         LossNormalizer(checkpointer.model),
         ValidationLoss(eval_period, trainer) if cfg.TEST.VALIDATION_LOSS else None,
         BestCheckpoint(eval_period, trainer.evaluate, checkpointer=checkpointer, metric=metric),
