@@ -28,6 +28,7 @@ class Truth:
     Attributes:
         path, sha256: of the JSON.
         image_ids, file_names: of the images.
+        sizes: (I, 2), width and height of the images in pixels; NaN where unknown.
         category_ids, category_names: of the categories.
         ids: (N,), of the annotations.
         image, category: (N,), indices of each object's image and category.
@@ -40,6 +41,7 @@ class Truth:
     sha256: str
     image_ids: tuple[Any, ...]
     file_names: tuple[str, ...]
+    sizes: np.ndarray
     category_ids: tuple[Any, ...]
     category_names: tuple[str, ...]
     ids: np.ndarray
@@ -81,6 +83,7 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
         sha256=coco.sha256,
         image_ids=coco.image_ids,
         file_names=coco.file_names,
+        sizes=coco.sizes,
         category_ids=coco.category_ids,
         category_names=coco.category_names,
         ids=objects.ids,

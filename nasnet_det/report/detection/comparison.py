@@ -39,14 +39,22 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[ReportedRun]) -> list[Comparison]:
-    """Each run against the first that was evaluated."""
-    pairs = [(run.name, run.evaluation) for run in runs if run.evaluation is not None]
+    """Each run against the first that was evaluated; on a run's further sets, the first of each."""
+    firsts: dict[str, ReportedRun] = {}
     out = []
-    for name, other in pairs[1:]:
-        base_name, base = pairs[0]
-        reason = find_data_difference(base.truth, other.truth)
-        values = () if reason else _subtract(base, other)
-        out.append(Comparison(name, base_name, reason or None, *values))
+    for run in runs:
+        if run.evaluation is None:
+            continue
+        base = firsts.get(run.run.dataset)
+        if base is None and firsts and run.run.is_first:
+            base = next(iter(firsts.values()))
+        if base is None:
+            firsts[run.run.dataset] = run
+            continue
+        assert base.evaluation is not None
+        reason = find_data_difference(base.evaluation.truth, run.evaluation.truth)
+        values = () if reason else _subtract(base.evaluation, run.evaluation)
+        out.append(Comparison(run.name, base.name, reason or None, *values))
     return out
 
 

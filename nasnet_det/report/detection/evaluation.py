@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from nasnet_det.data.error import DataError
 from nasnet_det.data.formats.recognition import parse_address
 from nasnet_det.report.detection.boxes import Truth, read_detections, read_truth
+from nasnet_det.report.detection.calibration import choose_threshold
 from nasnet_det.report.detection.errors import Errors, find_errors
 from nasnet_det.report.detection.intervals import NUM_DRAWS, draw_images
+from nasnet_det.report.detection.label_errors import LabelError, find_label_errors
 from nasnet_det.report.detection.matches import Matches, match_boxes
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import Scores, compute_scores
@@ -30,6 +34,7 @@ class Evaluation:
         matches: which belong together.
         scores: of all images once.
         draws: of the bootstrap's draws.
+        brightness: of each image, from 0 to 255; None where it was not measured.
     """
 
     truth: Truth
@@ -37,11 +42,22 @@ class Evaluation:
     matches: Matches
     scores: Scores
     draws: Scores
+    brightness: np.ndarray | None = None
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """The score with the best F1; None where nothing is right."""
+        return choose_threshold(self.matches)
 
     @cached_property
     def errors(self) -> Errors:
         """The type of each error."""
         return find_errors(self.truth, self.matches)
+
+    @cached_property
+    def label_errors(self) -> list[LabelError]:
+        """Annotations that are likely wrong, the most confident first."""
+        return find_label_errors(self.truth, self.matches)
 
 
 def evaluate_run(

@@ -34,7 +34,8 @@ class ScoredRun(NamedTuple):
 
 def draw_figures(runs: Sequence[ReportedRun]) -> dict[str, Figure]:
     """All figures by name; those for which no run has values are missing."""
-    figures = {"training": draw_training(runs), "cost": draw_cost(runs)}
+    firsts = [run for run in runs if run.run.is_first]
+    figures = {"training": draw_training(firsts), "cost": draw_cost(runs)}
     scored = [
         ScoredRun(run.name, run.evaluation, run.summary.evaluation)
         for run in runs

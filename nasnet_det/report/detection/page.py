@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import nasnet_det
+from nasnet_det.report.detection.examination_tables import tabulate_examinations
 from nasnet_det.report.detection.intervals import LEVEL
+from nasnet_det.report.detection.label_error_list import LabelErrorRow
+from nasnet_det.report.detection.label_errors import KINDS
 from nasnet_det.report.detection.pictures import CHOICES, Choice
 from nasnet_det.report.detection.scores import PRECISIONS, RECALLS
 from nasnet_det.report.detection.summary import DetectionReport
@@ -26,11 +29,13 @@ class Drawings:
     Attributes:
         figures: name -> SVG; those that can't be drawn are missing.
         photos: name of a run -> choices with their JPEG.
+        label_photos: name of a run -> likely label errors with their JPEG.
         networks: names of runs -> SVGs of the cells and the plan.
     """
 
     figures: Mapping[str, bytes]
     photos: Mapping[str, tuple[tuple[Choice, bytes], ...]]
+    label_photos: Mapping[str, tuple[tuple[LabelErrorRow, bytes], ...]]
     networks: Mapping[str, tuple[bytes, bytes]]
 
 
@@ -43,6 +48,8 @@ def make_detection_page(report: DetectionReport, drawings: Drawings) -> str:
         drawings=drawings,
         tables=make_tables(report),
         categories=tabulate_categories(report),
+        examined=tabulate_examinations(report),
+        kinds=KINDS,
         metric_groups=(tuple(PRECISIONS), tuple(RECALLS)),
         choices=CHOICES,
         level=LEVEL,

@@ -1,4 +1,4 @@
-"""Writing a detection report: ``report.html``, ``report.md``, ``report.json`` and the figures."""
+"""Writing a detection report: ``report.html``, ``.md`` and ``.json``, figures, label errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from nasnet_det.drawing.figure_file import render_figure
 from nasnet_det.report.detection.figures import draw_figures
 from nasnet_det.report.detection.intervals import NUM_DRAWS
+from nasnet_det.report.detection.label_error_list import make_coco
 from nasnet_det.report.detection.markdown import write_markdown
 from nasnet_det.report.detection.network_drawings import draw_networks
 from nasnet_det.report.detection.page import Drawings, make_detection_page
@@ -43,8 +44,10 @@ def write_detection_report(
     """
     reported = []
     for name, run in zip(name_runs(runs), runs, strict=True):
-        progress(f"scoring {name}")
-        reported.append(examine_run(name, run, num_draws=num_draws, with_photos=with_photos))
+        for part in run.split():
+            own = f"{name} on {part.dataset}" if part.chosen else name
+            progress(f"scoring {own}")
+            reported.append(examine_run(own, part, num_draws=num_draws, with_photos=with_photos))
     progress("drawing")
     report = summarize(reported)
     drawings = Drawings(
@@ -53,11 +56,16 @@ def write_detection_report(
             for name, figure in draw_figures(reported).items()
         },
         {run.name: run.photos for run in reported},
+        {run.name: run.label_photos for run in reported},
         draw_networks([(run.name, run.network) for run in reported if run.network]),
     )
     folder.mkdir(parents=True, exist_ok=True)
     for name, svg in drawings.figures.items():
         write_content(folder / f"{name}.svg", svg)
+    for one in reported:
+        if one.evaluation:
+            name = "label_errors" if len(reported) == 1 else f"label_errors_{one.name}"
+            write_json(folder / f"{name.replace('/', '_')}.json", make_coco(one.evaluation))
     content = report.to_dict()
     write_json(folder / "report.json", content)
     write_content(folder / "report.md", write_markdown(report))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from nasnet_det.report.detection.evaluation import Evaluation, evaluate_run
+from nasnet_det.report.detection.label_error_list import LabelErrorRow
+from nasnet_det.report.detection.label_error_pictures import draw_label_errors
 from nasnet_det.report.detection.network_drawings import Network, find_network
 from nasnet_det.report.detection.pictures import Choice, choose_images, draw_image
 from nasnet_det.report.detection.run_folder import DetectionRun, RunError
 from nasnet_det.report.detection.run_summary import RunSummary, summarize_run
+from nasnet_det.report.detection.slices import measure_brightness
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class ReportedRun:
         evaluation: its detections, scored; None where that can't be done.
         network: its NASNet; None if it has none.
         photos: images that its scores chose, as JPEG.
+        label_photos: likely label errors, as JPEG.
         notes: what is missing or wrong, one sentence each.
     """
 
@@ -32,6 +36,7 @@ class ReportedRun:
     evaluation: Evaluation | None
     network: Network | None
     photos: tuple[tuple[Choice, bytes], ...]
+    label_photos: tuple[tuple[LabelErrorRow, bytes], ...]
     notes: tuple[str, ...]
 
     @cached_property
@@ -43,19 +48,28 @@ class ReportedRun:
 def examine_run(name: str, run: DetectionRun, *, num_draws: int, with_photos: bool) -> ReportedRun:
     """Score a run and draw its pictures; what can't be done becomes a note."""
     evaluation, score_notes = evaluate_run(run, num_draws=num_draws)
-    network, network_notes = find_network(run)
-    photos, photo_notes = _draw_photos(run, evaluation) if with_photos and evaluation else ((), [])
+    network, network_notes = find_network(run) if run.is_first else (None, [])
+    photos: list[tuple[Choice, bytes]] = []
+    label_photos: list[tuple[LabelErrorRow, bytes]] = []
+    photo_notes: list[str] = []
+    folder = Path(run.image_folder)
+    if with_photos and evaluation:
+        if run.image_folder and folder.is_dir():
+            brightness = measure_brightness(evaluation.truth.file_names, folder)
+            evaluation = replace(evaluation, brightness=brightness)
+            photos, photo_notes = _draw_photos(folder, evaluation)
+            label_photos, label_notes = draw_label_errors(evaluation, folder)
+            photo_notes = list(dict.fromkeys([*photo_notes, *label_notes]))
+        else:
+            where = run.image_folder or "no folder is named"
+            photo_notes = [f"There are no pictures, since the images are not here ({where})."]
     notes = (*run.notes, *score_notes, *network_notes, *photo_notes)
-    return ReportedRun(name, run, evaluation, network, tuple(photos), notes)
+    return ReportedRun(name, run, evaluation, network, tuple(photos), tuple(label_photos), notes)
 
 
 def _draw_photos(
-    run: DetectionRun, evaluation: Evaluation
+    folder: Path, evaluation: Evaluation
 ) -> tuple[list[tuple[Choice, bytes]], list[str]]:
-    folder = Path(run.image_folder)
-    if not run.image_folder or not folder.is_dir():
-        where = run.image_folder or "no folder is named"
-        return [], [f"There are no pictures, since the images are not here ({where})."]
     photos, notes = [], []
     for choice in choose_images(evaluation):
         try:

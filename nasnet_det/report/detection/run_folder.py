@@ -55,6 +55,7 @@ class DetectionRun:
         results: ``results.json``; None without.
         cost: ``cost.json``; None without.
         notes: what is missing or wrong, one sentence each.
+        chosen: the name of the data set that is meant; "" for the first of ``results``.
     """
 
     folder: Path
@@ -64,11 +65,27 @@ class DetectionRun:
     results: DetectorResults | None
     cost: DetectorCost | None
     notes: tuple[str, ...]
+    chosen: str = ""
 
     @property
     def dataset(self) -> str:
-        """The name of the data set of the evaluation, the first of several; "" without one."""
-        return next(iter(self.results.datasets), "") if self.results else ""
+        """The name of the data set of the evaluation; "" without one."""
+        return self.chosen or (next(iter(self.results.datasets), "") if self.results else "")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is meant on the first of its data sets."""
+        return self.dataset == replace(self, chosen="").dataset
+
+    def split(self) -> list[DetectionRun]:
+        """The run on each of its data sets; itself where there is one or none."""
+        names = list(self.results.datasets) if self.results else []
+        if len(names) < 2:
+            return [self]
+        return [
+            replace(self, chosen=name, notes=() if i else self.notes)
+            for i, name in enumerate(names)
+        ]
 
     @property
     def evaluation(self) -> DatasetResults | None:
@@ -174,8 +191,7 @@ def _describe_datasets(run: DetectionRun) -> list[str]:
         return [
             "It has no evaluation (no results.json), so it has no scores; --evaluate evaluates it."
         ]
-    listed = f"{len(names)} data sets ({', '.join(names)})"
-    return [f"It was evaluated on {listed}; this is the first."] if len(names) > 1 else []
+    return []
 
 
 def _describe_end(run: DetectionRun) -> list[str]:

@@ -11,11 +11,15 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nasnet_det.report.detection.calibration import Calibration, compute_calibration
+from nasnet_det.report.detection.confusion import Confusion, find_confusion
 from nasnet_det.report.detection.errors import ErrorSummary, summarize_errors
 from nasnet_det.report.detection.evaluation import Evaluation
 from nasnet_det.report.detection.intervals import Estimate, estimate_score
+from nasnet_det.report.detection.label_error_list import LabelErrorList, list_label_errors
+from nasnet_det.report.detection.operating_points import OperatingPoints, find_operating_points
 from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import METRICS
+from nasnet_det.report.detection.slices import Slice, find_slices
 from nasnet_det.runs.detector_files import DetectorCost, DetectorResults
 
 OF_CATEGORY = ("AP", "AP50", "AP75", "AR100")
@@ -76,16 +80,23 @@ class EvaluationSummary:
     scores: dict[str, Estimate]
     categories: tuple[CategorySummary, ...]
     errors: ErrorSummary
+    confusion: Confusion | None
     calibration: Calibration
+    operating_points: OperatingPoints
+    slices: tuple[Slice, ...]
+    label_errors: LabelErrorList
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run; ``evaluation`` and ``cost`` are None where they are unknown."""
+    """One run on one data set; ``evaluation`` and ``cost`` are None where they are unknown.
+
+    The training and the cost stand with the first of several data sets alone.
+    """
 
     name: str
     folder: str
-    training: TrainingSummary
+    training: TrainingSummary | None
     provenance: Provenance
     cost: DetectorCost | None
     evaluation: EvaluationSummary | None
@@ -110,14 +121,16 @@ def summarize_run(
     return RunSummary(
         name=name,
         folder=str(run.folder),
-        training=TrainingSummary(run.num_iterations, run.max_iter or None, len(run.starts)),
+        training=TrainingSummary(run.num_iterations, run.max_iter or None, len(run.starts))
+        if run.is_first
+        else None,
         provenance=Provenance(
             **{key: last.get(key) for key in ("seed", "command", "git_commit", "device", "time")},
             versions=last.get("versions") or {},
             evaluated_iteration=None if results.iteration is None else results.iteration + 1,
             evaluated_weights=results.weights or None,
         ),
-        cost=run.cost,
+        cost=run.cost if run.is_first else None,
         evaluation=_summarize_evaluation(run.dataset, evaluation) if evaluation else None,
         notes=notes,
     )
@@ -155,5 +168,9 @@ def _summarize_evaluation(dataset: str, evaluation: Evaluation) -> EvaluationSum
             )
         ),
         summarize_errors(truth, matches, evaluation.errors),
+        find_confusion(truth, matches, evaluation.errors, evaluation.threshold),
         compute_calibration(matches),
+        find_operating_points(matches),
+        tuple(find_slices(truth, matches, evaluation.threshold, evaluation.brightness)),
+        list_label_errors(evaluation),
     )

@@ -153,10 +153,11 @@ def _average(
     numbers = [np.searchsorted(usual, right, side="right") for right in rights]
     ends = np.unique(np.concatenate([[0], *numbers]))
     sums = _sum_up_to(copies[usual], ends)
+    levels, starts = _tabulate_levels(num_objects)
     for level, (right, number) in enumerate(zip(rights, numbers, strict=True)):
         if not len(right):
             continue
-        hits = np.cumsum(copies[right], axis=0, dtype=np.int32)
+        hits = np.cumsum(copies[right], axis=0, dtype=np.intp)
         counted = sums[np.searchsorted(ends, number)]
         other = np.flatnonzero(is_ignored[level] != usually_ignored)
         if len(other):
@@ -164,12 +165,26 @@ def _average(
             changes = np.cumsum(signs * copies[other], axis=0)
             before = np.searchsorted(other, right, side="right")
             counted = counted + np.where(before[:, None] > 0, changes[before - 1], 0)
-        precision = hits / (counted + np.spacing(1))
+        precision = hits / np.maximum(counted, 1)
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        reached = _count_levels(hits / np.maximum(num_objects, 1))
-        new = np.diff(reached, axis=0, prepend=0)
+        new = np.diff(levels[hits + starts], axis=0, prepend=np.int8(0))
         out[level] = np.einsum("rb,rb->b", precision, new) / len(RECALL_LEVELS)
     return out
+
+
+def _tabulate_levels(num_objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many levels of recall are reached, by the number of right detections of each draw.
+
+    Args:
+        num_objects: (B,), of each draw.
+
+    Returns:
+        a table, and where in it each draw's row starts (B,).
+    """
+    numbers, places = np.unique(np.maximum(num_objects, 1).astype(np.intp), return_inverse=True)
+    width = int(numbers[-1]) + 1
+    recall = np.minimum(np.arange(width) / numbers[:, None], 1.0)
+    return _count_levels(recall).astype(np.int8).ravel(), places * width
 
 
 def _sum_up_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:

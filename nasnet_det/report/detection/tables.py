@@ -108,7 +108,7 @@ def make_tables(report: DetectionReport) -> dict[str, Table]:
         ),
         "training": make_table(
             ["run", "iterations done", "planned", "starts"],
-            ([run.name, *vars(run.training).values()] for run in runs),
+            ([run.name, *vars(run.training).values()] for run in runs if run.training),
         ),
         "cost": make_table(
             ["run", "parameters", "multiply-adds of an image", *PARTS[:3], "one region", "regions"]

@@ -107,8 +107,9 @@ def test_two_runs_give_three_files_with_every_part(
     page = Page((out / "report.html").read_text())
     assert [h for h in page.headings if "," not in h] == [
         "Detection report", "Scores", "Differences on the same images", "Categories",
-        "Precision and recall", "Errors", "Calibration", "Training", "Cost", "Pictures", "Network",
-        "Provenance", "Where the configs differ",
+        "Precision and recall", "Errors", "Confusion matrix", "Parts of the data", "Calibration",
+        "Scores for a wanted precision", "Training", "Cost", "Pictures", "Likely label errors",
+        "Network", "Provenance", "Where the configs differ",
     ]  # fmt: skip
     assert page.sources, "there are pictures"
     assert all(source.startswith("data:image/") for source in page.sources), "nothing is fetched"

@@ -30,6 +30,7 @@ def make_population(num_images: int, rng: np.random.Generator) -> tuple[Truth, n
         sha256="",
         image_ids=tuple(range(num_images)),
         file_names=("",) * num_images,
+        sizes=np.full((num_images, 2), 640.0),
         category_ids=tuple(range(NUM_CATEGORIES)),
         category_names=("",) * NUM_CATEGORIES,
         ids=np.arange(1, num + 1),
