@@ -13,6 +13,7 @@ from nasnet_det.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nasnet_det.description import describe
+    from nasnet_det.detector import Detector, detect
     from nasnet_det.genotype import (
         GENOTYPES,
         Block,
@@ -30,6 +31,7 @@ __all__ = [
     "GENOTYPES",
     "Block",
     "CellSpec",
+    "Detector",
     "Genotype",
     "GenotypeError",
     "NASNet",
@@ -37,6 +39,7 @@ __all__ = [
     "NetworkSpec",
     "create_model",
     "describe",
+    "detect",
     "list_models",
     "load_genotype",
     "plan_cells",
@@ -44,6 +47,7 @@ __all__ = [
 
 _MODULES = {
     "description": ("describe",),
+    "detector": ("Detector", "detect"),
     "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
     "network": ("NASNet", "NASNetTrunk"),
     "plan": ("NetworkSpec", "plan_cells"),

@@ -80,6 +80,24 @@ def merge_config(cfg: CfgNode, config_file: str = "", opts: Sequence[str] = ()) 
         _set(cfg, key, text, "")
 
 
+def merge_text(cfg: CfgNode, text: str, where: str) -> None:
+    """Set the values of a YAML that has no ``_BASE_``, such as a checkpoint's.
+
+    Args:
+        cfg: the defaults; changed in place.
+        text: the YAML.
+        where: opens the sentence of a fault.
+
+    Raises:
+        ConfigError: it is no YAML, or a key or a value can't be meant.
+    """
+    data = parse_yaml(text, where)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: wanted KEY: VALUE pairs, got {data!r:.60}")
+    for key, value in flatten(data):
+        _set(cfg, key, value, f"{where}: ")
+
+
 def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All keys of a config, or of a file's mapping, with their values."""
     for key, value in data.items():

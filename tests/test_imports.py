@@ -42,10 +42,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "configs": ("config", "network_config"),
     "floor": ("runs", "data"),
-    "shared": ("weights", "drawing", "runtime", "doctor"),
+    "shared": ("weights", "drawing", "runtime", "prediction", "doctor"),
     "stages": ("search", "classification", "detection"),
     "readers": ("report",),
-    "chain": ("pipeline",),
+    "chain": ("detector", "pipeline"),
     "commands": ("cli", "__main__"),
 }
 """The rooms of the package (a module or a folder each) by layer."""

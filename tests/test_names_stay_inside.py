@@ -238,7 +238,7 @@ def test_links_that_lie_in_the_output_folder(place: Path, tmp_path: Path) -> Non
 
 def test_pictures_and_videos_of_a_prediction(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("detectron2")
-    from nasnet_det.detection.prediction_folder import PREDICTIONS, PredictionFolder
+    from nasnet_det.prediction.folder import PREDICTIONS, PredictionFolder
 
     out = place / "out"
     out.mkdir()

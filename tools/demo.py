@@ -47,7 +47,8 @@ def draw_comparison(path: Path) -> None:
 
     from nasnet_det.data.pictures import read_pixels
     from nasnet_det.detection import get_config
-    from nasnet_det.detection.predictor import Predictor, draw_boxes
+    from nasnet_det.detection.predictor import Predictor
+    from nasnet_det.drawing.boxes import draw_boxes
 
     run, data = ROOT / OUTPUT / "detector", ROOT / OUTPUT / "data"
     weights = ["MODEL.WEIGHTS", str(run / "model_final.pth")]
@@ -61,8 +62,8 @@ def draw_comparison(path: Path) -> None:
         mine = [a for a in truth["annotations"] if a["image_id"] == record["id"]]
         boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in mine)])
         left = draw_boxes(image, boxes, [labels[a["category_id"]] for a in mine], names)
-        found = predictor(image)
-        right = predictor.draw(image, found[found.scores >= 0.5])
+        (found,) = predictor.detect([image])
+        right = found[found.scores >= 0.5].draw(image)
         rows.append(np.concatenate([left, right], axis=1))
     pairs = [np.concatenate(rows[i : i + 2], axis=1) for i in range(0, len(rows), 2)]
     Image.fromarray(np.concatenate(pairs)).save(path)

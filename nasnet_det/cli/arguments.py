@@ -28,17 +28,3 @@ def add_runtime_argument(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:PRECISION]",
         help="torch, onnxruntime or openvino; in float32, bfloat16 or int8 (TEST.RUNTIME)",
     )
-
-
-def list_runtime_pairs(options: argparse.Namespace) -> list[str]:
-    """The KEY VALUE pairs that ``--runtime`` is short for."""
-    if options.runtime is None:
-        return []
-    name, precision = split_runtime(options.runtime)
-    return ["TEST.RUNTIME.NAME", name, "TEST.RUNTIME.PRECISION", precision]
-
-
-def split_runtime(word: str) -> tuple[str, str]:
-    """``openvino:int8`` -> its name and its precision, float32 without one."""
-    name, _, precision = word.partition(":")
-    return name, precision or "float32"

@@ -1,6 +1,9 @@
 """The folder --output gets each picture or video with its boxes drawn, and predictions.json in
 COCO's format. Its annotations carry scores (all, whatever the threshold for drawing is), masks and
 keypoints. No input is written over. A picture that can't be read is named; the others are done.
+
+MODEL.WEIGHTS is a checkpoint, or the ONNX file of nasnet-det export, which needs no Detectron2. The
+config is that in the checkpoint, or in its folder; --config-file names another one.
 """
 
 from __future__ import annotations
@@ -9,26 +12,21 @@ import argparse
 import os
 import sys
 
-from nasnet_det.cli.arguments import (
-    add_config_arguments,
-    add_runtime_argument,
-    list_runtime_pairs,
-)
+from nasnet_det.cli.arguments import add_config_arguments, add_runtime_argument
 
 SUMMARY = "Find objects in pictures and videos with a trained detector."
 EXAMPLES = (
-    "--config-file output/config.yaml --input photo.jpg --output found "
+    "--input photo.jpg --output found MODEL.WEIGHTS output/model_best.pth",
+    "--input photos/ more.png --output found --confidence-threshold 0.7 "
     "MODEL.WEIGHTS output/model_best.pth",
-    "--config-file output/config.yaml --input photos/ more.png --output found "
-    "--confidence-threshold 0.7 MODEL.WEIGHTS output/model_best.pth",
-    "--config-file output/config.yaml --input scan.tif --output found --tile 800 --overlap 0.2 "
-    "MODEL.WEIGHTS output/model_best.pth",
+    "--input scan.tif --output found --tile 800 --overlap 0.2 MODEL.WEIGHTS output/model_best.pth",
+    "--input photos/ --output found MODEL.WEIGHTS detector.onnx",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The config, ``input``, ``output``, and how it is looked at."""
-    add_config_arguments(parser, required=True)
+    add_config_arguments(parser)
     parser.add_argument(
         "--input", required=True, nargs="+", metavar="PATH", help="pictures, folders, videos"
     )
@@ -67,19 +65,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the predictions; 1 where a picture can't be read."""
-    from nasnet_det.detection import get_config, predict
+    from nasnet_det.detector import open_finder
+    from nasnet_det.prediction import write_predictions
 
     pictures, pairs = split_pairs(options.input)
     tiles = {"TEST.TILES.SIZE": options.tile, "TEST.TILES.OVERLAP": options.overlap}
     given = [str(word) for pair in tiles.items() if pair[1] is not None for word in pair]
-    found = predict(
-        get_config(
-            options.config_file, [*pairs, *options.opts, *given, *list_runtime_pairs(options)]
+    opts = [*pairs, *options.opts, *given]
+    named = dict(zip(opts[::2], opts[1::2], strict=False))
+    found = write_predictions(
+        lambda: open_finder(
+            named.get("MODEL.WEIGHTS", ""),
+            batch_size=options.batch_size,
+            runtime=options.runtime or "",
+            config_file=options.config_file,
+            opts=opts,
         ),
         pictures,
         options.output,
         threshold=options.confidence_threshold,
-        batch_size=options.batch_size,
         frames_per_second=options.fps,
         json_file=options.json,
     )

@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasnet_det.cli.arguments import split_runtime
 from nasnet_det.errors import InputError
+from nasnet_det.runtime.choice import split_runtime
 
 if TYPE_CHECKING:
     from nasnet_det.report import DetectionRun

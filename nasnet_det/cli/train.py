@@ -15,8 +15,8 @@ from nasnet_det.cli.arguments import (
     add_config_arguments,
     add_resume_argument,
     add_runtime_argument,
-    list_runtime_pairs,
 )
+from nasnet_det.runtime.choice import list_runtime_pairs
 
 SUMMARY = "Train a detector, or evaluate one."
 EXAMPLES = (
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     """Train or evaluate, and print the results and where the files are."""
     from nasnet_det.detection import Processes, ResultsError, evaluate, get_config, train
 
-    cfg = get_config(options.config_file, [*options.opts, *list_runtime_pairs(options)])
+    cfg = get_config(options.config_file, [*options.opts, *list_runtime_pairs(options.runtime)])
     processes = Processes(
         options.num_gpus, options.num_machines, options.machine_rank, options.dist_url
     )

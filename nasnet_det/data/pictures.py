@@ -68,8 +68,24 @@ def read_picture(source: str | os.PathLike[str] | BinaryIO, *, name: str = "") -
             pixels than Pillow reads (179 million by default).
     """
     with _open(source, name) as image:
+        return convert_picture(image, name=name or str(source))
+
+
+def convert_picture(image: Image.Image, *, name: str = "a picture") -> Image.Image:
+    """An opened picture as :func:`read_picture` gives it; the image itself stays as it is.
+
+    Args:
+        image: of Pillow.
+        name: for a message.
+
+    Raises:
+        PictureError: its file is broken.
+    """
+    try:
         image.load()
-        return _to_rgb(_turn_upright(image), name or str(source))
+        return _to_rgb(_turn_upright(image), name)
+    except Exception as error:  # decoders raise anything on broken bytes
+        raise _name_fault(name, " ".join(str(error).split()) or type(error).__name__) from None
 
 
 def read_pixels(source: str | os.PathLike[str] | BinaryIO, *, name: str = "") -> np.ndarray:

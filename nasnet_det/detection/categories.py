@@ -51,9 +51,13 @@ def adopt_num_classes(cfg: CfgNode) -> None:
 
 def count_classes(cfg: CfgNode) -> int:
     """How many classes the model of a config has."""
+    return int(get_head(cfg).NUM_CLASSES)
+
+
+def get_head(cfg: CfgNode) -> CfgNode:
+    """The keys of the part that classifies boxes and suppresses what is found twice."""
     is_retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
-    node = cfg.MODEL.RETINANET if is_retinanet else cfg.MODEL.ROI_HEADS
-    return int(node.NUM_CLASSES)
+    return cfg.MODEL.RETINANET if is_retinanet else cfg.MODEL.ROI_HEADS
 
 
 def _of_datasets(cfg: CfgNode) -> list[Category]:

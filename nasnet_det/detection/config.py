@@ -7,12 +7,14 @@ commands read their configs with.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
-from nasnet_det.config import merge_config
+from nasnet_det.config import ConfigError, merge_config, merge_text
 from nasnet_det.network_config import add_network_config, get_spec_overrides
+from nasnet_det.weights.file import read_weights
 
 
 def add_nasnet_config(cfg: CfgNode) -> None:
@@ -111,6 +113,35 @@ def get_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     add_nasnet_config(cfg)
     merge_config(cfg, config_file, opts)
+    return cfg
+
+
+def get_checkpoint_config(weights: str, opts: Sequence[str] = ()) -> CfgNode:
+    """The config of the training that wrote a checkpoint, which becomes its ``MODEL.WEIGHTS``.
+
+    It stands in the checkpoint; else in the ``config.yaml`` beside it.
+
+    Args:
+        weights: the path of the checkpoint.
+        opts: ``KEY VALUE`` pairs.
+
+    Raises:
+        CheckpointError: it can't be read.
+        ConfigError: it has no config, or this can't be meant.
+    """
+    saved = read_weights(weights, mmap=True).get("config")
+    beside = Path(weights).parent / "config.yaml"
+    pairs = [*opts, "MODEL.WEIGHTS", weights]
+    if not isinstance(saved, str):
+        if not beside.is_file():
+            raise ConfigError(
+                f"{weights} has no config in it, and no config.yaml beside it: wanted the "
+                "checkpoint of a training, or its config file"
+            )
+        return get_config(str(beside), pairs)
+    cfg = get_config()
+    merge_text(cfg, saved, weights)
+    merge_config(cfg, opts=pairs)
     return cfg
 
 

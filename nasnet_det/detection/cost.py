@@ -15,7 +15,6 @@ import torch
 from detectron2.data import MetadataCatalog
 from torch import nn
 
-import nasnet_det
 from nasnet_det.complexity import count_calls
 from nasnet_det.data.error import DataError
 from nasnet_det.data.pictures import read_pixels
@@ -25,6 +24,7 @@ from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import DetectorCost
+from nasnet_det.version import __version__
 
 NUM_IMAGES, NUM_WARMUP = 10, 2
 NOISE_SIZE = (480, 640)  # of the image where there is none: COCO's most frequent
@@ -154,7 +154,7 @@ def measure_cost(
         threads=torch.get_num_threads(),
         precision=predictor.precision,
         images=len(images),
-        versions={"nasnet_det": nasnet_det.__version__, "torch": str(torch.__version__)},
+        versions={"nasnet_det": __version__, "torch": str(torch.__version__)},
         is_noise=is_noise,
         weights=weights,
         runtime=cfg.TEST.RUNTIME.NAME,

@@ -17,7 +17,7 @@ from nasnet_det.detection.onnx_detector import check_export, export_detector, qu
 from nasnet_det.detection.prediction import prepare_prediction
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.runs.files import write_content
-from nasnet_det.runtime.detector import Detections, OnnxDetector
+from nasnet_det.runtime.detector import OnnxDetector
 from nasnet_det.runtime.engines import EngineError
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.01, 1e-3  # in pixels of the picture; of 1
@@ -98,16 +98,11 @@ def _find_images(cfg: CfgNode) -> Sequence[np.ndarray]:
 
 
 def _compare(predictor: Predictor, detector: OnnxDetector, image: np.ndarray) -> Compared:
-    instances = predictor(image)
-    wanted = Detections(
-        instances.pred_boxes.tensor.numpy(),
-        instances.scores.numpy(),
-        instances.pred_classes.numpy(),
-    )
+    (wanted,) = predictor.detect([image])
     got = detector(image)
-    if not len(got.scores):
-        return Compared(image.shape[:2], len(wanted.scores), 0)
+    if not len(got):
+        return Compared(image.shape[:2], len(wanted), 0)
     near = np.abs(wanted.boxes[:, None] - got.boxes).max(axis=2) <= BOX_TOLERANCE
     near &= np.abs(wanted.scores[:, None] - got.scores) <= SCORE_TOLERANCE
     near &= wanted.classes[:, None] == got.classes
-    return Compared(image.shape[:2], len(wanted.scores), int(near.any(axis=1).sum()))
+    return Compared(image.shape[:2], len(wanted), int(near.any(axis=1).sum()))

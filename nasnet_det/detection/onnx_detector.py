@@ -20,15 +20,15 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-import nasnet_det
 from nasnet_det.detection.calibration import read_calibration_images
-from nasnet_det.detection.categories import find_categories
+from nasnet_det.detection.categories import find_categories, get_head
 from nasnet_det.detection.config_relations import refuse
 from nasnet_det.detection.onnx_backbone import prepare_trace
 from nasnet_det.runtime.engines import Engine
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.runtime.onnx_trace import trace_to_onnx
 from nasnet_det.runtime.quantization import quantize
+from nasnet_det.version import __version__
 
 FIELDS = {
     "boxes": "pred_boxes",
@@ -98,11 +98,12 @@ def export_detector(model: nn.Module, cfg: CfgNode) -> bytes:
     traced = TracedDetector(prepare_trace(fuse(model))).eval()
     about = {
         "part": "detector",
-        "version": nasnet_det.__version__,
+        "version": __version__,
         "categories": find_categories(cfg),
         "format": cfg.INPUT.FORMAT,
         "min_size": cfg.INPUT.MIN_SIZE_TEST,
         "max_size": cfg.INPUT.MAX_SIZE_TEST,
+        "score_threshold": get_head(cfg).SCORE_THRESH_TEST,
     }
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, *TRACED_SIZE), generator=generator).float()

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from nasnet_det.config import ConfigError
+from nasnet_det.detection.categories import get_head
 from nasnet_det.detection.resize import build_test_resize
 
 EDGE = 0.01  # a box ends at an edge if it is as near as this part of the tile's side
@@ -106,14 +107,12 @@ class TiledDetector(nn.Module):
             raise ConfigError(f"TEST.TILES.SIZE: wanted a number of pixels above 0, got {size}")
         if not 0 <= overlap < 1:
             raise ConfigError(f"TEST.TILES.OVERLAP: wanted a number in [0, 1), got {overlap}")
-        is_retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
-        node = cfg.MODEL.RETINANET if is_retinanet else cfg.MODEL.ROI_HEADS
         return cls(
             model,
             build_test_resize(cfg),
             size=size,
             overlap=overlap,
-            nms_threshold=node.NMS_THRESH_TEST,
+            nms_threshold=get_head(cfg).NMS_THRESH_TEST,
             batch_size=batch_size,
         )
 

@@ -32,7 +32,6 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
-import nasnet_det
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
 from nasnet_det.detection.base_trainer import BaseTrainer
@@ -53,6 +52,7 @@ from nasnet_det.detection.seeds import Purpose, seed_step
 from nasnet_det.detection.step import CheckedStep, NonFiniteLossError, device_type, get_precision
 from nasnet_det.detection.training_hooks import build_hooks
 from nasnet_det.errors import MissingPackageError
+from nasnet_det.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Trainer(BaseTrainer):
             average=self.average and self.average.model,
             extra={
                 "config": cfg.dump(),
-                "version": nasnet_det.__version__,
+                "version": __version__,
                 CHECKPOINT_KEY: describe_backbone(cfg),
                 "classes": list_classes((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)),
                 "categories": list_categories(cfg.DATASETS.TRAIN),

@@ -17,8 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import nasnet_det
 from nasnet_det.runs.files import FileError, write_content, write_json
+from nasnet_det.version import __version__
 
 STARTS, CONFIG = "run.json", "config.yaml"
 
@@ -59,7 +59,7 @@ def record_start(
         "device": _describe_device(str(device)),
         "processes": processes,
         "versions": {
-            "nasnet_det": nasnet_det.__version__,
+            "nasnet_det": __version__,
             **{name: str(importlib.import_module(name).__version__) for name in packages},
             "python": platform.python_version(),
         },
@@ -121,7 +121,7 @@ def _describe_device(device: str) -> str:
 
 def _find_commit() -> str | None:
     """The commit of the checkout that this package lies in; None outside of one."""
-    folder = Path(nasnet_det.__file__).resolve().parents[1]
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     command = ["git", "-C", os.fspath(folder), "rev-parse", "HEAD"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,31 +17,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nasnet_det.runs.files import FileError
+from nasnet_det.runtime.detections import Detections
 from nasnet_det.runtime.engines import EngineError, start_engine
 from nasnet_det.runtime.onnx_trace import read_about
 
 MASK_THRESHOLD = 0.5
-
-
-class Detections(NamedTuple):
-    """What was found in a picture of H x W pixels, best first.
-
-    Attributes:
-        boxes: (N, 4) as x0, y0, x1, y1 in pixels.
-        scores: (N,) from 0 to 1.
-        classes: (N,) indices into the detector's categories.
-        masks: (N, H, W) booleans; None of a detector without masks.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    masks: np.ndarray | None = None
-
-    def select(self, chosen: np.ndarray) -> Detections:
-        """Those of some indices, or where a mask (N,) is true."""
-        masks = None if self.masks is None else self.masks[chosen]
-        return Detections(self.boxes[chosen], self.scores[chosen], self.classes[chosen], masks)
 
 
 class OnnxDetector:
@@ -55,6 +35,7 @@ class OnnxDetector:
 
     Attributes:
         categories: ``id`` and ``name`` of each class.
+        batch_size: 1, for the file takes one picture at a time.
 
     Raises:
         EngineError: it is no detector's file, or the runtime can't run it.
@@ -74,7 +55,7 @@ class OnnxDetector:
             raise EngineError(
                 f"{name}: wanted a detector's file of nasnet-det export --config-file, got another"
             )
-        self.name = name
+        self.name, self.batch_size = name, 1
         self.categories: list[dict[str, Any]] = about["categories"]
         self._about = about
         self._engine = start_engine(content, runtime, precision=precision)
@@ -107,8 +88,13 @@ class OnnxDetector:
             boxes,
             outputs["scores"][kept],
             outputs["classes"][kept],
-            None if masks is None else paste_masks(masks[kept, 0], boxes, (height, width)),
+            self.categories,
+            masks=None if masks is None else paste_masks(masks[kept, 0], boxes, (height, width)),
         )
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        """Find objects in several pictures, one after the other."""
+        return [self(image) for image in images]
 
 
 def resize_picture(image: np.ndarray, min_size: int, max_size: int) -> np.ndarray:

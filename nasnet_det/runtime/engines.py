@@ -57,7 +57,12 @@ def start_engine(
             "openvino computes some networks of int8 wrongly, and nothing compares this one: "
             "wanted onnxruntime, or a network of float32"
         )
-    start = {"onnxruntime": _start_onnxruntime, "openvino": _start_openvino}[runtime]
+    starts = {"onnxruntime": _start_onnxruntime, "openvino": _start_openvino}
+    if runtime not in starts:
+        raise EngineError(f"runtime: wanted {' or '.join(starts)}, got {runtime}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"precision: wanted float32, bfloat16 or int8, got {precision}")
+    start = starts[runtime]
     try:
         with requires("runtimes"):
             return start(content, precision)

@@ -110,7 +110,7 @@ def test_unknown_option_is_one_sentence(verb: str, capsys: pytest.CaptureFixture
         (["export-backbone", "a.pth"], "export-backbone: the following arguments are required: o"),
         (["export"], "nasnet-det export: the following arguments are required: weights, output"),
         (["export", "a.pth", "b.bin"], "export: wanted an output that ends with .pt2, .onnx, .ts"),
-        (["predict"], "required: --config-file, --input, --output"),
+        (["predict"], "required: --input, --output"),
         (["report"], "nasnet-det report: the following arguments are required: RUN"),
         (["report", "a"], "report: wanted --out DIR for a report, or --save-results FILE, or both"),
         (["report", "a", "--out", "b", "--draws", "9"], "--draws: wanted at least 100, got 9"),

@@ -98,7 +98,7 @@ def _find_readable(folder: Path) -> list[Path]:
 
 
 def see_in_prediction(folder: Path) -> dict[str, np.ndarray]:
-    from nasnet_det.detection.prediction_sources import find_sources, read_pictures
+    from nasnet_det.prediction.sources import find_sources, read_pictures
 
     paths, _ = find_sources([folder / "train" / "odd"], folder / "found")
     faults: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from detectron2.layers import paste_masks_in_image
 from PIL import Image
 from tiny_detection import write_tiny_config, write_tiny_genotype
 
+import nasnet_det
 from nasnet_det.cli.main import main
 from nasnet_det.data.pictures import read_pixels
 from nasnet_det.detection import get_config, inference
@@ -27,6 +29,7 @@ from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
 from nasnet_det.runtime.detector import OnnxDetector, paste_masks, resize_picture
+from nasnet_det.runtime.onnx_trace import read_about
 
 RUNTIMES = ["onnxruntime", "openvino"]
 TINY = ["MODEL.DEVICE", "cpu", "MODEL.NASNET.CHANNELS", "8", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0", "MODEL.RPN.POST_NMS_TOPK_TEST", "30", "TEST.DETECTIONS_PER_IMAGE", "20", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "160"]  # fmt: skip
@@ -179,18 +182,49 @@ def test_masks_are_pasted_as_detectron2_does() -> None:
     assert paste_masks(np.zeros((0, 28, 28)), np.zeros((0, 4)), (6, 7)).shape == (0, 6, 7)
 
 
-@pytest.mark.slow
-def test_file_needs_no_detectron2(fpn: tuple[Any, Path]) -> None:
+def test_file_needs_no_detectron2(fpn: tuple[Any, Path], tmp_path: Path) -> None:
+    """``detect`` and ``predict`` take it, with the names and the threshold that stand in it."""
+    cfg, exported = fpn
+    picture = _make_pictures()[0]
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    assert read_about(exported.read_bytes())["score_threshold"] == 0.0
     code = (
         "import sys; sys.modules['detectron2'] = None\n"
-        "import numpy as np\n"
-        "from nasnet_det.runtime.detector import OnnxDetector\n"
-        f"detector = OnnxDetector.read({str(fpn[1])!r})\n"
-        "found = detector(np.zeros((50, 70, 3), np.uint8))\n"
-        "print(found.boxes.shape[1], len(detector.categories))"
+        "import nasnet_det\n"
+        "from nasnet_det.cli.main import main\n"
+        f"found = nasnet_det.detect({str(exported)!r}, threshold=0.0)({str(tmp_path / 'a.png')!r})\n"
+        "print(len(found), '|'.join(found.names), sep='|')\n"
+        f"words = ['--input', {str(tmp_path / 'a.png')!r}, '--output', {str(tmp_path / 'out')!r}]\n"
+        f"sys.exit(main(['predict', *words, 'MODEL.WEIGHTS', {str(exported)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["4", "80"], done.stderr
+    assert done.returncode == 0, done.stderr
+    (wanted,) = Predictor(cfg).detect([picture])
+    first = done.stdout.splitlines()[0].split("|")
+    assert first == [str(len(wanted)), *wanted.names]
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(written["categories"]) == 80
+    assert (tmp_path / "out" / written["images"][0]["drawn"]).is_file()
+    boxes = np.array([one["bbox"] for one in written["annotations"]])
+    np.testing.assert_allclose(boxes, [one["bbox"] for one in wanted.to_coco(1)], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"opts": ["TEST.TILES.SIZE", "50"]}, "wanted no config, got TEST.TILES.SIZE"),
+        ({"config_file": "a.yaml"}, "wanted no config, got a.yaml"),
+        ({"runtime": "torch"}, "wanted onnxruntime or openvino on a cpu, got torch"),
+        ({"device": "cuda"}, "wanted onnxruntime or openvino on a cpu, got cuda"),
+        ({"runtime": "tensorrt"}, "runtime: wanted onnxruntime or openvino, got tensorrt"),
+        ({"runtime": "onnxruntime:fp4"}, "precision: wanted float32, bfloat16 or int8, got fp4"),
+    ],
+)
+def test_what_a_file_does_not_go_with_is_one_sentence(
+    fpn: tuple[Any, Path], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        nasnet_det.detect(fpn[1], **options)
 
 
 def test_other_files_are_one_sentence(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.data.video import VideoWriter, read_video
 from nasnet_det.detection import get_config, predict
 from nasnet_det.detection.checkpoint import WeightsError
-from nasnet_det.detection.predictor import Predictor, draw_boxes
+from nasnet_det.detection.predictor import Predictor
+from nasnet_det.drawing.boxes import draw_boxes
 from nasnet_det.errors import InputError
 from nasnet_det.runs.signals import StoppedBySignal
 
@@ -346,14 +347,15 @@ def test_masks_and_keypoints_are_in_the_annotations(run: Path) -> None:
     found.pred_masks = torch.zeros(1, 50, 40, dtype=torch.bool)
     found.pred_masks[0, 20:45, 10:25] = True
     found.pred_keypoints = torch.tensor([[[10.5, 20.5, 0.9], [29.5, 44.5, 0.25]]])
-    (annotation,) = predictor.to_annotations(found, "my picture")
+    detections = predictor.to_detections(found)
+    (annotation,) = detections.to_coco("my picture")
     assert (annotation["image_id"], annotation["category_id"]) == ("my picture", 8)
     mask = mask_util.decode(json.loads(json.dumps(annotation["segmentation"])))
     assert (mask == found.pred_masks[0].numpy()).all()
     assert annotation["area"] == 25 * 15
     assert annotation["keypoints"] == [10, 20, 0.9, 29, 44, 0.25]
     image = np.zeros((50, 40, 3), dtype=np.uint8)
-    assert (predictor.draw(image, found) > 0).any()
+    assert (detections.draw(image) > 0).any()
 
 
 def test_classes_come_from_the_checkpoint(run: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nasnet_det.data.error import DataError
 from nasnet_det.data.picture_files import find_pictures
 from nasnet_det.data.pictures import read_pixels
 from nasnet_det.data.video import import_av, is_video, read_video
-from nasnet_det.detection.prediction_folder import leave_out_drawn
+from nasnet_det.prediction.folder import leave_out_drawn
 
 
 class Shot(NamedTuple):
