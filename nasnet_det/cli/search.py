@@ -145,7 +145,9 @@ def print_proposals(cfg: CfgNode, number: int) -> None:
     """Print the first architectures of a search with their sizes."""
     from nasnet_det.search import propose
     from nasnet_det.search.config import build_space
+    from nasnet_det.search.detector_config import check_classifier_config
 
+    check_classifier_config(cfg)
     count = build_space(cfg).count_architectures()
     print(f"{count:,} different architectures; the first of this search:")
     for proposal in propose(cfg, number):

@@ -175,8 +175,8 @@ def propose(cfg: CfgNode, number: int) -> Iterator[Proposal]:
     Raises:
         InputError: the config can't be meant.
     """
-    silence_optuna()
     check_classifier_config(cfg)
+    silence_optuna()
     space, recipe = build_space(cfg), build_recipe(cfg)
     source = build_source(cfg)
     num_classes = load_child_data(source).num_classes if source.path else CIFAR10_CLASSES
