@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, overload
 
@@ -98,7 +99,7 @@ def detect(
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold of the score: wanted 0 to 1, got {threshold}")
-    finder = open_finder(
+    open_finder = prepare_finder(
         os.fspath(weights),
         batch_size=batch_size,
         device=device,
@@ -106,10 +107,10 @@ def detect(
         config_file=config_file,
         opts=opts,
     )
-    return Detector(finder, threshold=threshold)
+    return Detector(open_finder(), threshold=threshold)
 
 
-def open_finder(
+def prepare_finder(
     weights: str = "",
     *,
     batch_size: int = 1,
@@ -117,10 +118,13 @@ def open_finder(
     runtime: str = "",
     config_file: str = "",
     opts: Sequence[str] = (),
-) -> Finder:
-    """What :func:`detect` looks with; ``weights`` may stand in the config."""
+) -> Callable[[], Finder]:
+    """What opens that which :func:`detect` looks with, after the checks that take no time.
+
+    ``weights`` may stand in the config.
+    """
     if weights.endswith(".onnx"):
-        return _open_file(weights, device, runtime, config_file, opts)
+        return _prepare_file(weights, device, runtime, config_file, opts)
     from nasnet_det.detection.config import get_checkpoint_config, get_config
     from nasnet_det.detection.prediction import open_predictor
 
@@ -133,12 +137,12 @@ def open_finder(
         cfg = get_checkpoint_config(weights, pairs)
     else:
         raise InputError("MODEL.WEIGHTS: wanted a detector's checkpoint or ONNX file, got none")
-    return open_predictor(cfg, batch_size=batch_size)
+    return partial(open_predictor, cfg, batch_size=batch_size)
 
 
-def _open_file(
+def _prepare_file(
     weights: str, device: str, runtime: str, config_file: str, opts: Sequence[str]
-) -> Finder:
+) -> Callable[[], Finder]:
     from nasnet_det.runtime.detector import OnnxDetector
 
     others = [key for key in opts[::2] if key != "MODEL.WEIGHTS"]
@@ -152,4 +156,4 @@ def _open_file(
         raise InputError(
             f"{weights}: wanted onnxruntime or openvino on a cpu, got {runtime or device}"
         )
-    return OnnxDetector.read(weights, runtime=name, precision=precision)
+    return partial(OnnxDetector.read, weights, runtime=name, precision=precision)

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the predictions; 1 where a picture can't be read."""
-    from nasnet_det.detector import open_finder
+    from nasnet_det.detector import prepare_finder
     from nasnet_det.prediction import write_predictions
 
     pictures, pairs = split_pairs(options.input)
@@ -73,14 +73,15 @@ def run(options: argparse.Namespace) -> int:
     given = [str(word) for pair in tiles.items() if pair[1] is not None for word in pair]
     opts = [*pairs, *options.opts, *given]
     named = dict(zip(opts[::2], opts[1::2], strict=False))
+    open_finder = prepare_finder(
+        named.get("MODEL.WEIGHTS", ""),
+        batch_size=options.batch_size,
+        runtime=options.runtime or "",
+        config_file=options.config_file,
+        opts=opts,
+    )
     found = write_predictions(
-        lambda: open_finder(
-            named.get("MODEL.WEIGHTS", ""),
-            batch_size=options.batch_size,
-            runtime=options.runtime or "",
-            config_file=options.config_file,
-            opts=opts,
-        ),
+        open_finder,
         pictures,
         options.output,
         threshold=options.confidence_threshold,

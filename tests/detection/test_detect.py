@@ -176,7 +176,7 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path) -> None:
         nasnet_det.detect("no.onnx")
     with pytest.raises(InputError, match=r"MODEL.DEVICE: wanted cpu, cuda or cuda:<number>"):
         nasnet_det.detect(run / "model.pth", device="gpu")
-    broken = {"config": "MODEL: [", "model": {}}
+    broken = {"config": "MODEL: [", "model": {"a": torch.zeros(1)}}
     torch.save(broken, tmp_path / "broken.pth")
     with pytest.raises(InputError, match=r"broken.pth can't be read as YAML"):
         nasnet_det.detect(tmp_path / "broken.pth")
