@@ -99,6 +99,7 @@ def run_search(name: str, seed: int, opts: Sequence[str] = (), config: str = "")
         config: a file; empty: the defaults.
     """
     opts = [*opts, "SEARCH.SAMPLER.NAME", name, "SEARCH.SEED", str(seed)]
+    opts += ["SEARCH.PREDICTOR.NUM_MEASURED", "0"]  # the reward knows nothing of networks
     cfg = settle(get_search_config(config, opts))
     space = build_space(cfg)
     planted, noise = PlantedReward(space.num_choices, seed), np.random.default_rng([seed, 1])

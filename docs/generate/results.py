@@ -129,6 +129,17 @@ def write_planted() -> str:
     return write_table(("config", "children", "sampler", *names), rows)
 
 
+def write_zero_cost() -> str:
+    """How well rewards are predicted from measures of untrained children."""
+    found = read(RESULTS / "zero_cost.json")
+    kinds = ("graph", "measures", "both")
+    rows = []
+    for num in sorted({row["fitted"] for row in found["rows"]}):
+        cells = {r["features"]: r for r in found["rows"] if r["fitted"] == num}
+        rows.append([f"{num}", *(f"{cells[k]['mean']:.2f} ± {cells[k]['std']:.2f}" for k in kinds)])
+    return write_table(("children fitted", "graph features", "measures", "both"), rows)
+
+
 def write_classifier_speed() -> str:
     """Images a second of our networks and of timm's in training."""
     rows = []
@@ -257,6 +268,7 @@ TABLES = {
     "coco_small": write_coco_small,
     "transfer": write_transfer,
     "planted": write_planted,
+    "zero_cost": write_zero_cost,
     "classifier_speed": write_classifier_speed,
     "tiles": write_tiles,
     "weights_in_the_box": write_weights_in_the_box,

@@ -20,7 +20,6 @@ from nasnet_det.runs.keys import Effect, select_keys
 from nasnet_det.runs.record import record_start
 from nasnet_det.search.async_study import AsyncSearch
 from nasnet_det.search.child import (
-    PRECISIONS,
     RECIPE_VERSION,
     ChildRecipe,
     ChildTrainer,
@@ -35,6 +34,7 @@ from nasnet_det.search.job import TrainChild
 from nasnet_det.search.journal import Journal, read_config, silence_optuna
 from nasnet_det.search.progress import Progress
 from nasnet_det.search.pruning import build_pruner
+from nasnet_det.search.recipe import build_recipe
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.scaling import settle
 from nasnet_det.search.size import ChildSize, SizeLimits, find_small, measure_size
@@ -43,28 +43,6 @@ from nasnet_det.search.study import GOALS, Search, SearchPlan
 from nasnet_det.space import Choices, SearchSpace
 
 logger = logging.getLogger(__name__)
-
-
-def build_recipe(cfg: CfgNode) -> ChildRecipe:
-    """How children are trained.
-
-    Raises:
-        ConfigError: a value is impossible.
-    """
-    node = cfg.SEARCH.CHILD
-    for key, least in (("EPOCHS", 1), ("BATCH_SIZE", 2)):
-        if node[key] < least:
-            raise ConfigError(f"SEARCH.CHILD.{key}: wanted at least {least}, got {node[key]}")
-    for key in ("LR", "MOMENTUM", "WEIGHT_DECAY", "CLIP_NORM", "AUX_WEIGHT", "TIME_LIMIT_S"):
-        if not node[key] >= 0:
-            raise ConfigError(f"SEARCH.CHILD.{key}: wanted at least 0, got {node[key]}")
-    if node.PRECISION not in PRECISIONS:
-        raise ConfigError(
-            f"SEARCH.CHILD.PRECISION: unknown precision {node.PRECISION!r}, "
-            + nearest(node.PRECISION, PRECISIONS)
-        )
-    others = ("KIND", "TIME_LIMIT_S")
-    return ChildRecipe(**{k.lower(): v for k, v in node.items() if k not in others})
 
 
 def build_source(cfg: CfgNode) -> DataSource:

@@ -82,8 +82,9 @@ def add_search_config(cfg: CfgNode) -> None:
     # Regularized evolution (arXiv 1802.01548): architectures alive, and in each tournament; 0: the
     # root of NUM_TRIALS, 20 to the paper's 100, and a quarter of these, at least 10.
     search.EVOLUTION = CfgNode({"POPULATION": 0, "TOURNAMENT": 0})
-    # The predictor: trials with a reward before it has a model, and from how many it takes each.
-    search.PREDICTOR = CfgNode({"NUM_STARTUP_TRIALS": 20, "NUM_CANDIDATES": 200})
+    # The predictor: trials with a reward before it has a model, from how many it takes each, and
+    # how many of these, the best so far, it measures untrained before it takes one; 0: none.
+    search.PREDICTOR = CfgNode({"NUM_STARTUP_TRIALS": 20, "NUM_CANDIDATES": 200, "NUM_MEASURED": 8})
     # Trials at random before TPE starts; Optuna's default.
     search.TPE = CfgNode({"NUM_STARTUP_TRIALS": 10})
     # Architectures in each generation; Optuna's default.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from nasnet_det.errors import InputError
 from nasnet_det.runs.seeds import derive_seed
@@ -22,6 +23,9 @@ from nasnet_det.space import Choices, SearchSpace
 NUM_PARENTS = 20  # the best so far, of which candidates are made (ours, as the next two)
 MOST_MUTATIONS = 3  # decisions in which a candidate may differ from its parent
 MOST_FITTED = 2000  # children, the youngest, from which the model learns
+MOST_MEASURED = 200  # children, the youngest, whose measures count too
+MEASURE_WEIGHT = 8.0  # of a measure beside a graph feature; see benchmarks/zero_cost.py
+MEASURES_KEY = "zero_cost_measures"
 RIDGES = tuple(10.0**power for power in range(-2, 5))  # in units of the mean squared row
 
 
@@ -33,22 +37,53 @@ class _Data(NamedTuple):
     features: torch.Tensor
     rewards: torch.Tensor
     ridge: float
+
+    @classmethod
+    def of(cls, raw: torch.Tensor, rewards: torch.Tensor, weights: torch.Tensor) -> _Data:
+        """Of features as they are; ``weights`` (F,) say how much each counts."""
+        mean, scale = raw.mean(0), raw.std(0)
+        scale = torch.where(scale > 0, weights / scale, 0)  # what all have alike says nothing
+        features = (raw - mean) * scale
+        return cls(mean, scale, features, rewards, choose_ridge(features, rewards - rewards.mean()))
+
+    def score(self, raw: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """What a model of randomly weighted children says of (m, F) features: (m,)."""
+        weights = torch.from_numpy(rng.exponential(size=len(self.rewards)))
+        model = fit_ridge(self.features, self.rewards, weights, self.ridge)
+        return ((raw - self.mean) * self.scale) @ model
+
+
+class _Models(NamedTuple):
+    """What is known before a minibatch.
+
+    Attributes:
+        graph: of the graph features, of many children.
+        measured: of graph features and measures, of the youngest; None: there are no measures.
+        parents: the best children.
+    """
+
+    graph: _Data
+    measured: _Data | None
     parents: list[Choices]
 
 
 class PredictorSampler(SpaceSampler):
-    """Ridge regression on graph features, with a model of its own for each proposal.
+    """Ridge regression on features of networks, with a model of its own for each proposal.
 
     A proposal's model is fitted to all children with a reward, each with a random weight (the
     Bayesian bootstrap). So the models differ where the children leave it open what is good, and
     taking the best candidate by one of them is Thompson's choice between looking there and taking
-    what is known. Half of the candidates are the best children with one to three decisions
+    what is known. The candidates that are best by their graph features alone are measured
+    (:mod:`nasnet_det.search.zero_cost`), and a second model that has learned what measures say
+    takes one of them. Half of the candidates are the best children with one to three decisions
     changed, the others are random; what was proposed before is none. (All ours.)
 
     Args:
         space, minibatch, seed: see :class:`SpaceSampler`.
         num_startup: children with a reward before there is a model; until then all are random.
         num_candidates: for each proposal.
+        measure: gives the measures of an architecture; None: graph features alone.
+        num_measured: candidates of a proposal that are measured.
         asynchronous: all that are finished count, not those before this minibatch.
     """
 
@@ -58,11 +93,15 @@ class PredictorSampler(SpaceSampler):
         *,
         num_startup: int = 20,
         num_candidates: int = 200,
+        measure: Callable[[Choices], np.ndarray] | None = None,
+        num_measured: int = 8,
         minibatch: int = 20,
         seed: int = 0,
         asynchronous: bool = False,
     ) -> None:
         super().__init__(space, minibatch=minibatch, seed=seed)
+        if num_measured < 0:
+            raise InputError(f"wanted a number of candidates to measure, got {num_measured}")
         if num_startup < 2 or num_candidates < 2:
             raise InputError(
                 "wanted at least 2 children before a predictor's first model and at least 2 "
@@ -70,6 +109,8 @@ class PredictorSampler(SpaceSampler):
             )
         self.num_startup, self.num_candidates = num_startup, num_candidates
         self.asynchronous = asynchronous
+        self._measure, self.num_measured = measure, num_measured if measure else 0
+        self._measures: dict[Choices, np.ndarray] = {}
         self._proposed: tuple[int, list[Choices]] = (-1, [])
         self._compute_features = lru_cache(maxsize=50_000)(self._compute)
 
@@ -84,7 +125,7 @@ class PredictorSampler(SpaceSampler):
         return self._proposed[1][number - first]
 
     def _propose_minibatch(self, study: Study, first: int) -> list[Choices]:
-        data = self._prepare(study, first)
+        models = self._prepare(study, first)
         known = {
             self.space.canonicalize(params_to_choices(self.space, trial.params))
             for trial in study.get_trials(deepcopy=False)
@@ -93,11 +134,11 @@ class PredictorSampler(SpaceSampler):
         proposals: list[Choices] = []
         for i in range(first, first + (1 if self.asynchronous else self.minibatch)):
             rng = np.random.default_rng(derive_seed(self.seed, Stream.PREDICTOR, i))
-            proposals.append(self._choose(data, known, rng) if data else self._draw(rng))
+            proposals.append(self._choose(models, known, rng) if models else self._draw(rng))
             known.add(self.space.canonicalize(proposals[-1]))
         return proposals
 
-    def _prepare(self, study: Study, first: int) -> _Data | None:
+    def _prepare(self, study: Study, first: int) -> _Models | None:
         """What is known before a minibatch; None: too little for a model."""
         rewarded = get_rewarded_trials(study, 0, first, all_finished=not self.asynchronous)
         if len(rewarded) < self.num_startup:
@@ -108,19 +149,52 @@ class PredictorSampler(SpaceSampler):
         pairs = pairs[-MOST_FITTED:]
         with one_thread():
             raw = self._stack(choices for choices, _ in pairs)
-            mean, scale = raw.mean(0), raw.std(0)
-            scale = torch.where(scale > 0, 1 / scale, 0)  # what all have alike says nothing
-            features = (raw - mean) * scale
             rewards = torch.tensor([reward for _, reward in pairs], dtype=torch.float64)
-            ridge = choose_ridge(features, rewards - rewards.mean())
-        return _Data(mean, scale, features, rewards, ridge, parents)
+            graph = _Data.of(raw, rewards, torch.ones(raw.shape[1]))
+            measured = None
+            if self.num_measured:
+                for trial, _ in rewarded[-MOST_MEASURED:]:
+                    self._recall(trial)
+                choices = [choices for choices, _ in pairs[-MOST_MEASURED:]]
+                raw = torch.cat([raw[-MOST_MEASURED:], self._stack_measures(choices)], dim=1)
+                weights = torch.ones(raw.shape[1])
+                weights[graph.features.shape[1] :] = MEASURE_WEIGHT
+                measured = _Data.of(raw, rewards[-MOST_MEASURED:], weights)
+        return _Models(graph, measured, parents)
 
     def _stack(self, architectures: Iterable[Choices]) -> torch.Tensor:
         return torch.from_numpy(np.stack([self._compute_features(c) for c in architectures]))
 
-    def _choose(self, data: _Data, known: set[Choices], rng: np.random.Generator) -> Choices:
+    def _stack_measures(self, architectures: Iterable[Choices]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._get_measures(c) for c in architectures]))
+
+    def _get_measures(self, choices: Choices) -> np.ndarray:
+        if choices not in self._measures:
+            assert self._measure is not None
+            self._measures[choices] = self._measure(choices)
+        return self._measures[choices]
+
+    def _recall(self, trial: FrozenTrial) -> None:
+        """The measures that a study keeps of a trial, so that a resumed search need not measure."""
+        if MEASURES_KEY in trial.system_attrs:
+            choices = params_to_choices(self.space, trial.params)
+            self._measures[choices] = np.array(trial.system_attrs[MEASURES_KEY])
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Keep the measures of a child in the study."""
+        if self.num_measured and values is not None:
+            measures = self._get_measures(params_to_choices(self.space, trial.params))
+            study._storage.set_trial_system_attr(trial._trial_id, MEASURES_KEY, measures.tolist())
+
+    def _choose(self, models: _Models, known: set[Choices], rng: np.random.Generator) -> Choices:
         candidates = [
-            self._mutate(data.parents[rng.integers(len(data.parents))], rng)
+            self._mutate(models.parents[rng.integers(len(models.parents))], rng)
             if i % 2
             else self._draw(rng)
             for i in range(self.num_candidates)
@@ -128,9 +202,12 @@ class PredictorSampler(SpaceSampler):
         new = [c for c in candidates if self.space.canonicalize(c) not in known]
         candidates = new or candidates  # of a small space all may be known
         with one_thread():
-            weights = torch.from_numpy(rng.exponential(size=len(data.rewards)))
-            model = fit_ridge(data.features, data.rewards, weights, data.ridge)
-            scores = ((self._stack(candidates) - data.mean) * data.scale) @ model
+            scores = models.graph.score(self._stack(candidates), rng)
+            if models.measured is not None:
+                best = scores.argsort(descending=True, stable=True)[: self.num_measured]
+                candidates = [candidates[i] for i in best.tolist()]
+                raw = torch.cat([self._stack(candidates), self._stack_measures(candidates)], dim=1)
+                scores = models.measured.score(raw, rng)
         return candidates[int(scores.argmax())]
 
     def _draw(self, rng: np.random.Generator) -> Choices:

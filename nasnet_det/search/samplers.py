@@ -36,8 +36,10 @@ from nasnet_det.search.config import build_ppo
 from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler
 from nasnet_det.search.evolution_sampler import EvolutionSampler
 from nasnet_det.search.predictor_sampler import PredictorSampler
+from nasnet_det.search.recipe import build_recipe
 from nasnet_det.search.scaling import settle
 from nasnet_det.search.streams import Stream
+from nasnet_det.search.zero_cost import ZeroCostMeasures
 from nasnet_det.space import SearchSpace
 
 
@@ -108,10 +110,16 @@ def _build_evolution(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
 
 
 def _build_predictor(cfg: CfgNode, space: SearchSpace) -> BaseSampler:
+    measure = None
+    if cfg.SEARCH.PREDICTOR.NUM_MEASURED:
+        recipe, size = build_recipe(cfg), cfg.SEARCH.DATA.IMAGE_SIZE
+        measure = ZeroCostMeasures(recipe, space, image_size=size)
     return PredictorSampler(
         space,
         num_startup=cfg.SEARCH.PREDICTOR.NUM_STARTUP_TRIALS,
         num_candidates=cfg.SEARCH.PREDICTOR.NUM_CANDIDATES,
+        measure=measure,
+        num_measured=cfg.SEARCH.PREDICTOR.NUM_MEASURED,
         minibatch=cfg.SEARCH.SAMPLER.MINIBATCH,
         seed=cfg.SEARCH.SEED,
         asynchronous=cfg.SEARCH.ASYNCHRONOUS,

@@ -104,6 +104,7 @@ def test_it_is_ahead_of_random_with_few_children_and_much_noise() -> None:
     means = {}
     for name in ("random", "predictor"):
         opts = ["SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "100"]
+        opts += ["SEARCH.PREDICTOR.NUM_MEASURED", "0"]
         study = optuna.create_study(
             direction="maximize", sampler=build_sampler(get_search_config(opts=opts), SPACE)
         )
@@ -121,3 +122,54 @@ def test_impossible_predictor_is_one_sentence(key: str) -> None:
     opts = ["SEARCH.SAMPLER.NAME", "predictor", f"SEARCH.PREDICTOR.{key}", "1"]
     with pytest.raises(ValueError, match="wanted at least 2 children before a predictor's"):
         build_sampler(get_search_config(opts=opts), SPACE)
+
+
+def _search_measured(study: optuna.Study, num: int) -> list[float]:
+    """Rewards that the measures tell, and the graph hardly: one bit of the choices' hash."""
+    rewards = []
+    for _ in range(num):
+        trial = study.ask(get_distributions(SPACE))
+        rewards.append(_tell(params_to_choices(SPACE, trial.params)))
+        study.tell(trial, rewards[-1])
+    return rewards
+
+
+def _tell(choices: tuple[int, ...]) -> float:
+    return random.Random(str(SPACE.canonicalize(choices))).random()
+
+
+def test_it_learns_what_measures_say() -> None:
+    means = {}
+    for num_measured in (0, 10):
+        sampler = PredictorSampler(
+            SPACE,
+            num_startup=10,
+            num_candidates=30,
+            measure=lambda choices: np.array([-_tell(choices), 0.5]),
+            num_measured=num_measured,
+            minibatch=1,
+        )
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        means[num_measured] = np.mean(_search_measured(study, 30)[10:])
+    assert means[10] > means[0] + 0.2
+
+
+def test_a_study_keeps_the_measures_of_its_children() -> None:
+    measured: list[tuple[int, ...]] = []
+
+    def measure(choices: tuple[int, ...]) -> np.ndarray:
+        measured.append(choices)
+        return np.array([_tell(choices)])
+
+    options = {"num_startup": 4, "num_candidates": 6, "measure": measure, "num_measured": 2}
+    study = optuna.create_study(
+        direction="maximize", sampler=PredictorSampler(SPACE, minibatch=1, **options)
+    )
+    _search_measured(study, 6)
+    trained = [params_to_choices(SPACE, trial.params) for trial in study.trials]
+    assert set(trained) <= set(measured)
+    before = len(measured)
+    study.sampler = PredictorSampler(SPACE, minibatch=1, **options)  # a resumed search
+    study.ask(get_distributions(SPACE))
+    assert len(measured) == before + 2
+    assert not set(measured[before:]) & set(trained)

@@ -29,6 +29,7 @@ MINIBATCH = 5
 OPTS = (
     f"SEARCH.SAMPLER.MINIBATCH {MINIBATCH} SEARCH.EVOLUTION.POPULATION 10 "
     "SEARCH.PREDICTOR.NUM_STARTUP_TRIALS 5 SEARCH.PREDICTOR.NUM_CANDIDATES 20 "
+    "SEARCH.PREDICTOR.NUM_MEASURED 0 "
     "SEARCH.EVOLUTION.TOURNAMENT 4 SEARCH.TPE.NUM_STARTUP_TRIALS 5 SEARCH.NSGA2.POPULATION 10"
 ).split()
 
@@ -317,6 +318,7 @@ def test_every_key_of_a_sampler_reaches_it() -> None:
         "SEARCH.EVOLUTION.POPULATION 7 SEARCH.EVOLUTION.TOURNAMENT 3 SEARCH.SAMPLER.MINIBATCH 4 "
         "SEARCH.TPE.NUM_STARTUP_TRIALS 6 SEARCH.NSGA2.POPULATION 8 SEARCH.SEED 9 "
         "SEARCH.PREDICTOR.NUM_STARTUP_TRIALS 11 SEARCH.PREDICTOR.NUM_CANDIDATES 12 "
+        "SEARCH.PREDICTOR.NUM_MEASURED 5 "
         "SEARCH.ASYNCHRONOUS True"
     )
     built = {
@@ -332,6 +334,7 @@ def test_every_key_of_a_sampler_reaches_it() -> None:
     predictor = built["predictor"]
     assert (predictor.num_startup, predictor.num_candidates, predictor.minibatch) == (11, 12, 4)
     assert predictor.asynchronous
+    assert predictor.num_measured == 5
     names = ("evolution", "predictor", "random", "tpe", "nsga2")
     assert {built[name].seed for name in names} == {9}
     assert built["tpe"]._build(0)._n_startup_trials == 6
