@@ -15,6 +15,8 @@ FOLDERS = {
     ".": "Bases of detectors",
     "COCO-Detection": "Detectors on COCO",
     "COCO-InstanceSegmentation": "Detectors with masks on COCO",
+    "COCO-Keypoints": "Detectors with keypoints on COCO",
+    "COCO-PanopticSegmentation": "Panoptic segmentation on COCO",
     "quick_schedules": "Detectors in minutes",
     "pipelines": "Pipelines",
 }

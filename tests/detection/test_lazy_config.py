@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, instantiate
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 from safetensors.torch import save_file
 
@@ -21,6 +21,8 @@ MODELS = (
     "mask_rcnn_nasnet_fpn",
     "cascade_rcnn_nasnet_fpn",
     "retinanet_nasnet_fpn",
+    "keypoint_rcnn_nasnet_fpn",
+    "panoptic_fpn_nasnet",
 )
 SMALL = {"channels": 8, "num_cells_per_stage": 1, "norm": "BN"}
 
@@ -28,15 +30,19 @@ SMALL = {"channels": 8, "num_cells_per_stage": 1, "norm": "BN"}
 def _load(name: str) -> Any:
     model = get_lazy_config(f"common/models/{name}.py").model
     model.backbone.bottom_up.update(SMALL)
+    if "keypoint" in name:
+        model.roi_heads.keypoint_head.conv_dims = [8]
     return model
 
 
 def _example() -> dict[str, Any]:
     instances = Instances((64, 96))
     instances.gt_boxes = Boxes(torch.tensor([[10.0, 10.0, 50.0, 60.0]]))
-    instances.gt_classes = torch.tensor([1])
+    instances.gt_classes = torch.tensor([0])
     instances.gt_masks = BitMasks(torch.ones(1, 64, 96, dtype=torch.bool))
-    return {"image": torch.randint(0, 256, (3, 64, 96)), "instances": instances}
+    instances.gt_keypoints = Keypoints(torch.tensor([[[30.0, 30.0, 2.0]]]).repeat(1, 17, 1))
+    sem_seg = torch.zeros(64, 96, dtype=torch.long)
+    return {"image": torch.randint(0, 256, (3, 64, 96)), "instances": instances, "sem_seg": sem_seg}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -50,7 +56,9 @@ def test_model_takes_a_step_and_detects(name: str, tmp_path: Path) -> None:
     assert next(iter(model.backbone.output_shape())) == ("p3" if "retinanet" in name else "p2")
     with EventStorage():
         losses = model([_example()])
-    assert ("loss_mask" in losses) == ("mask" in name)
+    assert ("loss_mask" in losses) == ("mask" in name or "panoptic" in name)
+    assert ("loss_keypoint" in losses) == ("keypoint" in name)
+    assert ("loss_sem_seg" in losses) == ("panoptic" in name)
     sum(losses.values()).backward()
     with torch.no_grad():
         (found,) = model.eval()([_example()])
