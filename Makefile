@@ -57,7 +57,7 @@ lock: ## make requirements.lock again from pyproject.toml (needs uv)
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv: python -m pip install uv" >&2; exit 1; }
 	$(UV) pip compile pyproject.toml --output-file requirements.lock --quiet --universal \
 	    --python-version 3.10 --extra detection --extra classification --extra search \
-	    --extra shards --extra weights --extra export --extra report --extra video --extra demo --extra docs --extra dev \
+	    --extra shards --extra timm --extra weights --extra export --extra report --extra video --extra demo --extra docs --extra dev \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 clean: ## remove .venv, caches and builds, not output/
