@@ -20,7 +20,7 @@ import yaml
 from yacs.config import CfgNode
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
+from nasnet_det.genotype import nearest_of_many
 
 MAX_VALUES = 1_000_000  # of a YAML
 
@@ -54,7 +54,7 @@ def get_config_file(name: str) -> str:
     """
     path = config_folder() / name
     if not path.is_file():
-        raise ConfigError(f"no config file {name!r}, {_nearest_of_many(name, list_configs())}")
+        raise ConfigError(f"no config file {name!r}, {nearest_of_many(name, list_configs())}")
     return str(path)
 
 
@@ -195,7 +195,7 @@ def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
     for part in path:
         node = node.get(part) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or last not in node:
-        hint = _nearest_of_many(key, [name for name, _ in flatten(cfg)])
+        hint = nearest_of_many(key, [name for name, _ in flatten(cfg)])
         raise ConfigError(f"{place}unknown config key {key!r:.200} (value {value!r:.200}), {hint}")
     if isinstance(node[last], CfgNode):
         raise ConfigError(
@@ -203,12 +203,6 @@ def _set(cfg: CfgNode, key: str, value: Any, place: str) -> None:
         )
     value = _convert(value, node[last], f"{place}{key}")
     node[last] = os.path.expanduser(value) if isinstance(value, str) else value
-
-
-def _nearest_of_many(name: str, valid: Sequence[str]) -> str:
-    """The end of an error sentence where listing all valid names would bury it."""
-    hint = nearest(name, valid).partition(" (valid:")[0]
-    return hint if hint.startswith("did you mean") else "and none is like it"
 
 
 def _convert(value: Any, default: Any, name: str) -> Any:

@@ -78,6 +78,12 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     return f"{hint}(valid: {', '.join(choices)})"
 
 
+def nearest_of_many(name: object, valid: Iterable[str]) -> str:
+    """As :func:`nearest`, where a list of all valid names would bury the sentence."""
+    hint = nearest(name, valid).partition(" (valid:")[0]
+    return hint if hint.startswith("did you mean") else "and none is like it"
+
+
 @dataclass(frozen=True)
 class Block:
     """One block: ``combine(ops[0](inputs[0]), ops[1](inputs[1]))``."""

@@ -65,11 +65,11 @@ def resolve_network(
 
 
 @contextmanager
-def config_errors() -> Iterator[None]:
-    """Say of a wrong argument that it stands in ``MODEL.NASNET``."""
+def config_errors(node: str = "MODEL.NASNET") -> Iterator[None]:
+    """Say of a wrong argument that it stands in a node of the config."""
     try:
         yield
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"MODEL.NASNET: {error}") from None
+        raise ConfigError(f"{node}: {error}") from None

@@ -33,7 +33,7 @@ def group_by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]
 
 
 def take_step(
-    model: NASNet,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
     compute_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
@@ -52,7 +52,7 @@ def take_step(
         parts: images and labels of the batch; the activations of one part are held at a time.
         compute_loss: images and labels of a part -> their mean loss.
         lr: learning rate of this step.
-        progress: fraction of the training that is done, for ScheduledDropPath.
+        progress: fraction of the training that is done, for a NASNet's ScheduledDropPath.
         clip_norm: largest Euclidean norm of the gradient; 0: no limit.
         scaler: scales the losses of float16; None: they are not scaled.
         check: gets the loss before the weights are changed, and may raise.
@@ -64,7 +64,8 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = lr
     model.train()
-    model.trunk.drop_path_progress.value = progress
+    if isinstance(model, NASNet):
+        model.trunk.drop_path_progress.value = progress
     optimizer.zero_grad()
     num_images = sum(len(labels) for _, labels in parts)
     losses = []

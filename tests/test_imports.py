@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "configs": ("config", "network_config"),
     "floor": ("runs", "data"),
-    "shared": ("weights", "drawing", "runtime", "prediction", "doctor"),
+    "shared": ("libraries", "weights", "drawing", "runtime", "prediction", "doctor"),
     "stages": ("search", "classification", "detection"),
     "readers": ("report",),
     "chain": ("detector", "pipeline"),

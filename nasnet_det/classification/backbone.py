@@ -10,13 +10,20 @@ import torch
 
 from nasnet_det import __version__
 from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
+from nasnet_det.classification.library_classifier import export_library_backbone
 from nasnet_det.classification.unreached_taps import clear_unreached_taps
 from nasnet_det.network import NASNetTrunk
 from nasnet_det.plan import override_spec
 from nasnet_det.runs.files import FileError
 from nasnet_det.variants import resolve_variant
 from nasnet_det.weights import read_weights
-from nasnet_det.weights.backbone_file import BackboneCard, make_card, read_card, save_backbone
+from nasnet_det.weights.backbone_file import (
+    BackboneCard,
+    LibraryCard,
+    make_card,
+    read_card,
+    save_backbone,
+)
 from nasnet_det.weights.file import read_description
 from nasnet_det.weights.published import PREFIX, load_published
 
@@ -28,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 def export_backbone(
     checkpoint: str | os.PathLike[str], output: str | os.PathLike[str], *, half: bool = False
-) -> BackboneCard:
+) -> BackboneCard | LibraryCard:
     """Write the trunk of a classifier's checkpoint, the moving average where there is one.
 
     Taps of kernels that were only ever over the padding become zeros; see
@@ -49,6 +56,8 @@ def export_backbone(
     if Path(output).suffix != ".safetensors":
         raise FileError(f"wanted an output that ends with .safetensors, got {output}")
     state = load_checkpoint(Path(checkpoint))
+    if "network" in state:
+        return export_library_backbone(state, output, half=half)
     card = make_card(state, str(checkpoint))
     weights = get_evaluated_weights(state)
     network = NASNetTrunk(card.spec, card.genotype)
@@ -85,6 +94,11 @@ def read_network(
         return _read_published(name)
     if Path(path).suffix != ".safetensors":
         state = load_checkpoint(Path(path))
+        if "network" in state:
+            raise FileError(
+                f"{path}: wanted a NASNet, got {state['network']}; use nasnet-det export-backbone "
+                "for a detector, or the export of its library"
+            )
         return make_card(state, str(path)), get_evaluated_weights(state), False
     weights = read_weights(os.fspath(path))["model"]
     card = read_card(path)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
+from nasnet_det.classification.library_classifier import LibraryClassifier, check_network
 from nasnet_det.config import ConfigError, flatten, merge_config
 from nasnet_det.data.broken_pictures import POLICIES
 from nasnet_det.genotype import nearest
@@ -83,6 +84,11 @@ def _add_model_config(cfg: CfgNode) -> None:
     # convert-weights); a training also takes the file of export-backbone. Its last layer is made
     # anew where the classes are others.
     cfg.MODEL.WEIGHTS = ""
+    # A network of another library, in the place of the one that MODEL.NASNET says: timm:NAME or
+    # torchvision:NAME, such as timm:resnet18. "": the NASNet.
+    cfg.MODEL.NETWORK = ""
+    # Start it from its library's weights.
+    cfg.MODEL.PRETRAINED = False
     # VARIANT, GENOTYPE, the sizes, DROP_PATH_*, ACTIVATION_CHECKPOINTING and CHANNELS_LAST, which
     # detectors have too.
     node = cfg.MODEL.NASNET = CfgNode()
@@ -251,6 +257,7 @@ def check_config(cfg: CfgNode) -> None:
             f"{cfg.SOLVER.NUM_PARTS}"
         )
     _check_distillation(cfg)
+    check_network(cfg)
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         numbers = cfg.DATA[key]
         if len(numbers) != 3 or not all(isinstance(n, int | float) for n in numbers):
@@ -274,12 +281,26 @@ def _check_distillation(cfg: CfgNode) -> None:
             )
 
 
-def build_model(cfg: CfgNode, num_classes: int) -> NASNet:
+def build_model(
+    cfg: CfgNode, num_classes: int, *, pretrained: bool = False
+) -> NASNet | LibraryClassifier:
     """The classifier of a config, with torch's own random numbers.
+
+    Args:
+        cfg: the config.
+        num_classes: that it tells apart.
+        pretrained: where ``MODEL.PRETRAINED`` says so, with the weights of its library.
 
     Raises:
         ConfigError: there is no such network.
     """
+    if cfg.MODEL.NETWORK:
+        return LibraryClassifier(
+            cfg.MODEL.NETWORK,
+            num_classes,
+            image_size=cfg.DATA.IMAGE_SIZE,
+            pretrained=pretrained and cfg.MODEL.PRETRAINED,
+        )
     node = cfg.MODEL.NASNET
     with config_errors():
         spec, cells = resolve_network(

@@ -19,6 +19,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from nasnet_det.classification.data import NO_LABEL
+from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.classification.teachers import Teacher, TeacherOutput
 from nasnet_det.config import ConfigError
 from nasnet_det.network import NASNet
@@ -33,7 +34,9 @@ class Student(nn.Module):
         num_features: length of the teacher's features; 0: they are not learned.
     """
 
-    def __init__(self, model: NASNet, num_logits: int, num_features: int) -> None:
+    def __init__(
+        self, model: NASNet | LibraryClassifier, num_logits: int, num_features: int
+    ) -> None:
         super().__init__()
         self.model = model
         self.heads = nn.ModuleDict()
@@ -53,7 +56,9 @@ class Student(nn.Module):
         return output, {name: head(pooled) for name, head in self.heads.items()}
 
 
-def build_student(model: NASNet, teacher: Teacher, cfg: CfgNode, classes: Sequence[str]) -> Student:
+def build_student(
+    model: NASNet | LibraryClassifier, teacher: Teacher, cfg: CfgNode, classes: Sequence[str]
+) -> Student:
     """A student of the right size for what a teacher says.
 
     Args:

@@ -28,6 +28,7 @@ from nasnet_det.classification.distributed import (
     wrap_model,
 )
 from nasnet_det.classification.initial_weights import load_initial_weights
+from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.optimizers import build_ema, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor
@@ -81,7 +82,8 @@ class Learner:
         self.cfg, self.steps_per_epoch = cfg, steps_per_epoch
         self.num_steps = steps_per_epoch * cfg.SOLVER.EPOCHS
         self.predictor = Predictor(cfg, device)
-        self.model: NASNet = self.predictor.place(build_model(cfg, num_classes))
+        model = build_model(cfg, num_classes, pretrained=True)
+        self.model: NASNet | LibraryClassifier = self.predictor.place(model)
         self._student: Student | None = None
         if teacher is not None:
             self._student = build_student(self.model, teacher, cfg, classes)
@@ -104,6 +106,11 @@ class Learner:
 
     def start_from_weights(self, classes: Sequence[str]) -> None:
         """Take the weights of ``MODEL.WEIGHTS``; see :func:`load_initial_weights`."""
+        if isinstance(self.model, LibraryClassifier):
+            raise ConfigError(
+                "MODEL.WEIGHTS: wanted '' to train MODEL.NETWORK, which MODEL.PRETRAINED True "
+                f"starts from its library's weights, got {self.cfg.MODEL.WEIGHTS!r}"
+            )
         load_initial_weights(self.model, self.cfg, classes)
         if self.ema is not None:
             self.ema.module.load_state_dict(self.model.state_dict())

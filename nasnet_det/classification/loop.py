@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,7 @@ from nasnet_det.classification.run import (
     Metrics,
     check_same_network,
     check_same_run,
+    describe_network,
     get_identity,
 )
 from nasnet_det.classification.shards import Shards
@@ -342,8 +342,7 @@ class Trainer:
             "iteration": self.iteration,
             "config": get_identity(self.cfg),
             "classes": list(self.data.classes),
-            "genotype": self.learner.model.trunk.genotype.to_dict(),
-            "spec": asdict(self.learner.model.trunk.spec),
+            **describe_network(self.learner.model),
             "score": self.score,
             "version": nasnet_det.__version__,
         }

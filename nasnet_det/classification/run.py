@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from yacs.config import CfgNode
 
 from nasnet_det.classification.checkpoint import BEST, FINAL, LAST
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
+from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
@@ -95,12 +97,31 @@ def check_same_run(
     return changes
 
 
-def check_same_network(state: Mapping[str, Any], model: NASNet, path: Path) -> None:
+def describe_network(model: NASNet | LibraryClassifier) -> dict[str, Any]:
+    """What a checkpoint says about the network whose weights it has."""
+    if isinstance(model, LibraryClassifier):
+        return {"network": model.network}
+    trunk = model.trunk
+    return {"genotype": trunk.genotype.to_dict(), "spec": asdict(trunk.spec)}
+
+
+def check_same_network(
+    state: Mapping[str, Any], model: NASNet | LibraryClassifier, path: Path
+) -> None:
     """See that the weights of a checkpoint are those of this very network.
 
     Raises:
         CheckpointError: it is another network, or does not say which.
     """
+    if isinstance(model, LibraryClassifier) or "network" in state:
+        was = state.get("network", "")
+        now = model.network if isinstance(model, LibraryClassifier) else ""
+        if was != now:
+            raise CheckpointError(
+                f"{path} does not fit MODEL.NETWORK: it was {was!r}, is {now!r}; give the config "
+                "that it was trained with"
+            )
+        return
     try:
         spec = NetworkSpec(**state["spec"]).validate()
         genotype = Genotype.from_dict(state["genotype"])

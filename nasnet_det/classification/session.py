@@ -28,6 +28,7 @@ from nasnet_det.classification.distributed import (
     join_processes,
     wait_for_all,
 )
+from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.classification.loader import build_test_loader, find_broken
 from nasnet_det.classification.loop import Trainer
 from nasnet_det.classification.predictor import Predictor
@@ -46,7 +47,7 @@ from nasnet_det.evaluation import evaluate as evaluate_network
 from nasnet_det.network import NASNet
 from nasnet_det.runs.files import FileError, write_json
 from nasnet_det.runs.lock import lock_folder
-from nasnet_det.weights.backbone_file import read_card
+from nasnet_det.weights.backbone_file import read_card, read_library_card
 from nasnet_det.weights.packaged import resolve_packaged
 
 logger = logging.getLogger("nasnet_det")
@@ -128,6 +129,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, check_images: bool = False) 
                 where="MODEL.WEIGHTS",
             )
         predictor = Predictor(cfg, device)
+        model: NASNet | LibraryClassifier
         if is_published(weights):
             model, iteration = build_published(cfg, data.classes), None
         else:
@@ -194,9 +196,11 @@ def _check_images(cfg: CfgNode, data: ClassificationData) -> None:
         logger.info("%d of %d %s images can be read", number - len(broken), number, split)
 
 
-def _build_trained(cfg: CfgNode, classes: Sequence[str], path: Path) -> tuple[NASNet, int | None]:
+def _build_trained(
+    cfg: CfgNode, classes: Sequence[str], path: Path
+) -> tuple[NASNet | LibraryClassifier, int | None]:
     """The classifier of a checkpoint and its iteration."""
-    if read_card(path):
+    if read_card(path) or read_library_card(path):
         raise ConfigError(
             f"{path} is a trunk alone, which tells no classes apart; give the classifier that it "
             "was exported from, or train one that starts from it"

@@ -20,12 +20,14 @@ import torch.nn.functional as F
 from torch import nn
 from yacs.config import CfgNode
 
+from nasnet_det import libraries
 from nasnet_det.classification.initial_weights import read_initial_weights
 from nasnet_det.config import ConfigError
 from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet
 from nasnet_det.runs.checkpoint import load_tensors
 
+KEY = "DISTILL.TEACHER"
 _EFFICIENTNET_LITE_SIZES = (224, 240, 260, 280, 300)  # of TensorFlow's efficientnet/lite README
 
 
@@ -167,21 +169,15 @@ def choose_teacher(
 
 
 def _build_timm(name: str, model_name: str, image_size: int) -> Teacher:
-    timm = importlib.import_module("timm")
-    model = timm.create_model(model_name, pretrained=True)
-    about = timm.data.resolve_model_data_config(model)
-    mean, std = (tuple(255 * value for value in about[key]) for key in ("mean", "std"))
-    return Teacher(name, model, image_size or about["input_size"][1], mean, std)
+    model = libraries.build_timm(model_name, KEY, pretrained=True)
+    mean, std, size = libraries.read_timm_preprocessing(model)
+    return Teacher(name, model, image_size or size, mean, std)
 
 
 def _build_torchvision(name: str, model_name: str, image_size: int) -> Teacher:
-    from torchvision import models
-
-    weights = models.get_model_weights(model_name).DEFAULT  # type: ignore[attr-defined]
-    about = weights.transforms()
-    mean, std = (tuple(255 * value for value in values) for values in (about.mean, about.std))
-    model = models.get_model(model_name, weights=weights)
-    return Teacher(name, model, image_size or about.crop_size[0], mean, std)
+    model = libraries.build_torchvision(model_name, "DEFAULT", KEY)
+    mean, std, size = libraries.get_torchvision_preprocessing(model_name, "DEFAULT")
+    return Teacher(name, model, image_size or size, mean, std)
 
 
 def _build_efficientnet_lite(name: str, number: str, image_size: int) -> Teacher:

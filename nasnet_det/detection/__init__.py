@@ -19,6 +19,8 @@ from nasnet_det.detection.lazy_config import check_lazy_config, get_lazy_config,
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.roi_heads import NASNetBoxHead, NASNetROIHeads
 from nasnet_det.detection.tensorflow import TFRPN, TFNASNetROIHeads, TFRPNHead
+from nasnet_det.detection.timm_backbone import TimmBackbone
+from nasnet_det.detection.torchvision_backbone import TorchvisionBackbone
 
 if TYPE_CHECKING:
     from nasnet_det.detection.batch_size import MemoryTrial, find_batch_size
@@ -40,6 +42,8 @@ __all__ = [
     "ResultsError",
     "TFNASNetROIHeads",
     "TFRPNHead",
+    "TimmBackbone",
+    "TorchvisionBackbone",
     "add_nasnet_config",
     "adopt_pools",
     "check_lazy_config",

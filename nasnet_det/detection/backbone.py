@@ -21,13 +21,16 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from detectron2.utils.events import get_event_storage, has_event_storage
-from torch import nn
 
 from nasnet_det.config import ConfigError
 from nasnet_det.detection.backbone_card import check_backbone
 from nasnet_det.detection.config import network_arguments
+from nasnet_det.detection.feature_pyramid import (
+    build_bottom_up,
+    build_fpn,
+    build_retinanet_fpn,
+)
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNetTrunk
@@ -281,45 +284,20 @@ def build_nasnet_c4_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetC4Ba
 @BACKBONE_REGISTRY.register()
 def build_nasnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """P2 to P5 and a P6 by subsampling, from ``MODEL.FPN``'s options."""
-    bottom_up = _build_bottom_up(cfg, input_shape)
-    top_block = LastLevelMaxPool()
-    top_block.in_feature = "p" + cfg.MODEL.FPN.IN_FEATURES[-1][1:]
-    return _build_fpn(cfg, bottom_up, top_block)
+    return build_fpn(cfg, _build_bottom_up(cfg, input_shape))
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_nasnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """P3 to P5, and P6 and P7 by strided convolutions on C5, from ``MODEL.FPN``'s options."""
-    bottom_up = _build_bottom_up(cfg, input_shape)
-    last = cfg.MODEL.FPN.IN_FEATURES[-1]
-    channels = bottom_up.output_shape()[last].channels
-    return _build_fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, last))
+    return build_retinanet_fpn(cfg, _build_bottom_up(cfg, input_shape))
 
 
-def _build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> NASNetBackbone:
-    """The backbone up to the last of ``MODEL.FPN.IN_FEATURES``.
-
-    These must be neighbours of ``MODEL.NASNET.OUT_FEATURES``, from high to low resolution.
-    """
+def _build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     check_backbone(cfg)
-    given = list(cfg.MODEL.FPN.IN_FEATURES)
-    last = given[-1] if given and given[-1] in cfg.MODEL.NASNET.OUT_FEATURES else None
-    with config_errors():
-        bottom_up = NASNetBackbone(cfg, input_shape, last_feature=last)
-    if not given or given != list(bottom_up.output_shape())[-len(given) :]:
-        raise ConfigError(
-            "MODEL.FPN.IN_FEATURES: wanted neighbours of MODEL.NASNET.OUT_FEATURES "
-            f"{list(cfg.MODEL.NASNET.OUT_FEATURES)} in that order, got {given}"
-        )
-    return bottom_up
 
+    def build(last: str | None) -> NASNetBackbone:
+        with config_errors():
+            return NASNetBackbone(cfg, input_shape, last_feature=last)
 
-def _build_fpn(cfg: CfgNode, bottom_up: NASNetBackbone, top_block: nn.Module) -> FPN:
-    return FPN(
-        bottom_up=bottom_up,
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=top_block,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return build_bottom_up(cfg, "MODEL.NASNET.OUT_FEATURES", build)

@@ -38,6 +38,8 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # Logits of the box head that stand for no class, for TFNASNetROIHeads (tensorflow.py).
     node.UNUSED_CLASSES = 0
 
+    add_library_config(cfg)
+
     # A data set by its files, in place of a registered name in DATASETS.TRAIN / TEST: a COCO JSON
     # and its folder of images, or, in *_JSON alone, a folder of Pascal VOC or a data.yaml of YOLO,
     # of which the training and the validation part are taken, or the one named as VOC2007#trainval.
@@ -97,6 +99,36 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # The result that chooses model_best.pth, as metrics.json names it; with several test sets that
     # of the first, or of the one named before it: SET/bbox/AP.
     cfg.TEST.BEST_METRIC = "bbox/AP"
+
+
+def add_library_config(cfg: CfgNode) -> None:
+    """Add the keys of timm's and torchvision's backbones."""
+    timm = cfg.MODEL.TIMM = CfgNode()
+    # A network of timm with features, with or without the tag of its weights: resnet50,
+    # convnext_tiny.fb_in22k, hf-hub:owner/name. For MODEL.BACKBONE.NAME build_timm_fpn_backbone,
+    # build_retinanet_timm_fpn_backbone or build_timm_backbone.
+    timm.NAME = ""
+    # Start from timm's weights, where MODEL.WEIGHTS is ''.
+    timm.PRETRAINED = False
+    # What takes the place of batch normalizations: FrozenBN or SyncBN; "": the network's own.
+    timm.NORM = ""
+    # What leaves the backbone: c<k> has stride 2**k.
+    timm.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
+    # Stochastic depth's rate in the last block, for the networks of timm that have it.
+    timm.DROP_PATH_RATE = 0.0
+
+    torchvision = cfg.MODEL.TORCHVISION = CfgNode()
+    # A classifier of torchvision, such as resnet50. For MODEL.BACKBONE.NAME
+    # build_torchvision_fpn_backbone, build_retinanet_torchvision_fpn_backbone or
+    # build_torchvision_backbone.
+    torchvision.NAME = ""
+    # Start from these weights of torchvision, such as IMAGENET1K_V2 or DEFAULT, where MODEL.WEIGHTS
+    # is ''; "": from none.
+    torchvision.WEIGHTS = ""
+    # What takes the place of batch normalizations: FrozenBN or SyncBN; "": the network's own.
+    torchvision.NORM = ""
+    # What leaves the backbone: c<k> has stride 2**k.
+    torchvision.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
 
 
 def get_config(config_file: str = "", opts: Sequence[str] = ()) -> CfgNode:

@@ -28,6 +28,8 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.data.broken_pictures import POLICIES
 from nasnet_det.data.picture_sizes import SIZE_POLICIES
+from nasnet_det.detection.backbone_card import LIBRARIES, find_library
+from nasnet_det.detection.config import add_library_config
 from nasnet_det.detection.config_relations import (
     are_numbers,
     check_augmented_test,
@@ -61,6 +63,7 @@ LAYER_NORMS = (
     *("", "BN", "SyncBN", "FrozenBN", "GN", "LN"),
     *("nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"),
 )
+LIBRARY_NORMS = ("", "FrozenBN", "SyncBN")  # library_backbone.py
 POOLERS = ("ROIAlign", "ROIAlignV2", "ROIAlignRotated", "ROIPool")
 BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
@@ -93,6 +96,8 @@ NAMES: dict[str, Collection[str]] = {
     "MODEL.NASNET.NORM": NORMS,
     "MODEL.NASNET.POOL_PADDING": ("", *POOL_PADDINGS),
     "MODEL.NASNET.DROP_PATH_SCHEDULE": DROP_PATH_SCHEDULES,
+    "MODEL.TIMM.NORM": LIBRARY_NORMS,
+    "MODEL.TORCHVISION.NORM": LIBRARY_NORMS,
     "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
     "MODEL.FPN.NORM": LAYER_NORMS,
     "MODEL.ROI_BOX_HEAD.NORM": LAYER_NORMS,
@@ -141,7 +146,10 @@ RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
     (NOT_NEGATIVE, lambda n: n >= 0, "at least 0"),
     (SHARES, lambda n: 0 <= n <= 1, "a number in [0, 1]"),
     (
-        ("MODEL.ANCHOR_GENERATOR.OFFSET", "TEST.TILES.OVERLAP", "SOLVER.EMA.DECAY"),
+        (
+            *("MODEL.ANCHOR_GENERATOR.OFFSET", "MODEL.TIMM.DROP_PATH_RATE"),
+            *("TEST.TILES.OVERLAP", "SOLVER.EMA.DECAY"),
+        ),
         lambda n: 0 <= n < 1,
         "a number in [0, 1)",
     ),
@@ -166,6 +174,7 @@ def check_values(cfg: CfgNode) -> None:
     check_input(cfg)
     check_solver(cfg)
     check_model(cfg)
+    _check_libraries(cfg)
     check_augmented_test(cfg)
     check_test_runtime(cfg)
     check_validation(cfg)
@@ -190,6 +199,21 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
             value = values.get(key)  # None: no such key, or Detectron2's "as another key"
             if value is not None and not (are_numbers([value]) and is_possible(value)):
                 refuse(key, wanted, value)
+
+
+def _check_libraries(cfg: CfgNode) -> None:
+    """See that no key of a library is set that the backbone is not of."""
+    defaults = CfgNode({"MODEL": {}})
+    add_library_config(defaults)
+    for library in LIBRARIES:
+        node = library.upper()
+        if library == find_library(cfg) or node not in cfg.MODEL:
+            continue
+        for key, default in defaults.MODEL[node].items():
+            if cfg.MODEL[node][key] != default:
+                name = cfg.MODEL.BACKBONE.NAME
+                wanted = f"{default!r}, since MODEL.BACKBONE.NAME is {name}"
+                refuse(f"MODEL.{node}.{key}", wanted, cfg.MODEL[node][key])
 
 
 def _check_device(name: str) -> None:

@@ -33,7 +33,7 @@ from detectron2.utils.events import (
 from torch import nn
 
 from nasnet_det.config import ConfigError
-from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone
+from nasnet_det.detection.backbone_card import CHECKPOINT_KEY, describe_backbone, find_library
 from nasnet_det.detection.base_trainer import BaseTrainer
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config_relations import check_proposals
@@ -229,10 +229,12 @@ class Trainer(BaseTrainer):
             if not str(error).startswith("Expected more than 1 value per channel"):
                 raise
             place = "part" if self.cfg.SOLVER.NUM_PARTS > 1 else "process"
+            library = find_library(self.cfg).upper()
+            norm = f"{library}.NORM FrozenBN" if library else "NASNET.NORM GN or FrozenBN"
             raise ConfigError(
                 f"SOLVER.IMS_PER_BATCH: wanted more pictures for each {place}, larger ones "
-                "(INPUT.MIN_SIZE_TRAIN), or MODEL.NASNET.NORM GN or FrozenBN, since the one value "
-                f"of a channel has no variance, got {self.cfg.SOLVER.IMS_PER_BATCH}"
+                f"(INPUT.MIN_SIZE_TRAIN), or MODEL.{norm}, since the one value of a channel has no "
+                f"variance, got {self.cfg.SOLVER.IMS_PER_BATCH}"
             ) from error
 
     def evaluate(self) -> dict[str, Any]:

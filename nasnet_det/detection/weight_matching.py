@@ -95,7 +95,8 @@ def check_matches(
     if 2 * num_matched < len(trunk):
         raise WeightsError(
             f"{counts}; training would start from noise, so give MODEL.WEIGHTS of this backbone, "
-            "the MODEL.BACKBONE and MODEL.NASNET of these weights, or MODEL.WEIGHTS ''"
+            "the MODEL.BACKBONE and the network (such as MODEL.NASNET) of these weights, or "
+            "MODEL.WEIGHTS ''"
         )
     logger.info("%s", counts)
     if random := [key for key in trunk if key in unfit]:

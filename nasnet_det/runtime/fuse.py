@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,12 +33,68 @@ def fuse(model: nn.Module, *, precision: torch.dtype | None = None) -> nn.Module
         model = model.module
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fused.modules()):
+        for conv, norm in getattr(module, "norm_pairs", ()):
+            _fold_pair(module, conv, norm)
         _fold_norms(module)
     if precision is not None:
         for module in fused.modules():
             if isinstance(module, HALF_LAYERS):
                 module.to(precision)
     return fused
+
+
+@torch.no_grad()
+def find_norm_pairs(module: nn.Module, image: torch.Tensor) -> tuple[tuple[str, str], ...]:
+    """The convolutions of a foreign module with a batch normalization right behind, by name.
+
+    A module that has this as its ``norm_pairs`` is fused like the others. What follows what is not
+    asked of the names: the module computes once.
+
+    Args:
+        module: in evaluation mode while it is asked.
+        image: that it takes.
+    """
+    made_by: dict[int, str] = {}
+    kept: list[torch.Tensor] = []  # so that no other tensor gets its id
+    pairs: list[tuple[str, str]] = []
+    calls: Counter[str] = Counter()
+
+    def see_conv(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+            calls[name] += 1
+            made_by[id(output)] = name
+            kept.append(output)
+
+        return hook
+
+    def see_norm(name: str) -> Any:
+        def hook(_: nn.Module, inputs: Any) -> None:
+            calls[name] += 1
+            if id(inputs[0]) in made_by:
+                pairs.append((made_by[id(inputs[0])], name))
+
+        return hook
+
+    handles = []
+    for name, part in module.named_modules():
+        if type(part) is nn.Conv2d or type(part).__name__ == "Conv2dSame":  # timm's
+            handles.append(part.register_forward_hook(see_conv(name)))
+        elif getattr(part, "running_mean", None) is not None:
+            handles.append(part.register_forward_pre_hook(see_norm(name)))
+    was_training = module.training
+    module.eval()(image)
+    module.train(was_training)
+    for handle in handles:
+        handle.remove()
+    return tuple(pair for pair in pairs if all(calls[name] == 1 for name in pair))
+
+
+def _fold_pair(module: nn.Module, conv: str, norm: str) -> None:
+    parent, _, name = norm.rpartition(".")
+    old = module.get_submodule(norm)
+    _fold(old, [module.get_submodule(conv)])
+    rest = list(old.children())  # timm's have an activation inside
+    setattr(module.get_submodule(parent), name, nn.Sequential(*rest) if rest else nn.Identity())
 
 
 def _fold_norms(module: Any) -> None:
@@ -61,7 +118,9 @@ def _can_fold(norm: Any) -> bool:
     """Batch normalizations of PyTorch's, ours or Detectron2's; not those without statistics."""
     kinds = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
     is_frozen = type(norm).__name__ == "FrozenBatchNorm2d"
-    return (isinstance(norm, kinds) or is_frozen) and norm.running_mean is not None
+    # One with parts, such as timm's with an activation, does more than to normalize.
+    is_known = (isinstance(norm, kinds) or is_frozen) and not list(norm.children())
+    return is_known and norm.running_mean is not None
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from nasnet_det.network_config import NETWORK_KEYS
 from nasnet_det.plan import NetworkSpec
 from nasnet_det.runs.files import FileError, write_content
 
+_LIBRARY_KEY = "nasnet_det_library_backbone"
 _KEY = "nasnet_det_backbone"  # converted weights describe themselves under nasnet_det
 
 
@@ -54,6 +55,36 @@ class BackboneCard:
         keys = (f"MODEL.NASNET.{name}" for name in NETWORK_KEYS)
         return {
             **{key: self.config[key] for key in keys if self.config.get(key)},
+            "MODEL.PIXEL_MEAN": list(self.pixel_mean),
+            "MODEL.PIXEL_STD": list(self.pixel_std),
+            "INPUT.FORMAT": self.format,
+        }
+
+
+@dataclass(frozen=True)
+class LibraryCard:
+    """The same about a network of timm or torchvision, whose names its weights have.
+
+    Attributes:
+        library, name: of the network.
+        pixel_mean, pixel_std, format, score, classes, config, version: see :class:`BackboneCard`.
+    """
+
+    library: str
+    name: str
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    format: str
+    score: dict[str, float]
+    classes: tuple[str, ...]
+    config: dict[str, Any]
+    version: str
+
+    def get_detector_settings(self) -> dict[str, Any]:
+        """Keys of a detector's config and the values that the backbone needs."""
+        return {
+            "MODEL.BACKBONE.NAME": f"build_{self.library}_fpn_backbone",
+            f"MODEL.{self.library.upper()}.NAME": self.name,
             "MODEL.PIXEL_MEAN": list(self.pixel_mean),
             "MODEL.PIXEL_STD": list(self.pixel_std),
             "INPUT.FORMAT": self.format,
@@ -95,11 +126,23 @@ def save_backbone(
     Raises:
         FileError: the disk is full or can't be written to.
     """
+    _save(path, weights, _KEY, {**asdict(card), "genotype": card.genotype.to_dict()})
+
+
+def save_library_backbone(
+    path: str | os.PathLike[str], weights: Mapping[str, torch.Tensor], card: LibraryCard
+) -> None:
+    """The same of a network of timm or torchvision."""
+    _save(path, weights, _LIBRARY_KEY, asdict(card))
+
+
+def _save(
+    path: str | os.PathLike[str], weights: Mapping[str, torch.Tensor], key: str, about: Any
+) -> None:
     from safetensors.torch import save
 
-    text = json.dumps({**asdict(card), "genotype": card.genotype.to_dict()})
-    content = save({k: v.contiguous() for k, v in weights.items()}, {"format": "pt", _KEY: text})
-    write_content(path, content)
+    metadata = {"format": "pt", key: json.dumps(about)}
+    write_content(path, save({k: v.contiguous() for k, v in weights.items()}, metadata))
 
 
 def read_card(path: str | os.PathLike[str]) -> BackboneCard | None:
@@ -108,19 +151,10 @@ def read_card(path: str | os.PathLike[str]) -> BackboneCard | None:
     Raises:
         FileError: it has a card that can't be understood.
     """
-    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
-        return None
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(os.fspath(path), "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except (OSError, SafetensorError):
-        return None  # who reads the weights says so
-    if text is None:
+    data = _read(path, _KEY)
+    if data is None:
         return None
     try:
-        data = json.loads(text)
         return BackboneCard(
             **{
                 **data,
@@ -130,5 +164,44 @@ def read_card(path: str | os.PathLike[str]) -> BackboneCard | None:
             }
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise FileError(f"{path}: its card can't be understood ({reason:.200})") from None
+        raise _refuse(path, error) from None
+
+
+def read_library_card(path: str | os.PathLike[str]) -> LibraryCard | None:
+    """The card of a file; None if it is no file of :func:`save_library_backbone`.
+
+    Raises:
+        FileError: it has a card that can't be understood.
+    """
+    data = _read(path, _LIBRARY_KEY)
+    if data is None:
+        return None
+    try:
+        tuples = {key: tuple(data[key]) for key in ("pixel_mean", "pixel_std", "classes")}
+        return LibraryCard(**{**data, **tuples})
+    except (KeyError, TypeError) as error:
+        raise _refuse(path, error) from None
+
+
+def _read(path: str | os.PathLike[str], key: str) -> dict[str, Any] | None:
+    """What a file's metadata has under a key; None if nothing."""
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), "pt") as file:
+            text = (file.metadata() or {}).get(key)
+    except (OSError, SafetensorError):
+        return None  # who reads the weights says so
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _refuse(path, error) from None
+
+
+def _refuse(path: str | os.PathLike[str], error: Exception) -> FileError:
+    reason = " ".join(str(error).split())
+    return FileError(f"{path}: its card can't be understood ({reason:.200})")

@@ -31,6 +31,7 @@ from nasnet_det.classification.teacher_cache import TeacherCache
 from nasnet_det.classification.teachers import Teacher, build_teacher
 from nasnet_det.config import ConfigError
 from nasnet_det.data.error import DataError
+from nasnet_det.errors import InputError
 
 PLAIN = "MODEL.NASNET.DROP_PATH_PROB 0 MODEL.NASNET.DROPOUT 0 SOLVER.NUM_PARTS 1 AUX.WEIGHT 0"
 
@@ -225,6 +226,7 @@ def test_libraries_teachers_bring_their_size_and_whitening(monkeypatch: pytest.M
     timm: Any = types.ModuleType("timm")
     timm.create_model = lambda name, pretrained: nn.Linear(1, 1) if pretrained else None
     about = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.1), "input_size": (3, 96, 96)}
+    timm.list_models = lambda: ["anything"]
     timm.data = types.SimpleNamespace(resolve_model_data_config=lambda _: about)
     monkeypatch.setitem(sys.modules, "timm", timm)
     teacher = build_teacher("timm:anything")
@@ -275,12 +277,18 @@ def test_missing_and_second_teachers_are_told(
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     for name, told in (
-        ("timm:resnet18", "timm:resnet18 needs timm: run pip install timm"),
+        (
+            "timm:resnet18",
+            r"the package timm is not installed: run pip install 'nasnet-det\[timm\]'",
+        ),
         ("efficientnet-lite:2", "run pip install efficientnet-lite-pytorch"),
         ("efficientnet-lite:9", "wanted efficientnet-lite:0 to :4, got"),
-        ("torchvision:resnet19", r"torchvision:resnet19 can't be had \("),
+        (
+            "torchvision:resnet19",
+            "DISTILL.TEACHER: torchvision has no 'resnet19', did you mean 'resnet18'",
+        ),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(InputError, match=told):
             build_teacher(name)
     cfg.DISTILL.TEACHER = ""
     with pytest.raises(ConfigError, match=r"wanted logits \(images, classes\)"):

@@ -61,6 +61,8 @@ def test_model_takes_a_step_and_detects(name: str, tmp_path: Path) -> None:
     assert ("loss_sem_seg" in losses) == ("panoptic" in name)
     sum(losses.values()).backward()
     with torch.no_grad():
+        if "keypoint" in name:  # Detectron2's inference wants heat maps without noise of 1e2
+            model.roi_heads.keypoint_head.score_lowres.weight.mul_(0.01)
         (found,) = model.eval()([_example()])
     assert found["instances"].has("pred_boxes")
 
