@@ -32,7 +32,7 @@ from nasnet_det.runtime.detector import OnnxDetector, paste_masks, resize_pictur
 from nasnet_det.runtime.onnx_trace import read_about
 
 RUNTIMES = ["onnxruntime", "openvino"]
-TINY = ["MODEL.DEVICE", "cpu", "MODEL.NASNET.CHANNELS", "8", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0", "MODEL.RPN.POST_NMS_TOPK_TEST", "30", "TEST.DETECTIONS_PER_IMAGE", "20", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "160"]  # fmt: skip
+TINY = ["MODEL.DEVICE", "cpu", "MODEL.NASNET.CHANNELS", "8", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.RETINANET.SCORE_THRESH_TEST", "0.0", "MODEL.RPN.POST_NMS_TOPK_TEST", "30", "TEST.DETECTIONS_PER_IMAGE", "20", "INPUT.MIN_SIZE_TEST", "96", "INPUT.MAX_SIZE_TEST", "160", "MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"]  # fmt: skip
 FPN = "COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml"
 ONE_CELL = ["MODEL.NASNET.NUM_CELLS_PER_STAGE", "1"]
 KINDS = {

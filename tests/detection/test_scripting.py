@@ -96,7 +96,8 @@ def test_detectors_are_scripted_as_detectron2_s_are(name: str) -> None:
     opts += ["MODEL.NASNET.CHANNELS", "8", "MODEL.NASNET.NUM_CELLS_PER_STAGE", "2"]
     # Detectron2's C4 heads can be scripted with masks only, and torch's SyncBatchNorm not at all.
     opts += ["MODEL.MASK_ON", str("faster_rcnn" not in name or "C4" in name)]
-    opts += ["MODEL.NASNET.NORM", "BN"]
+    opts += ["MODEL.NASNET.NORM", "BN", "MODEL.FPN.OUT_CHANNELS", "16"]
+    opts += ["MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"]
     opts += ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "TEST.DETECTIONS_PER_IMAGE", "5"]
     torch.manual_seed(0)
     model: Any = build_model(get_config(name, opts)).eval()

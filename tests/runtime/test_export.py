@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -216,22 +217,25 @@ def test_mistakes_are_one_sentence(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("opset", [20, 13, 99])
+@pytest.mark.parametrize("opset", [20, 13, pytest.param(99, marks=pytest.mark.slow)])
 def test_opset_of_the_file_is_the_one_that_was_asked_for(
-    small: NASNet, tmp_path: Path, caplog: pytest.LogCaptureFixture, opset: int
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, opset: int
 ) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = export.build_exportable(_card(small), small.state_dict(), backbone=False)
+    cell = CellSpec((Block((0, 1), ("max_pool_3x3", "identity")),), (2,))
+    network = _make(Genotype(cell, cell), stem="cifar", input_size=20)
+    card = _card(network)
+    model = export.build_exportable(card, network.state_dict(), backbone=False)
     path = tmp_path / "model.onnx"
     if opset == 20:
-        export.export_model(model, path, _card(small), opset=opset)
+        export.export_model(model, path, card, opset=opset)
         assert {i.domain: i.version for i in onnx.load(path).opset_import}[""] == opset
         return
     with pytest.raises(export.ExportError, match=f"got {opset}, of which it makes 18; give that"):
-        export.export_model(model, path, _card(small), opset=opset)
-    assert not caplog.records, "one sentence alone"
+        export.export_model(model, path, card, opset=opset)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING], "one sentence alone"
     assert not path.exists()
 
 

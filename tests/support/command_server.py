@@ -3,11 +3,13 @@
 A command spends seconds on imports before it does anything. ``python command_server.py SOCKET``
 connects to SOCKET, where it gets one connection for each command: its words, folder, environment
 and two files for its output. On it, it answers with the number of the command's process and then,
-in a second line, with its status.
+in a second line, with its status. The processes of a training of several are forks too, where a
+command of a user's spawns them.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -17,6 +19,7 @@ import socket
 import sys
 
 import numpy as np
+from torch import multiprocessing
 
 PACKAGES = (
     "nasnet_det.cli.main",
@@ -71,6 +74,8 @@ def run(
     os.environ.update(environment)
     random.seed()
     np.random.seed()
+    fork = functools.partial(multiprocessing.start_processes, start_method="fork")
+    multiprocessing.start_processes = fork  # type: ignore[assignment]
     sys.argv = ["nasnet_det", *words]
     runpy.run_module("nasnet_det", run_name="__main__", alter_sys=True)
     sys.exit()

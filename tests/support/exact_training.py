@@ -113,8 +113,7 @@ class Command:
     def find_training_process(self) -> int:
         """The process that it started for the training, where there are several on the job."""
         pid = self.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        (child,) = (c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes())
+        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(child)
 
 
