@@ -44,22 +44,24 @@ def _script(module: nn.Module) -> nn.Module:
 def test_backbones_compute_the_same(name: str, convert: Any) -> None:
     backbone = NASNetBackbone(**{**TINY, "num_cells_per_stage": 1, **BACKBONES[name]}).eval()
     converted = convert(backbone)
-    for size in SIZES:
-        image = torch.randn(2, 3, *size)
-        wanted, found = backbone(image), converted(image)
-        assert list(found) == list(wanted)
-        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    with torch.jit.optimized_execution(name == "plain"):  # it takes seconds a backbone
+        for size in SIZES:
+            image = torch.randn(2, 3, *size)
+            wanted, found = backbone(image), converted(image)
+            assert list(found) == list(wanted)
+            assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
 @pytest.mark.parametrize("convert", [_script, torch.fx.symbolic_trace])
 def test_c4_s_halves_compute_the_same(convert: Any) -> None:
     backbone, head = NASNetC4Backbone(**TINY).eval(), NASNetBoxHead(**TINY).eval()
     converted = convert(backbone), convert(head)
-    for size in SIZES:
-        image = torch.randn(1, 3, *size)
-        pair = backbone(image)["c4"]
-        assert torch.equal(converted[0](image)["c4"], pair)
-        assert torch.equal(converted[1](pair), head(pair))
+    with torch.jit.optimized_execution(False):
+        for size in SIZES:
+            image = torch.randn(1, 3, *size)
+            pair = backbone(image)["c4"]
+            assert torch.equal(converted[0](image)["c4"], pair)
+            assert torch.equal(converted[1](pair), head(pair))
 
 
 def test_traced_by_fx_in_training_has_gradients_everywhere() -> None:
@@ -70,7 +72,8 @@ def test_traced_by_fx_in_training_has_gradients_everywhere() -> None:
 
 
 def test_scripted_drop_path_refuses_to_train() -> None:
-    scripted = _script(NASNetBackbone(**TINY, drop_path_prob=0.5).train())
+    backbone = NASNetBackbone(channels=8, num_cells_per_stage=1, drop_path_prob=0.5)
+    scripted = _script(backbone.train())
     with pytest.raises(torch.jit.Error, match="can't drop paths"):
         scripted(torch.randn(1, 3, 64, 64))
 
