@@ -116,6 +116,9 @@ class CheckedStep(AMPTrainer):
             with (
                 autocast(self.precision, self.device_type),
                 agree_on_proposals(self.model, self._device()),
+                # RetinaNet's loss is a TorchScript, which would compute otherwise in the first two
+                # calls of a process than later: a resumed training would have other bits.
+                torch.jit.optimized_execution(False),
             ):
                 loss_dict = self.model(part)
                 total = sum(loss_dict.values())

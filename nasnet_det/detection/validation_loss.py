@@ -77,7 +77,12 @@ def measure_validation_loss(model: nn.Module, cfg: CfgNode, iteration: int) -> d
             module.eval()
     adopt_sets(cfg)
     names = list(cfg.DATASETS.TEST)
-    with torch.no_grad(), EventStorage(iteration), autocast(get_precision(cfg), device_type(cfg)):
+    with (
+        torch.no_grad(),
+        torch.jit.optimized_execution(False),  # as in a step
+        EventStorage(iteration),
+        autocast(get_precision(cfg), device_type(cfg)),
+    ):
         means = {name: _measure_set(model, cfg, name) for name in names}
     if not comm.is_main_process():
         return {}
