@@ -120,6 +120,11 @@ def check_detector_config(cfg: CfgNode) -> None:
                 f"SEARCH.{key}: a search for detectors wants {wanted!r}, as it makes its own crops "
                 f"and trains its best for longer in rungs, got {value!r}"
             )
+    if search.EXECUTOR.NAME == "ray":
+        raise ConfigError(
+            "SEARCH.EXECUTOR.NAME: a search for detectors wants in_process or local_processes, as "
+            "it measures this machine, got ray"
+        )
     if not cfg.DATASETS.TRAIN_JSON:
         raise ConfigError(
             "DATASETS.TRAIN_JSON: wanted the annotations that detectors are trained on, got none"

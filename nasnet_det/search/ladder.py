@@ -97,11 +97,9 @@ class Ladder:
         )
         self.crop_trainer = CropTrainer(build_recipe(cfg), self.space, source)
         node = cfg.SEARCH.EXECUTOR
-        devices = find_devices(node.DEVICE, node.NUM_WORKERS if node.NAME != "ray" else 1)
-        self.device = devices[0]
-        num_workers = {"in_process": 1, "ray": max(1, node.NUM_WORKERS)}.get(
-            node.NAME, len(devices)
-        )
+        number = 1 if node.NAME == "in_process" else node.NUM_WORKERS
+        devices = find_devices(node.DEVICE, number)
+        self.device, num_workers = devices[0], len(devices)
         self.stopwatch = Stopwatch(stage, task, self.device, self.folder, tell)
         self.budget = Budget(self.folder, cfg, num_workers=num_workers, num_known=len(self.known))
 

@@ -263,6 +263,7 @@ def test_latency_is_a_goal_that_is_measured_once(
         (["SEARCH.DETECTOR.HELD_OUT", "0.1"], "wanted at least 5 pictures to hold out, got 2 of"),
         (["SEARCH.BUDGET_HOURS", "1e-5"], "SEARCH.BUDGET_HOURS: wanted at least 0.00"),
         (["SEARCH.DATA.PATH", "crops"], "SEARCH.DATA.PATH: a search for detectors wants ''"),
+        (["SEARCH.EXECUTOR.NAME", "ray"], "SEARCH.EXECUTOR.NAME: a search for detectors wants in"),
         (["DATASETS.TRAIN_IMAGES", ""], "DATASETS.TRAIN_IMAGES: wanted the folder that"),
         (
             ["SEARCH.DETECTOR.CONFIG", FROM_WEIGHTS],
