@@ -34,7 +34,7 @@ def add_search_config(cfg: CfgNode) -> None:
     # True: no worker waits for the others of a minibatch, but what is found depends on which child
     # ends first.
     search.ASYNCHRONOUS = False
-    # accuracy alone, or followed by macs or params or both (for nsga2, tpe and random); of
+    # accuracy alone, or followed by macs or params or both (not for controller and evolution); of
     # detectors ap alone, or followed by some of macs, params and latency_ms.
     search.GOALS = ["accuracy"]
     study = search.STUDY = CfgNode()

@@ -15,6 +15,7 @@ from nasnet_det.errors import InputError
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.runs.threads import one_thread
 from nasnet_det.search.graph_features import compute_graph_features
+from nasnet_det.search.promotion import promote
 from nasnet_det.search.space_sampler import SpaceSampler
 from nasnet_det.search.streams import Stream
 from nasnet_det.search.trials import get_rewarded_trials, params_to_choices
@@ -30,27 +31,37 @@ RIDGES = tuple(10.0**power for power in range(-2, 5))  # in units of the mean sq
 
 
 class _Data(NamedTuple):
-    """What a model is fitted to: standardized features (n, F), rewards (n,), and the ridge."""
+    """What models are fitted to: standardized features (n, F), and for each goal values (n,), the
+    higher the better, with their ridge.
+    """
 
     mean: torch.Tensor
     scale: torch.Tensor
     features: torch.Tensor
-    rewards: torch.Tensor
-    ridge: float
+    goals: list[tuple[torch.Tensor, float]]
 
     @classmethod
-    def of(cls, raw: torch.Tensor, rewards: torch.Tensor, weights: torch.Tensor) -> _Data:
+    def of(cls, raw: torch.Tensor, goals: list[torch.Tensor], weights: torch.Tensor) -> _Data:
         """Of features as they are; ``weights`` (F,) say how much each counts."""
         mean, scale = raw.mean(0), raw.std(0)
         scale = torch.where(scale > 0, weights / scale, 0)  # what all have alike says nothing
         features = (raw - mean) * scale
-        return cls(mean, scale, features, rewards, choose_ridge(features, rewards - rewards.mean()))
+        ridges = [choose_ridge(features, goal - goal.mean()) for goal in goals]
+        return cls(mean, scale, features, list(zip(goals, ridges, strict=True)))
 
-    def score(self, raw: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """What a model of randomly weighted children says of (m, F) features: (m,)."""
-        weights = torch.from_numpy(rng.exponential(size=len(self.rewards)))
-        model = fit_ridge(self.features, self.rewards, weights, self.ridge)
-        return ((raw - self.mean) * self.scale) @ model
+    def score(
+        self, raw: torch.Tensor, shares: Sequence[float], rng: np.random.Generator
+    ) -> torch.Tensor:
+        """What models of randomly weighted children say of (m, F) features, summed: (m,).
+
+        Each goal has its share, in its own standard deviations.
+        """
+        weights = torch.from_numpy(rng.exponential(size=len(self.features)))
+        models = []
+        for (values, ridge), share in zip(self.goals, shares, strict=True):
+            model = fit_ridge(self.features, values, weights, ridge)
+            models.append(model * share / values.std().clamp(min=1e-12))
+        return ((raw - self.mean) * self.scale) @ torch.stack(models).sum(0)
 
 
 class _Models(NamedTuple):
@@ -78,6 +89,11 @@ class PredictorSampler(SpaceSampler):
     takes one of them. Half of the candidates are the best children with one to three decisions
     changed, the others are random; what was proposed before is none. (All ours.)
 
+    Costs that are to be small, such as multiply-adds, are goals beside the reward. Each has a model
+    of its logarithm. A proposal weighs the goals at random, each in its own standard deviations, as
+    ParEGO does (Knowles, 2006), so that together they look for a whole front; then the best
+    children are those that NSGA-II would keep.
+
     Args:
         space, minibatch, seed: see :class:`SpaceSampler`.
         num_startup: children with a reward before there is a model; until then all are random.
@@ -86,6 +102,8 @@ class PredictorSampler(SpaceSampler):
         num_measured: candidates of a proposal that are measured.
         asynchronous: all that are finished count, not those before this minibatch.
     """
+
+    takes_costs = True
 
     def __init__(
         self,
@@ -144,13 +162,17 @@ class PredictorSampler(SpaceSampler):
         if len(rewarded) < self.num_startup:
             return None
         pairs = [(params_to_choices(self.space, t.params), reward) for t, reward in rewarded]
-        best = sorted(pairs, key=lambda pair: -pair[1])
-        parents = list(dict.fromkeys(choices for choices, _ in best))[:NUM_PARENTS]
-        pairs = pairs[-MOST_FITTED:]
+        costs = [(-reward, *(t.values or ())[1:]) for t, reward in rewarded]
+        places = range(len(costs))
+        has_costs = len(costs[0]) > 1
+        order = promote(costs, len(costs)) if has_costs else sorted(places, key=lambda p: costs[p])
+        parents = list(dict.fromkeys(pairs[place][0] for place in order))[:NUM_PARENTS]
+        pairs, costs = pairs[-MOST_FITTED:], costs[-MOST_FITTED:]
         with one_thread():
             raw = self._stack(choices for choices, _ in pairs)
-            rewards = torch.tensor([reward for _, reward in pairs], dtype=torch.float64)
-            graph = _Data.of(raw, rewards, torch.ones(raw.shape[1]))
+            reward, *others = torch.tensor(costs, dtype=torch.float64).neg().unbind(1)
+            goals = [reward, *(-(-cost).clamp(min=1).log() for cost in others)]
+            graph = _Data.of(raw, goals, torch.ones(raw.shape[1]))
             measured = None
             if self.num_measured:
                 for trial, _ in rewarded[-MOST_MEASURED:]:
@@ -159,7 +181,7 @@ class PredictorSampler(SpaceSampler):
                 raw = torch.cat([raw[-MOST_MEASURED:], self._stack_measures(choices)], dim=1)
                 weights = torch.ones(raw.shape[1])
                 weights[graph.features.shape[1] :] = MEASURE_WEIGHT
-                measured = _Data.of(raw, rewards[-MOST_MEASURED:], weights)
+                measured = _Data.of(raw, [goal[-MOST_MEASURED:] for goal in goals], weights)
         return _Models(graph, measured, parents)
 
     def _stack(self, architectures: Iterable[Choices]) -> torch.Tensor:
@@ -202,12 +224,14 @@ class PredictorSampler(SpaceSampler):
         new = [c for c in candidates if self.space.canonicalize(c) not in known]
         candidates = new or candidates  # of a small space all may be known
         with one_thread():
-            scores = models.graph.score(self._stack(candidates), rng)
+            num_goals = len(models.graph.goals)
+            shares = rng.dirichlet([1.0] * num_goals).tolist() if num_goals > 1 else [1.0]
+            scores = models.graph.score(self._stack(candidates), shares, rng)
             if models.measured is not None:
                 best = scores.argsort(descending=True, stable=True)[: self.num_measured]
                 candidates = [candidates[i] for i in best.tolist()]
                 raw = torch.cat([self._stack(candidates), self._stack_measures(candidates)], dim=1)
-                scores = models.measured.score(raw, rng)
+                scores = models.measured.score(raw, shares, rng)
         return candidates[int(scores.argmax())]
 
     def _draw(self, rng: np.random.Generator) -> Choices:

@@ -23,6 +23,9 @@ class SpaceSampler(BaseSampler):
         seed: 0 or more.
     """
 
+    takes_costs = False
+    """Whether goals to minimize may follow the one to maximize."""
+
     def __init__(self, space: SearchSpace, *, minibatch: int = 20, seed: int = 0) -> None:
         if minibatch < 1:
             raise InputError(f"wanted a minibatch of at least 1, got {minibatch}")
@@ -36,9 +39,12 @@ class SpaceSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Optuna's question for the parameters that are chosen together: all."""
-        if study.directions != [StudyDirection.MAXIMIZE]:
+        first, *others = study.directions
+        is_known = first is StudyDirection.MAXIMIZE and StudyDirection.MAXIMIZE not in others
+        if not is_known or (others and not self.takes_costs):
+            wanted = "at first one goal" if self.takes_costs else "one goal"
             raise InputError(
-                f"{type(self).__name__} wants a study with one goal to maximize, "
+                f"{type(self).__name__} wants a study with {wanted} to maximize, "
                 f"got directions {[d.name.lower() for d in study.directions]}"
             )
         return get_distributions(self.space)

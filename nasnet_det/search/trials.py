@@ -61,7 +61,8 @@ def get_rewarded_trials(
 ) -> list[tuple[FrozenTrial, float]]:
     """The trials from ``first`` to ``stop - 1`` that have a reward, with it, by number.
 
-    A trial that failed has none. One that was pruned has its last value.
+    A trial that failed has none. One that was pruned has its last value. Of several goals the
+    reward is the first.
 
     Raises:
         InputError: not all of these trials are finished, though they should be.
@@ -74,7 +75,7 @@ def get_rewarded_trials(
             f"got {num_finished} of {stop - first}"
         )
     return [
-        (t, t.value)
+        (t, t.values[0])
         for t in sorted(trials, key=lambda t: t.number)
-        if t.state in REWARDED_STATES and t.value is not None
+        if t.state in REWARDED_STATES and t.values
     ]

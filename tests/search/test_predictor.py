@@ -19,7 +19,7 @@ from nasnet_det.search.predictor_sampler import (
 )
 from nasnet_det.search.samplers import build_sampler
 from nasnet_det.search.trials import get_distributions, params_to_choices
-from nasnet_det.space import SearchSpace
+from nasnet_det.space import Decision, SearchSpace
 
 SPACE = SearchSpace()
 SMALL = SearchSpace(2, ("identity", "conv_1x1"), ("add",))
@@ -115,6 +115,37 @@ def test_it_is_ahead_of_random_with_few_children_and_much_noise() -> None:
                 study.tell(trial, true[-1] + 2 * rng.normal())
         means[name] = np.mean(true[-28:])
     assert means["predictor"] > means["random"] + 2
+
+
+def _measure_area(points: list[tuple[float, float]]) -> float:
+    """Between a front of rewards and costs and the worst that can be, reward 0 and cost 20."""
+    area, best = 0.0, 0.0
+    for reward, cost in sorted(points, key=lambda point: (point[1], -point[0])):
+        if reward > best:
+            area, best = area + (reward - best) * (20 - cost), reward
+    return area
+
+
+def test_its_front_of_reward_and_cost_is_ahead_of_random() -> None:
+    """One operation is worth what it costs, one costs and is worth nothing, channels are both."""
+    space = SearchSpace(extras=(Decision("channels", (8, 16, 32)),))
+    areas = {}
+    for name in ("random", "predictor"):
+        opts = ["SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "98"]
+        study = optuna.create_study(
+            directions=["maximize", "minimize"],
+            sampler=build_sampler(get_search_config(opts=opts), space),
+        )
+        points = []
+        for _ in range(14):
+            for trial in [study.ask(get_distributions(space)) for _ in range(7)]:
+                values = list(trial.params.values())
+                worth = values.count("sep_conv_5x5") + values[-1] / 16
+                cost = worth + values.count("sep_conv_7x7") + values.count("conv_3x3")
+                points.append((float(worth), float(1 + cost)))
+                study.tell(trial, points[-1])
+        areas[name] = _measure_area(points)
+    assert areas["predictor"] > 1.1 * areas["random"]
 
 
 @pytest.mark.parametrize("key", ["NUM_STARTUP_TRIALS", "NUM_CANDIDATES"])

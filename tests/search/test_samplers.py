@@ -140,6 +140,13 @@ def test_samplers_of_one_reward_refuse_other_goals(name: str) -> None:
             study.ask(get_distributions(SPACE))
 
 
+def test_predictor_refuses_a_second_goal_to_maximize() -> None:
+    for directions in (["minimize"], ["maximize", "maximize"]):
+        study = optuna.create_study(sampler=make_sampler("predictor"), directions=directions)
+        with pytest.raises(ValueError, match="wants a study with at first one goal to maximize"):
+            study.ask(get_distributions(SPACE))
+
+
 @pytest.mark.parametrize("name", ["controller", "evolution"])
 def test_next_minibatch_waits_for_the_one_before(name: str) -> None:
     study = make_study(make_sampler(name))
