@@ -132,6 +132,7 @@ def test_its_front_of_reward_and_cost_is_ahead_of_random() -> None:
     areas = {}
     for name in ("random", "predictor"):
         opts = ["SEARCH.SAMPLER.NAME", name, "SEARCH.NUM_TRIALS", "98"]
+        opts += ["SEARCH.PREDICTOR.NUM_MEASURED", "0"]
         study = optuna.create_study(
             directions=["maximize", "minimize"],
             sampler=build_sampler(get_search_config(opts=opts), space),
