@@ -112,9 +112,9 @@ class _Picture:
         boxes, scores = matches.box[order], matches.score[order].tolist()
         iou = intersect_over_union(boxes[:, None], truth.boxes[objects])
         is_same = truth.category[objects] == matches.category[order][:, None]
-        fits: np.ndarray = iou >= np.where(is_same, NEAR_IOU, SAME_IOU)
-        has_fit, is_covered = fits.any(axis=1).tolist(), (iou >= SAME_IOU).any(axis=1).tolist()
-        is_beside: np.ndarray = intersect_over_union(boxes[:, None], boxes) >= SAME_IOU
+        fits = np.greater_equal(iou, np.where(is_same, NEAR_IOU, SAME_IOU))
+        has_fit, is_covered = fits.any(axis=1), np.greater_equal(iou, SAME_IOU).any(axis=1)
+        is_beside = np.greater_equal(intersect_over_union(boxes[:, None], boxes), SAME_IOU)
         is_free, is_hidden = self.is_open[objects], np.zeros(len(order), dtype=bool)
         rows: list[Row] = []
         for i, detection in enumerate(order.tolist()):
