@@ -70,7 +70,7 @@ def read_results_of(folder: Path) -> float:
 
 def test_search_leaves_a_front_with_configs_that_train(finished: Path, tmp_path: Path) -> None:
     front = read_front(finished)
-    assert [len(rung) for rung in front.rungs] == [3, 4, 2]
+    assert [len(rung) for rung in front.rungs] == [4, 4, 2]
     last = {one.candidate.name: one for one in front.rungs[-1]}
     assert sum(one.candidate.is_known for one in last.values()) == 1
     for name in front.names:

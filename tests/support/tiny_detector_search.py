@@ -1,4 +1,4 @@
-"""The smallest search for detectors: three classifiers of crops, then detectors of 4 iterations."""
+"""The smallest search for detectors: four classifiers of crops, then detectors of 4 iterations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tiny_detection import write_tiny_config
 
 CONFIG = """
 SEARCH:
-  NUM_TRIALS: 3
+  NUM_TRIALS: 4
   GOALS: [ap, macs]
-  SAMPLER: {NAME: random, MINIBATCH: 2}
+  SAMPLER: {NAME: predictor, MINIBATCH: 2}
+  PREDICTOR: {NUM_STARTUP_TRIALS: 2, NUM_CANDIDATES: 8, NUM_MEASURED: 2}
   SPACE: {NUM_BLOCKS: 1, OPERATIONS: [identity, conv_1x1, sep_conv_3x3]}
   DATA: {IMAGE_SIZE: 16, UPSAMPLED_SIZE: 18}
-  CHILD: {KIND: detector, EPOCHS: 1, BATCH_SIZE: 8}
+  CHILD: {KIND: detector, EPOCHS: 1, BATCH_SIZE: 8, NUM_CELLS_PER_STAGE: 1, CHANNELS: 4}
   DETECTOR:
     NUM_CELLS_PER_STAGE: [1]
     CHANNELS: [8]
