@@ -256,6 +256,22 @@ def write_packaged() -> str:
     return write_table(("weights", "what is known"), lines)
 
 
+def write_label_errors() -> str:
+    """Planted label errors that a report's first suggestions show."""
+    report = read(RESULTS / "label_errors.json")
+    names = {
+        "all": "all 60",
+        "moved": "20 moved",
+        "renamed": "20 renamed",
+        "dropped": "20 dropped",
+    }
+    rows = []
+    for key, name in names.items():
+        counts = [row[key] for row in report["seeds"]]
+        rows.append([name, f"{fmean(counts):.1f}", str(min(counts)), str(max(counts))])
+    return write_table(("planted", "shown, on average", "least", "most"), rows)
+
+
 TABLES = {
     "packaged": write_packaged,
     "cpu_operations": write_cpu_operations,
@@ -272,6 +288,7 @@ TABLES = {
     "classifier_speed": write_classifier_speed,
     "tiles": write_tiles,
     "weights_in_the_box": write_weights_in_the_box,
+    "label_errors": write_label_errors,
 }
 
 
@@ -283,6 +300,7 @@ def list_values() -> dict[str, str]:
         **_speed_values(),
         **_tiles_values(),
         **_box_values(),
+        **_label_error_values(),
         **_doctor_values(),
         **_transcribed_values(),
     }
@@ -346,6 +364,15 @@ def _speed_values() -> dict[str, str]:
 def _box_values() -> dict[str, str]:
     report = read(RESULTS / "weights_in_the_box.json")
     return {"weights_in_the_box.iterations": f"{report['iterations']}"}
+
+
+def _label_error_values() -> dict[str, str]:
+    report = read(RESULTS / "label_errors.json")
+    return {
+        "label_errors.seeds": f"{len(report['seeds'])}",
+        "label_errors.iterations": f"{report['iterations']}",
+        "label_errors.AP50": f"{report['bbox']['AP50']:.1f}",
+    }
 
 
 def _tiles_values() -> dict[str, str]:

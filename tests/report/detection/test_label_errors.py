@@ -17,7 +17,7 @@ from nasnet_det.cli.main import main
 from nasnet_det.data.coco import read_coco
 from nasnet_det.report.detection.boxes import read_detections, read_truth
 from nasnet_det.report.detection.label_error_list import LabelErrorRow
-from nasnet_det.report.detection.label_errors import find_label_errors
+from nasnet_det.report.detection.label_errors import PRIOR, find_label_errors
 from nasnet_det.report.detection.matches import match_boxes
 
 Json = Any
@@ -90,8 +90,9 @@ def test_what_is_frequent_in_a_class_counts_less(tmp_path: Path) -> None:
     found = [box(1, 200.0 * i, 0.95) for i in range(5)] + [box(2, 2000)]
     errors = find(tmp_path, [box(1, 4000)], [*found, box(1, 4000)])
     assert [kind for kind, _, _ in errors] == ["missing box"] * 6
-    assert errors[0][2] == pytest.approx(0.9 * 9 / (9 + 0.9))
-    assert errors[1][2] == pytest.approx(0.95 * 9.9 / (9.9 + 5 * 0.95))
+    of_picture = (PRIOR + 18.9) / (PRIOR + 18.9 + 5 * 0.95 + 0.9)
+    assert errors[0][2] == pytest.approx(of_picture * 0.9 * 9 / (9 + 0.9))
+    assert errors[1][2] == pytest.approx(of_picture * 0.95 * 9.9 / (9.9 + 5 * 0.95))
 
 
 @pytest.fixture(scope="module")
