@@ -147,7 +147,7 @@ def judge(front: Front, points: Sequence[Point]) -> Verdict:
     return Verdict(
         False,
         "The search did not beat the known backbones: no detector of its own is surely more "
-        f"accurate at no more cost. Nearest comes this: {words}.",
+        f"accurate at no more cost. The nearest: {words}.",
     )
 
 
