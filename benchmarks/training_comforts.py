@@ -43,6 +43,9 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "parts": {"SOLVER.NUM_PARTS": 4},
     "early": {"SOLVER.EARLY_STOPPING.PATIENCE": 2, "SOLVER.EARLY_STOPPING.MIN_DELTA": 0.5},
     "rate": {},  # SOLVER.BASE_LR, by find-lr
+    "colour": {"INPUT.AUGMENTATIONS": ["RandomBrightness(0.8, 1.2)", "RandomContrast(0.8, 1.2)"]},
+    "mosaic": {"INPUT.MOSAIC.PROB": 0.5},
+    "copy_paste": {"INPUT.COPY_PASTE.PROB": 0.5},
 }
 # Student's t, two-sided 95%, by degrees of freedom.
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}

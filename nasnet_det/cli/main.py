@@ -23,7 +23,7 @@ from nasnet_det.runs.signals import stop_on_sigterm
 PROGRAM = "nasnet-det"
 VERBS = (
     *("describe", "search", "train-classifier", "export-backbone", "export", "train", "predict"),
-    *("find-lr", "find-batch-size"),
+    *("draw-training", "find-lr", "find-batch-size"),
     *("report", "pipeline", "doctor", "convert-data", "split", "crops"),
     *("convert-weights", "verify-weights", "install-detectron2"),
 )

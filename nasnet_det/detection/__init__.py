@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nasnet_det.detection.learning_rate import RateTrial, find_learning_rate
     from nasnet_det.detection.prediction import Predicted, predict
     from nasnet_det.detection.session import Processes, ResultsError, evaluate, read_results, train
+    from nasnet_det.detection.training_sheet import draw_training
 
 __all__ = [
     "TFRPN",
@@ -47,6 +48,7 @@ __all__ = [
     "add_nasnet_config",
     "adopt_pools",
     "check_lazy_config",
+    "draw_training",
     "evaluate",
     "find_batch_size",
     "find_learning_rate",
@@ -65,5 +67,6 @@ _MODULES = {
     "learning_rate": ("RateTrial", "find_learning_rate"),
     "prediction": ("Predicted", "predict"),
     "session": ("Processes", "ResultsError", "evaluate", "read_results", "train"),
+    "training_sheet": ("draw_training",),
 }
 __getattr__ = offer(__name__, _MODULES, extra="detection")

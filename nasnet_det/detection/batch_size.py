@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import transforms as T
 from detectron2.utils.events import EventStorage
 
+from nasnet_det.detection.augmentation import build_augmentations
 from nasnet_det.detection.config_relations import refuse
 from nasnet_det.detection.datasets import find_coco
 from nasnet_det.detection.step import CheckedStep, device_type, get_precision
@@ -93,7 +95,11 @@ def extrapolate(peaks_mb: dict[int, float], available_mb: float) -> int:
 
 def find_largest_size(cfg: CfgNode) -> tuple[int, int]:
     """Width and height of the largest picture of the training's sets, once resized; without sizes
-    in a set, of one of 4:3."""
+    in a set, of one of 4:3. A ``FixedSizeCrop`` of ``INPUT.AUGMENTATIONS`` makes all alike."""
+    for augmentation in build_augmentations(cfg.INPUT.AUGMENTATIONS):
+        if isinstance(augmentation, T.FixedSizeCrop):
+            height, width = augmentation.crop_size
+            return int(width), int(height)
     side, limit = max(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MAX_SIZE_TRAIN
     sizes = np.array([[640.0, 480.0]])
     known = [coco.sizes for name in cfg.DATASETS.TRAIN if (coco := find_coco(name)) is not None]

@@ -57,6 +57,19 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     # detectors want them. 0 keeps their shape, with INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
     cfg.INPUT.SQUARE_TEST = 0
 
+    # Detectron2's augmentations of training pictures, after INPUT.CROP and before the resize and
+    # the flip, in their order: "RandomBrightness(0.8, 1.2)", "RandomRotation([-10, 10])", with the
+    # arguments of detectron2.data.transforms. Where one sets a size, MIN_SIZE_TRAIN is [0].
+    cfg.INPUT.AUGMENTATIONS = []
+    # A pipeline file of albumentations.save, JSON or YAML, for training pictures; before the crop.
+    cfg.INPUT.ALBUMENTATIONS = ""
+    # The probability that a training picture is a mosaic of four, and the smallest and the largest
+    # SCALE of each; 1 fits into the mosaic.
+    cfg.INPUT.MOSAIC = CfgNode({"PROB": 0.0, "SCALE": (0.5, 1.0)})
+    # The probability that objects of another picture are pasted into a training picture, along
+    # their masks or else their boxes, and the SCALE of that picture.
+    cfg.INPUT.COPY_PASTE = CfgNode({"PROB": 0.0, "SCALE": (0.5, 1.0)})
+
     # Side in pixels of the overlapping tiles in which large test pictures are looked at, beside the
     # whole; 0: the whole alone. Each tile is resized as INPUT says of a picture. OVERLAP is the
     # share of its side that a tile has in common with the next.
@@ -68,6 +81,10 @@ def add_nasnet_config(cfg: CfgNode) -> None:
     cfg.TEST.RUNTIME = CfgNode(
         {"NAME": "torch", "PART": "backbone", "PRECISION": "float32", "CALIBRATION": ""}
     )
+
+    # What shows the numbers of a training beside metrics.json: tensorboard (its files lie in
+    # OUTPUT_DIR), wandb, mlflow. One that is not installed or reachable is left out, and said.
+    cfg.TRACKERS = ["tensorboard"]
 
     # SGD as in Detectron2, or AdamW, whose decoupled SOLVER.WEIGHT_DECAY is larger (0.05, say).
     cfg.SOLVER.OPTIMIZER = "SGD"

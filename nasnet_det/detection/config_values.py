@@ -28,6 +28,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 from nasnet_det.config import ConfigError, flatten
 from nasnet_det.data.broken_pictures import POLICIES
 from nasnet_det.data.picture_sizes import SIZE_POLICIES
+from nasnet_det.detection.augmentation_checks import check_augmentation
 from nasnet_det.detection.backbone_card import LIBRARIES, find_library
 from nasnet_det.detection.config import add_library_config
 from nasnet_det.detection.config_relations import (
@@ -40,6 +41,7 @@ from nasnet_det.detection.config_relations import (
     check_validation,
     refuse,
 )
+from nasnet_det.detection.trackers import check_trackers
 from nasnet_det.genotype import nearest
 from nasnet_det.plan import DROP_PATH_SCHEDULES, NORMS, POOL_PADDINGS
 from nasnet_det.runtime.engines import PRECISIONS, RUNTIMES
@@ -136,7 +138,10 @@ NOT_NEGATIVE = (
     *("MODEL.ROI_BOX_HEAD.NUM_FC", "MODEL.ROI_BOX_HEAD.NUM_CONV", "MODEL.ROI_MASK_HEAD.NUM_CONV"),
     *("MODEL.RETINANET.NUM_CONVS", "MODEL.RETINANET.TOPK_CANDIDATES_TEST"),
 )
-SHARES = ("MODEL.RPN.POSITIVE_FRACTION", "MODEL.ROI_HEADS.POSITIVE_FRACTION")
+SHARES = (
+    *("MODEL.RPN.POSITIVE_FRACTION", "MODEL.ROI_HEADS.POSITIVE_FRACTION"),
+    *("INPUT.MOSAIC.PROB", "INPUT.COPY_PASTE.PROB"),
+)
 # NumPy takes seeds of 32 bits, and each process adds its number.
 MAX_SEED = 2**32 - 2**16
 
@@ -172,12 +177,14 @@ def check_values(cfg: CfgNode) -> None:
     _check_numbers(values)
     _check_device(cfg.MODEL.DEVICE)
     check_input(cfg)
+    check_augmentation(cfg)
     check_solver(cfg)
     check_model(cfg)
     _check_libraries(cfg)
     check_augmented_test(cfg)
     check_test_runtime(cfg)
     check_validation(cfg)
+    check_trackers(cfg)
     for entry in cfg.TEST.EXPECTED_RESULTS:
         if not (isinstance(entry, list | tuple) and len(entry) == 4 and are_numbers(entry[2:])):
             refuse("TEST.EXPECTED_RESULTS", "[task, metric, value, tolerance] each", entry)

@@ -210,7 +210,8 @@ def _files_of_split(cfg: CfgNode, split: str) -> tuple[str, str] | None:
 
 
 def _needs_shapes(cfg: CfgNode) -> bool:
-    return bool(cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON)
+    pastes = cfg.INPUT.get("COPY_PASTE", {}).get("PROB")  # along the masks, where there are some
+    return bool(cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON or pastes)
 
 
 def _register(

@@ -22,14 +22,13 @@ from detectron2.utils.serialize import PicklableWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from nasnet_det.data.error import DataError
+from nasnet_det.detection.augmentation_checks import check_boxes_are_left
 from nasnet_det.detection.datasets import adopt_sets
-from nasnet_det.detection.mapper import PictureMapper
+from nasnet_det.detection.mapper import MAX_TRIES, PictureMapper
 from nasnet_det.detection.sampler import BatchSampler, Key, group_by_shape
 from nasnet_det.detection.seeds import Purpose
 from nasnet_det.runs.seeds import derive_seed, seeded
 from nasnet_det.runs.signals import leave_signals
-
-MAX_TRIES = 100  # pictures in a row that a mapper may refuse
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,8 @@ class MappedPictures(Dataset[Any]):
     """Records of a data set, each mapped under random numbers from its position in the stream.
 
     Python's, numpy's and torch's generators are as they were afterwards. Where the mapper returns
-    None, as Detectron2 allows, another record takes the place.
+    None, as Detectron2 allows, another record takes the place. A :class:`PictureMapper` draws the
+    other pictures of a mosaic under the same random numbers.
 
     Args:
         records: the data set.
@@ -51,16 +51,21 @@ class MappedPictures(Dataset[Any]):
     ) -> None:
         self.records, self.seeds = records, tuple(seeds)
         self.mapper = PicklableWrapper(mapper)  # for workers that are not forked
+        self._mixes = getattr(mapper, "mixing", None) is not None
 
     def __getitem__(self, key: Key) -> Any:
         position, index = key
         with seeded(derive_seed(*self.seeds, position)):
             for _ in range(MAX_TRIES):
-                picture = self.mapper(self.records[index])
+                more = (self._draw,) if self._mixes else ()
+                picture = self.mapper(self.records[index], *more)
                 if picture is not None:
                     return picture
                 index = random.randrange(len(self.records))
         raise DataError(f"the mapper of the data set refused {MAX_TRIES} pictures in a row")
+
+    def _draw(self) -> Any:
+        return self.records[random.randrange(len(self.records))]
 
 
 def build_train_loader(cfg: CfgNode, *, mapper: Callable[[Any], Any] | None = None) -> Any:
@@ -84,6 +89,7 @@ def build_train_loader(cfg: CfgNode, *, mapper: Callable[[Any], Any] | None = No
     with seeded(derive_seed(seed, Purpose.ORDER)):
         parts = build_detection_train_loader.from_config(cfg, mapper=mapper)
     records = parts["dataset"]
+    check_boxes_are_left(mapper, records, seed=seed)
     if parts["sampler"] is None:
         return build_detection_train_loader(cfg, mapper=mapper)
     if parts["aspect_ratio_grouping"]:

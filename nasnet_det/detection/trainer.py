@@ -28,7 +28,6 @@ from detectron2.utils.events import (
     EventStorage,
     EventWriter,
     JSONWriter,
-    TensorboardXWriter,
 )
 from torch import nn
 
@@ -50,6 +49,7 @@ from nasnet_det.detection.run import agree_on_seed
 from nasnet_det.detection.schedule import check_batch, count_iterations
 from nasnet_det.detection.seeds import Purpose, seed_step
 from nasnet_det.detection.step import CheckedStep, NonFiniteLossError, device_type, get_precision
+from nasnet_det.detection.trackers import build_trackers
 from nasnet_det.detection.training_hooks import build_hooks
 from nasnet_det.errors import MissingPackageError
 from nasnet_det.version import __version__
@@ -144,15 +144,13 @@ class Trainer(BaseTrainer):
         return build_hooks(self)
 
     def build_writers(self) -> list[EventWriter]:
-        """The log with the time that is left, ``metrics.json`` and TensorBoard's events."""
+        """The log with the time that is left, ``metrics.json``, and those of ``TRACKERS``."""
         output = self.cfg.OUTPUT_DIR
         os.makedirs(output, exist_ok=True)
-        # Events of iterations that are done again disappear.
-        purge = {"purge_step": self.start_iter} if self.start_iter else {}
         return [
             CommonMetricPrinter(self.max_iter),
             JSONWriter(os.path.join(output, "metrics.json")),
-            TensorboardXWriter(output, **purge),
+            *build_trackers(self.cfg, start_iter=self.start_iter),
         ]
 
     def resume_or_load(self, resume: bool = True) -> None:

@@ -111,7 +111,9 @@ class _Mapper:
     ``image``."""
 
     def __init__(self, cfg: CfgNode) -> None:
-        self._map = PictureMapper(cfg, is_train=True, augmentations=[build_test_resize(cfg)])
+        plain = {"mixing": None, "pipeline": None, "cuts": False, "recompute_boxes": False}
+        resize = [build_test_resize(cfg)]
+        self._map = PictureMapper(cfg, is_train=True, augmentations=resize, **plain)
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         return self._map(record) or {}

@@ -105,6 +105,7 @@ KEYS: Mapping[str, tuple[Key, ...]] = {
         Key("DATALOADER.NUM_WORKERS", Effect.NOTHING, "an image depends on its position alone"),
         Key("CUDNN_BENCHMARK", Effect.NOTHING, "the same numbers but for their rounding"),
         Key("VIS_PERIOD", Effect.NOTHING, "only pictures for TensorBoard"),
+        Key("TRACKERS", Effect.NOTHING, "where numbers are shown beside metrics.json"),
         Key("MODEL.WEIGHTS", Effect.PLACE, "read when a training begins, not by a resume"),
         Key("MODEL.TIMM.PRETRAINED", Effect.PLACE, "read when a training begins, not by a resume"),
         Key("MODEL.TORCHVISION.WEIGHTS", Effect.PLACE, "read when a training begins, as above"),

@@ -88,6 +88,7 @@ def test_unknown_option_is_one_sentence(verb: str, capsys: pytest.CaptureFixture
     needs = {
         "export-backbone": required[:2],
         "export": ["a.pth", "b.onnx"],
+        "draw-training": ["--out", "a.jpg"],
         "predict": ["--config-file", "a", "--input", "b", "--output", "c"],
         "report": ["a", "--out", "b"],
         "pipeline": ["--config-file", "a"],
@@ -207,6 +208,7 @@ MISTAKES = [
     ("export no.pth b.onnx", "no.pth can't be read (No such file or directory)"),
     ("train --config-file no.yaml", "no config file 'no.yaml'"),
     ("train MODEL.NASNET.VARIANT", "wanted KEY VALUE pairs, got no value after 'MODEL.NASNET"),
+    ("draw-training --config-file no.yaml --out a.jpg", "no config file 'no.yaml'"),
     ("find-lr --config-file no.yaml", "no config file 'no.yaml'"),
     ("find-batch-size --config-file no.yaml", "no config file 'no.yaml'"),
     ("predict --config-file no.yaml --input a --output b", "no config file 'no.yaml'"),
@@ -235,7 +237,7 @@ def test_mistake_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if line.startswith(("train ", "predict", "install", "find-")):
+    if line.startswith(("train ", "draw-", "predict", "install", "find-")):
         pytest.importorskip("detectron2")
     monkeypatch.chdir(tmp_path)
     words = line.split()

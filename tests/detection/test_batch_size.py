@@ -31,6 +31,8 @@ def test_largest_picture_is_the_resized_one(tmp_path: Path) -> None:
     assert find_largest_size(cfg) == (96, 64)
     cfg.INPUT.MAX_SIZE_TRAIN = 48
     assert find_largest_size(cfg) == (48, 32)
+    cfg.INPUT.AUGMENTATIONS = ["ResizeScale(0.1, 2.0, 50, 70)", "FixedSizeCrop((50, 70))"]
+    assert find_largest_size(cfg) == (70, 50)
 
 
 def test_command_measures_steps_and_writes_nothing(tmp_path: Path) -> None:

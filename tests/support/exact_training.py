@@ -18,12 +18,16 @@ from tiny_detection import write_tiny_config, write_tiny_genotype
 from nasnet_det.runs.files import PARTIAL
 
 # Workers that load ahead, pictures that wait for a partner of their shape, random sizes and flips,
-# drop path, evaluations and precise statistics in between, batches in parts, a moving average.
+# drop path, evaluations and precise statistics in between, batches in parts, a moving average,
+# mosaics and pasted objects.
 OPTIONS: dict[str, Any] = {
     "DATALOADER.NUM_WORKERS": 2,
     "DATALOADER.ASPECT_RATIO_GROUPING": True,
+    "INPUT.AUGMENTATIONS": ["RandomBrightness(0.8, 1.2)"],
+    "INPUT.COPY_PASTE.PROB": 0.5,
     "INPUT.MIN_SIZE_TRAIN": (48, 64, 80),
     "INPUT.MAX_SIZE_TRAIN": 160,
+    "INPUT.MOSAIC.PROB": 0.5,
     "MODEL.NASNET.DROP_PATH_PROB": 0.3,
     "SOLVER.CHECKPOINT_PERIOD": 2,
     "SOLVER.EMA.DECAY": 0.9,
