@@ -225,7 +225,8 @@ def _choose_device(cfg: CfgNode, num_gpus: int | None) -> int:
 def _set_up_logger(folder: str = "", rank: int = 0) -> None:
     """Log to the terminal, and to ``log.txt`` where there is a folder."""
     logger.handlers.clear()
-    setup_logger(folder or None, distributed_rank=rank, name=logger.name)
+    # Without its cache, by which a forked process would keep none of them.
+    setup_logger.__wrapped__(folder or None, distributed_rank=rank, name=logger.name)
 
 
 def _work(
