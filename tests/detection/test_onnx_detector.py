@@ -55,6 +55,8 @@ def _write_run(folder: Path, config: str, opts: list[str]) -> Any:
     for name, parameter in model.named_parameters():
         if name.endswith(("bbox_pred.weight", "anchor_deltas.weight")):
             parameter.data.mul_(0.01)  # of noise they would be huge, and so would rounding
+        elif name == "head.cls_score.weight":
+            parameter.data.mul_(100)  # RetinaNet's begin alike, and rounding would order them
     torch.save({"model": model.state_dict()}, folder / "model.pth")
     (folder / "config.yaml").write_text(cfg.dump())
     return cfg
@@ -83,11 +85,20 @@ def _compare(cfg: Any, path: Path, runtime: str, pictures: list[np.ndarray]) -> 
     for picture in pictures:
         wanted, got = in_torch(picture), in_file(picture)
         assert len(got.scores) == len(wanted) > 0
-        assert np.abs(got.boxes - wanted.pred_boxes.tensor.numpy()).max() <= 1e-3
-        assert np.abs(got.scores - wanted.scores.numpy()).max() <= 1e-3
-        assert got.classes.tolist() == wanted.pred_classes.tolist()
+        boxes, scores = wanted.pred_boxes.tensor.numpy(), wanted.scores.numpy()
+        classes = wanted.pred_classes.numpy()
+        pairs: dict[int, int] = {}  # rounding may exchange those whose scores are hardly different
+        for i, (box, score) in enumerate(zip(got.boxes, got.scores, strict=True)):
+            is_same = (np.abs(boxes - box).max(1) <= 1e-3) & (np.abs(scores - score) <= 1e-3)
+            (places,) = np.nonzero(is_same & (classes == got.classes[i]))
+            free = [place for place in places.tolist() if place not in pairs.values()]
+            if free:
+                pairs[i] = free[0]
+        # Those at the cut may be others.
+        assert len(pairs) >= (scores > scores.min() + 1e-4).sum()
         if got.masks is not None:
-            assert (got.masks == wanted.pred_masks.numpy()).mean() > 0.999
+            masks = wanted.pred_masks.numpy()[list(pairs.values())]
+            assert (got.masks[list(pairs)] == masks).mean() > 0.999
 
 
 @pytest.fixture(scope="module")
