@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPathProgress
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype, nearest
-from nasnet_det.normalization import NormLayer, get_norm_layer
+from nasnet_det.normalization import HalfBatchNorms, NormLayer, get_norm_layer
 from nasnet_det.operations import Conv2dSame, to_fast_order
 from nasnet_det.plan import (
     NetworkSpec,
@@ -172,10 +173,13 @@ class NASNetTrunk(nn.Module):
         relu_h_prev: torch.Tensor | None,
         relu_h: torch.Tensor,
     ) -> torch.Tensor:
+        call: Any = cell
+        if self.training and torch.is_autocast_enabled("cpu"):
+            call = partial(_call_with_half_norms, cell)
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
-            return cell(h_prev, h, relu_h_prev, relu_h)
+            return call(h_prev, h, relu_h_prev, relu_h)
         return checkpoint(  # which holds what it gets: only what the cell reads
-            cell,
+            call,
             None if cell.projects_h_prev else h_prev,
             relu_h if cell.has_h_prev else h,
             relu_h_prev,
@@ -183,6 +187,11 @@ class NASNetTrunk(nn.Module):
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _unchanged_running_statistics(cell)),
         )
+
+
+def _call_with_half_norms(cell: nn.Module, *states: torch.Tensor | None) -> torch.Tensor:
+    with HalfBatchNorms():
+        return cell(*states)
 
 
 def _get_norm_layer(spec: NetworkSpec) -> NormLayer:

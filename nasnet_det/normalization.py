@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import nearest
@@ -32,7 +33,7 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
         InputError: an unknown name.
     """
     if norm == "BN":
-        return partial(BatchNorm2d, eps=eps, momentum=momentum)
+        return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
     if norm == "SyncBN":
         return partial(nn.SyncBatchNorm, eps=eps, momentum=momentum)
     if norm == "FrozenBN":
@@ -42,39 +43,27 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
     raise InputError(f"unknown norm {norm!r}, {nearest(norm, NORMS)}")
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization that trains in bfloat16 on a CPU.
+class HalfBatchNorms(TorchFunctionMode):
+    """Inside, batch normalizations train in bfloat16 on a CPU with gradients from float32.
 
-    PyTorch's gradient of it takes up to four times as long in bfloat16 as in float32, which this
-    one is computed in.
+    PyTorch's own takes up to four times as long in bfloat16 as in float32. This is no layer, so that
+    networks have PyTorch's layers, which its tools and others know.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, channels, H, W) -> the same shape."""
-        if not torch.jit.is_scripting():
-            is_plain = self.momentum is not None and self.track_running_stats and self.affine
-            if is_plain and self.training and _is_half_on_cpu(x):
-                assert self.num_batches_tracked is not None
-                self.num_batches_tracked.add_(1)
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm and kwargs.get("training") and kwargs.get("weight") is not None:
+            x, mean, var = args
+            if x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.requires_grad:
+                numbers = (kwargs[key] for key in ("momentum", "eps"))
                 return _BatchNormOfHalf.apply(
-                    x,
-                    self.weight,
-                    self.bias,
-                    self.running_mean,
-                    self.running_var,
-                    self.momentum,
-                    self.eps,
+                    x, kwargs["weight"], kwargs["bias"], mean, var, *numbers
                 )
-        return super().forward(x)
-
-
-def _is_half_on_cpu(x: torch.Tensor) -> bool:
-    compiles = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.requires_grad and not compiles
+        return func(*args, **kwargs)
 
 
 class _BatchNormOfHalf(torch.autograd.Function):
-    """See :class:`BatchNorm2d`."""
+    """See :class:`HalfBatchNorms`."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ import torchvision
 from torch import nn
 
 from nasnet_det.errors import InputError
+from nasnet_det.network import create_model
 from nasnet_det.normalization import (
-    BatchNorm2d,
     FrozenBatchNorm2d,
     GroupNorm2d,
+    HalfBatchNorms,
     count_groups,
     freeze_norms,
     get_norm_layer,
@@ -26,7 +28,7 @@ NAMES = ["weight", "bias", "running_mean", "running_var"]
 @pytest.mark.parametrize(
     ("norm", "kind"),
     [
-        ("BN", BatchNorm2d),
+        ("BN", nn.BatchNorm2d),
         ("SyncBN", nn.SyncBatchNorm),
         ("FrozenBN", FrozenBatchNorm2d),
         ("GN", GroupNorm2d),
@@ -158,13 +160,14 @@ def test_weights_from_before_load_where_the_groups_are_the_same(channels: int) -
 
 @pytest.mark.parametrize("channels", [11, 32])
 def test_training_in_bfloat16_is_pytorch_s_but_for_rounding(channels: int) -> None:
-    ours, theirs = BatchNorm2d(channels), nn.BatchNorm2d(channels)
+    ours, theirs = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
     outs, inputs = [], []
-    for norm in (ours, theirs):
+    for norm, context in ((ours, HalfBatchNorms()), (theirs, nullcontext())):
         torch.manual_seed(0)
         nn.init.normal_(norm.weight)
         x = torch.randn(2, channels, 5, 7).bfloat16().requires_grad_()
-        out = norm(x)
+        with context:
+            out = norm(x)
         out.backward(torch.randn_like(out))
         outs.append(out)
         inputs.append(x)
@@ -176,3 +179,26 @@ def test_training_in_bfloat16_is_pytorch_s_but_for_rounding(channels: int) -> No
         assert mine.grad is not None, name
         torch.testing.assert_close(mine.grad, value.grad, rtol=0.02, atol=0.05)
     assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), theirs.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_networks_that_train_in_bfloat16_have_it(checkpoints: bool) -> None:
+    model = create_model(
+        "nasnet_a_cifar_6_768",
+        3,
+        channels=4,
+        num_cells_per_stage=1,
+        activation_checkpointing=checkpoints,
+    )
+    image = torch.randn(2, 3, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.train()(image).sum().backward()
+    assert all(p.grad is not None for p in model.trunk.parameters())
+    names = set()
+    cell = model.trunk.cells["cell_0"]
+    cell.project_h.norm.register_forward_hook(
+        lambda module, inputs, out: names.add(type(out.grad_fn).__name__)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        model(image)
+    assert names == {"_BatchNormOfHalfBackward"}

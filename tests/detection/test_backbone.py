@@ -30,7 +30,7 @@ from nasnet_det.detection import (
 )
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
-from nasnet_det.normalization import BatchNorm2d, FrozenBatchNorm2d
+from nasnet_det.normalization import FrozenBatchNorm2d
 from nasnet_det.operations import Pool2dSame
 
 FPN = ("MODEL.BACKBONE.NAME", "build_nasnet_fpn_backbone", "MODEL.BACKBONE.FREEZE_AT", "0")
@@ -204,7 +204,7 @@ def test_freezing_stops_at_the_named_feature(freeze_at: int, trained: str | None
         frozen = index < first
         assert all(p.requires_grad is not frozen for p in module.parameters()), name
         kinds = {type(m) for m in module.modules() if "Norm" in type(m).__name__}
-        assert kinds == {FrozenBatchNorm2d if frozen else BatchNorm2d}, name
+        assert kinds == {FrozenBatchNorm2d if frozen else nn.BatchNorm2d}, name
 
 
 @pytest.mark.parametrize("freeze_at", [-1, 6, 50])
