@@ -46,7 +46,7 @@ def get_norm_layer(norm: str, *, eps: float = 1e-3, momentum: float = 0.1) -> No
 class HalfBatchNorms(TorchFunctionMode):
     """Inside, batch normalizations train in bfloat16 on a CPU with gradients from float32.
 
-    PyTorch's own takes up to four times as long in bfloat16 as in float32. This is no layer, so that
+    PyTorch's own takes up to four times as long in bfloat16 as in float32. This is no layer, so
     networks have PyTorch's layers, which its tools and others know.
     """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,16 @@ def _seed() -> None:
     # may have left a handler of its own.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """A command in the tests' own process leaves handlers, whose streams end with its test."""
+    loggers = [logging.getLogger(name) for name in ("nasnet_det", "detectron2", "d2", "fvcore")]
+    handlers = [logger.handlers[:] for logger in loggers]
+    yield
+    for logger, before in zip(loggers, handlers, strict=True):
+        logger.handlers[:] = before
 
 
 @pytest.fixture(scope="session")

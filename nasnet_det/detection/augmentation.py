@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from detectron2.data import transforms as T
 
 from nasnet_det.config import ConfigError
+from nasnet_det.errors import MissingPackageError
 from nasnet_det.genotype import nearest
 from nasnet_det.runs.seeds import seeded
 
@@ -40,6 +42,7 @@ def build_augmentations(lines: Sequence[Any]) -> list[T.Augmentation]:
 
     Raises:
         ConfigError: a line is none, its name is unknown, or its arguments can't be meant.
+        MissingPackageError: a rotation without OpenCV.
     """
     return [_read_line(line) for line in lines]
 
@@ -62,7 +65,7 @@ def _read_line(line: Any) -> T.Augmentation:
         with seeded(0):  # what its arguments can't be shows in its first picture
             given = T.AugInput(np.zeros((*TRIAL_SIZE, 3), np.uint8))
             T.AugmentationList([augmentation])(given)
-    except ConfigError:
+    except (ConfigError, MissingPackageError):
         raise
     except Exception as error:  # theirs raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -76,6 +79,8 @@ def _build(node: ast.expr) -> T.Augmentation:
     name = node.func.id
     if name not in NAMES:
         raise ConfigError(f"{KEY}: unknown name {name!r}, {nearest(name, NAMES)}")
+    if name == "RandomRotation" and find_spec("cv2") is None:  # Detectron2 rotates with it
+        raise MissingPackageError("cv2", "pip install opencv-python-headless")
     if any(keyword.arg is None for keyword in node.keywords):
         raise ValueError("wanted arguments one by one, got **")
     arguments = [_read_value(value) for value in node.args]
