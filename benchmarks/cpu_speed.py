@@ -6,9 +6,11 @@
 The peers: timm's nasnetalarge, the same network as our nasnet_a_large, weight for weight; and the
 trunk of torchvision's ResNet-18, for that of NASNet-A mobile. Both of a pair compute in turn, in
 one process, without drop path (see pairs.py). Each is measured in both memory formats; the better
-one counts. Ours is fused and packed, as for predictions. Beside it stands what its convolutions
-take alone. Peak memory is that of two training steps on four images, in a process of its own. With
---precision bfloat16 inference has weights and images of it, and training autocasts.
+one counts. Each case has a process of its own, as what ran before changes how memory is given out.
+Ours is fused and packed, as for predictions. Beside it stands what its convolutions take alone.
+Compiled, both go through torch.compile with frozen weights, ours fused. Peak memory is that of two
+training steps on four images, in a process of its own. With --precision bfloat16 inference has
+weights and images of it, and training autocasts.
 
 cpu_speed.json in benchmarks/results holds one row for each case and number of threads.
 """
@@ -21,7 +23,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -30,6 +32,7 @@ import torchvision.models.feature_extraction
 from convolutions import list_convolutions, time_convolutions
 from pairs import Comparison, time_pairs, write_row
 from torch import nn
+from torch._inductor import config as inductor_config
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nasnet_det import create_model
@@ -50,6 +53,7 @@ class Case(NamedTuple):
         images: shape of the batch.
         trains: whether a training step is measured, instead of inference.
         fused: whether ours is fused; ResNet's batch normalizations are folded as well.
+        compiled: whether both are compiled.
     """
 
     ours: Callable[[], nn.Module]
@@ -57,6 +61,7 @@ class Case(NamedTuple):
     images: tuple[int, int, int, int]
     trains: bool
     fused: bool = False
+    compiled: bool = False
 
 
 def build_large(**options: Any) -> nn.Module:
@@ -87,6 +92,7 @@ LARGE, SMALL, ONE = (1, 3, 331, 331), (4, 3, 243, 323), (1, 3, 803, 1091)
 CASES: dict[str, Case] = {
     "large, inference": Case(build_large, build_timm_large, LARGE, False),
     "large, fused inference": Case(build_large, build_timm_large, LARGE, False, True),
+    "large, compiled inference": Case(build_large, build_timm_large, LARGE, False, True, True),
     "large, training": Case(build_large, build_timm_large, LARGE, True),
     "large, training with checkpointing": Case(
         lambda: build_large(activation_checkpointing=True),
@@ -116,13 +122,20 @@ def main() -> int:
     if options.peak_memory_of:
         print(measure_own_peak(*options.peak_memory_of))
         return 0
+    if len(options.cases) > 1:
+        words = ["--threads", options.threads, "--precision", options.precision]
+        words += ["--pairs", options.pairs]
+        for name in options.cases:
+            command = [sys.executable, __file__, *map(str, words), "--cases", name]
+            subprocess.run(command, check=True)
+        return 0
     torch.set_num_threads(options.threads)
-    for name in options.cases:
-        row = measure(name, options.precision, options.pairs)
-        row["threads"] = options.threads
-        which = f"{name}, {options.precision}, {options.threads} threads"
-        write_row(RESULTS, which, row, torch, torchvision, timm)
-        print(f"{which}: {row}", flush=True)
+    (name,) = options.cases
+    row = measure(name, options.precision, options.pairs)
+    row["threads"] = options.threads
+    which = f"{name}, {options.precision}, {options.threads} threads"
+    write_row(RESULTS, which, row, torch, torchvision, timm)
+    print(f"{which}: {row}", flush=True)
     return 0
 
 
@@ -140,7 +153,7 @@ def measure(name: str, precision: str, num_pairs: int) -> dict[str, Any]:
                 best[who], formats[who] = values, memory_format
     found = Comparison(best["ours"], best["peer"])
     row = {**found.to_row(), "format": formats}
-    if case.fused:
+    if case.fused and not case.compiled:
         row["convolutions_ms"] = measure_convolutions(case, formats["ours"], precision, num_pairs)
     if case.trains:
         peaks = {who: measure_peak(name, who, formats[who], precision) for who in ("ours", "peer")}
@@ -169,10 +182,13 @@ def build_step(case: Case, who: str, memory_format: str, precision: str) -> Call
     if not case.trains:
         model, images = model.to(dtype), images.to(dtype)
     model.to(memory_format=FORMATS[memory_format])  # type: ignore[call-overload]
-    if case.fused and who == "ours":
+    if case.compiled:
+        model = compile_frozen(model)
+    elif case.fused and who == "ours":
         pack(model)
     images = images.contiguous(memory_format=FORMATS[memory_format])
-    model.train(case.trains)
+    if not case.compiled:
+        model.train(case.trains)
 
     def step() -> None:
         autocasts = case.trains and dtype != torch.float32
@@ -198,6 +214,13 @@ def fold_peer(model: nn.Module) -> nn.Module:
                 parent, _, child = place.rpartition(".")
                 setattr(model.get_submodule(parent), child, module)
     return model
+
+
+def compile_frozen(model: nn.Module) -> nn.Module:
+    """Compiled for one size, with its weights as constants in the order that is fastest."""
+    inductor_config.freezing = True
+    compiled: Any = torch.compile(model.eval(), dynamic=False)
+    return cast(nn.Module, compiled)
 
 
 def measure_peak(*case: str) -> float:

@@ -47,6 +47,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "mosaic": {"INPUT.MOSAIC.PROB": 0.5},
     "copy_paste": {"INPUT.COPY_PASTE.PROB": 0.5},
 }
+MEANS = ("iterations", "minutes", "last_ap", "best_ap")
 # Student's t, two-sided 95%, by degrees of freedom.
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
@@ -68,13 +69,13 @@ def main() -> int:
                 for case in dict.fromkeys([PLAIN, *options.cases]):
                     if (case, seed) not in done:
                         report["runs"].append(train(case, seed, options))
+                        report["cases"] = compare(report["runs"])
                         options.results.mkdir(parents=True, exist_ok=True)
                         write_json(path, report)
     except (InputError, OSError) as error:
         print(f"training_comforts.py: {error}", file=sys.stderr)
         return 1
-    for row in compare(report["runs"]):
-        print(row)
+    print(to_markdown(report["cases"]))
     return 0
 
 
@@ -151,33 +152,48 @@ def run(words: str, values: Mapping[str, Any], log: Path) -> None:
         raise InputError(f"{words}: {lines[-1]} (see {log})")
 
 
-def compare(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows of a table: for each case the mean difference to the plain one, and its interval."""
+def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each case the mean of its runs, and of the differences to plain ones with an interval."""
     plain = {row["seed"]: row for row in runs if row["case"] == PLAIN}
-    rows = ["| case | seeds | iterations | last AP | difference | best AP | difference |"]
-    rows.append("|---|---|---|---|---|---|---|")
+    cases = {}
     for case in CASES:
         mine = [row for row in runs if row["case"] == case and row["seed"] in plain]
         if not mine:
             continue
-        cells = [f"{np.mean([row['iterations'] for row in mine]):.0f}"]
+        means = {key: float(np.mean([row[key] for row in mine])) for key in MEANS}
+        cases[case] = {"seeds": len(mine), **means}
+        if case != PLAIN and len(mine) > 1:
+            pairs = [(row, plain[row["seed"]]) for row in mine]
+            cases[case]["differences"] = {
+                key: list(find_interval([row[key] - other[key] for row, other in pairs]))
+                for key in ("last_ap", "best_ap")
+            }
+    return cases
+
+
+def find_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of at least two values, and the ends of its interval of 95%."""
+    mean, number = float(np.mean(values)), len(values)
+    half = T95.get(number - 1, 1.96) * float(np.std(values, ddof=1)) / math.sqrt(number)
+    return mean, mean - half, mean + half
+
+
+def to_markdown(cases: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table with a row for each case."""
+    rows = ["| case | seeds | iterations | minutes | last AP | difference | best AP | difference |"]
+    rows.append("|---|---|---|---|---|---|---|---|")
+    for case, row in cases.items():
+        cells = [case, str(row["seeds"]), f"{row['iterations']:.0f}", f"{row['minutes']:.1f}"]
         for key in ("last_ap", "best_ap"):
-            cells.append(f"{np.mean([row[key] for row in mine]):.1f}")
-            differences = [row[key] - plain[row["seed"]][key] for row in mine]
-            cells.append("" if case == PLAIN else describe_mean(differences))
-        rows.append(f"| {case} | {len(mine)} | {' | '.join(cells)} |")
-    return rows
+            found = row.get("differences", {}).get(key)
+            cells += [f"{row[key]:.1f}", describe(*found) if found else ""]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
-def describe_mean(values: Sequence[float]) -> str:
-    """A mean with its interval of 95%; one value has none."""
-    number = len(values)
-    if number < 2:
-        return f"{values[0]:+.1f}"
-    half = T95.get(number - 1, 1.96) * np.std(values, ddof=1) / math.sqrt(number)
-    return (
-        f"{np.mean(values):+.1f} ({np.mean(values) - half:+.1f} to {np.mean(values) + half:+.1f})"
-    )
+def describe(mean: float, low: float, high: float) -> str:
+    """A mean with its interval."""
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

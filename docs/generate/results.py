@@ -272,7 +272,30 @@ def write_label_errors() -> str:
     return write_table(("planted", "shown, on average", "least", "most"), rows)
 
 
+def write_training_comforts() -> str:
+    """What each comfort changes on blood cells, with the interval over the seeds."""
+    names = {
+        "plain": "without",
+        "ema": "`SOLVER.EMA.DECAY 0.999`",
+        "parts": "`SOLVER.NUM_PARTS 4`",
+        "early": "early stopping: `PATIENCE 2`, `MIN_DELTA 0.5`",
+        "rate": "the rate that `find-lr` suggests",
+        "colour": "`RandomBrightness`, `RandomContrast`: 0.8 to 1.2",
+        "mosaic": "`INPUT.MOSAIC.PROB 0.5`",
+        "copy_paste": "`INPUT.COPY_PASTE.PROB 0.5`",
+    }
+    rows = []
+    for case, row in read(RESULTS / "training_comforts.json")["cases"].items():
+        cells = [names[case], f"{row['iterations']:.0f}", f"{row['last_ap']:.1f}", ""]
+        if "differences" in row:
+            mean, low, high = row["differences"]["last_ap"]
+            cells[-1] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+        rows.append(cells)
+    return write_table(("with", "iterations", "AP", "difference, 95% interval"), rows)
+
+
 TABLES = {
+    "training_comforts": write_training_comforts,
     "packaged": write_packaged,
     "cpu_operations": write_cpu_operations,
     "cpu_speed": write_cpu_speed,

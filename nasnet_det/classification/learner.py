@@ -31,7 +31,7 @@ from nasnet_det.classification.initial_weights import load_initial_weights
 from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.classification.loader import Batch
 from nasnet_det.classification.optimizers import build_ema, build_optimizer, get_lr
-from nasnet_det.classification.predictor import Predictor
+from nasnet_det.classification.predictor import Predictor, autocast
 from nasnet_det.classification.teachers import Teacher, TeacherOutput
 from nasnet_det.config import ConfigError
 from nasnet_det.network import NASNet, NASNetOutput
@@ -87,7 +87,7 @@ class Learner:
         self._student: Student | None = None
         if teacher is not None:
             self._student = build_student(self.model, teacher, cfg, classes)
-            self.ask_teacher: AskTeacher = lambda images, _: teacher(images)
+            self.ask_teacher: AskTeacher = self._build_ask(teacher)
         self.optimizer = build_optimizer(cfg, self._student or self.model)
         self.ema = build_ema(self.model, cfg.EMA.DECAY) if cfg.EMA.DECAY else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=cfg.SOLVER.PRECISION == "float16")
@@ -173,6 +173,13 @@ class Learner:
         average_in_place(self._statistics)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
+
+    def _build_ask(self, teacher: Teacher) -> AskTeacher:
+        def ask(images: torch.Tensor, _: torch.Tensor) -> TeacherOutput:
+            with autocast(images.device, self.predictor.dtype):
+                return teacher(images)
+
+        return ask
 
     def _ask_about_parts(
         self, images: torch.Tensor, indices: torch.Tensor

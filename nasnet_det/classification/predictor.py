@@ -49,13 +49,15 @@ class Predictor:
         images = ((images.float() - self.mean) / self.std).contiguous(
             memory_format=self.memory_format
         )
-        with torch.autocast(
-            self.device.type,
-            dtype=self.dtype if self.dtype != torch.float32 else torch.bfloat16,
-            enabled=self.dtype != torch.float32,
-        ):
+        with autocast(self.device, self.dtype):
             output = model(images)
         return _to_float32(output)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """A context in which convolutions and products have this type; float32: nothing changes."""
+    is_half = dtype != torch.float32
+    return torch.autocast(device.type, dtype if is_half else torch.bfloat16, enabled=is_half)
 
 
 def _to_float32(output: Any) -> Any:

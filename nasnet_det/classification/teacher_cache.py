@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from nasnet_det.classification.augment import build_whole_transform
 from nasnet_det.classification.data import Images
 from nasnet_det.classification.distributed import is_main_process, wait_for_all
+from nasnet_det.classification.predictor import DTYPES, autocast
 from nasnet_det.classification.teachers import Teacher, TeacherOutput
 from nasnet_det.runs.files import FileError, write_whole_file
 
@@ -51,7 +52,9 @@ class TeacherCache:
         self._num_logits = output.logits.shape[1]
         num_features = 0 if output.features is None else output.features.shape[1]
         shape = (len(images), self._num_logits + num_features)
+        self._dtype = DTYPES[cfg.SOLVER.PRECISION]
         about = [teacher.name, size, cfg.DATA.PATH, cfg.DISTILL.IMAGES, cfg.SEED, shape]
+        about.append(cfg.SOLVER.PRECISION)
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
         self.path = Path(cfg.OUTPUT_DIR, f"teacher-{name}.npy")
         if is_main_process():
@@ -88,7 +91,8 @@ class TeacherCache:
                 chosen.append(index)
             if not chosen:
                 continue
-            output = teacher(torch.stack(pictures).to(self._device))
+            with autocast(self._device, self._dtype):
+                output = teacher(torch.stack(pictures).to(self._device))
             parts = [part for part in output if part is not None]
             rows[chosen] = torch.cat(parts, dim=1).cpu().numpy()
             if start // _BATCH_SIZE % 50 == 0:

@@ -80,16 +80,18 @@ class Teacher:
                 lambda _, arguments: inputs.append(arguments[0])
             )
         try:
-            logits = self.model((x - mean) / std)
+            x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+            logits = self.model(x)
         finally:
             if hook is not None:
                 hook.remove()
         return TeacherOutput(logits.float(), inputs[-1].float() if inputs else None)
 
     def place(self, device: torch.device) -> None:
-        """Move the model to a device, for evaluation only."""
+        """Move the model to a device, for evaluation only; its convolutions are channels-last."""
         if isinstance(self.model, nn.Module):
-            self.model.to(device).eval().requires_grad_(False)
+            model = self.model.to(device, memory_format=torch.channels_last)
+            model.eval().requires_grad_(False)
 
 
 def _find_last_linear(teacher: Teacher) -> nn.Linear:

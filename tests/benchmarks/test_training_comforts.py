@@ -14,18 +14,18 @@ from nasnet_det.detection import get_config
 
 def _row(case: str, seed: int, last: float, best: float, iterations: int = 400) -> dict[str, Any]:
     scores = {"last_ap": last, "best_ap": best}
-    return {"case": case, "seed": seed, "iterations": iterations, **scores}
+    return {"case": case, "seed": seed, "iterations": iterations, "minutes": 3, **scores}
 
 
 def test_differences_are_those_of_one_seed_with_student_s_interval() -> None:
     runs = [_row("plain", 1, 10, 20), _row("plain", 2, 20, 30), _row("ema", 1, 12, 20)]
     runs += [_row("ema", 2, 24, 31), _row("early", 1, 9, 19, 250), _row("early", 3, 50, 50)]
-    rows = benchmark.compare(runs)[2:]
+    rows = benchmark.to_markdown(benchmark.compare(runs)).splitlines()[2:]
     assert rows == [
-        "| plain | 2 | 400 | 15.0 |  | 25.0 |  |",
+        "| plain | 2 | 400 | 3.0 | 15.0 |  | 25.0 |  |",
         # 2 and 4: 3 +- 12.706 * sqrt(2) / sqrt(2)
-        "| ema | 2 | 400 | 18.0 | +3.0 (-9.7 to +15.7) | 25.5 | +0.5 (-5.9 to +6.9) |",
-        "| early | 1 | 250 | 9.0 | -1.0 | 19.0 | -1.0 |",
+        "| ema | 2 | 400 | 3.0 | 18.0 | +3.0 (-9.7 to +15.7) | 25.5 | +0.5 (-5.9 to +6.9) |",
+        "| early | 1 | 250 | 3.0 | 9.0 |  | 19.0 |  |",
     ]
 
 

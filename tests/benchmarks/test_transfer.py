@@ -1,4 +1,4 @@
-"""benchmarks/transfer_bccd.py: its numbers, its mistakes, and one whole small run."""
+"""benchmarks/transfer.py: its numbers, its mistakes, and one whole small run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("detectron2")
 
 from tiny_detection import write_tiny_dataset
 
-from benchmarks import transfer_bccd as benchmark
+from benchmarks import transfer as benchmark
 from nasnet_det.network import create_model
 from nasnet_det.weights.backbone_file import BackboneCard, save_backbone
 
@@ -64,7 +64,7 @@ def test_table_has_means_and_each_seed() -> None:
 
 
 def test_plot_has_a_curve_of_means_and_a_dot_for_each_seed() -> None:
-    (axes,) = benchmark.draw(REPORT).axes
+    (axes,) = benchmark.draw(REPORT, "BCCD's val").axes
     lines = {line.get_label(): line for line in axes.lines if line.get_linestyle() != "None"}
     assert list(lines["found, scratch"].get_ydata()) == [2.0, 7.0]
     dots = [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == "None"]
@@ -79,13 +79,13 @@ def test_points_are_the_evaluations_under_the_number_of_iterations(tmp_path: Pat
     ]  # fmt: skip
     path = tmp_path / "metrics.json"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    points = benchmark.read_points(path)
+    points = benchmark.read_points(path, 100)
     assert {i: point["AP"] for i, point in points.items()} == {"100": 0.0, "200": 3.0, "300": 4.5}
     assert points["200"]["AP50"] == 6.0
 
 
 def _run(repository: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/transfer_bccd.py", *map(str, arguments)]
+    command = [sys.executable, "benchmarks/transfer.py", *map(str, arguments)]
     env = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=repository, env=env, capture_output=True, text=True, check=False
@@ -97,7 +97,7 @@ def test_other_files_and_other_schedules_are_one_sentence(
 ) -> None:  # fmt: skip
     def call(*arguments: object) -> str:
         words = [
-            "transfer_bccd.py",
+            "transfer.py",
             "--data",
             tmp_path,
             "--output",
@@ -112,10 +112,10 @@ def test_other_files_and_other_schedules_are_one_sentence(
     plain = tmp_path / "plain.safetensors"
     save_file(create_model("nasnet_a_mobile", 2, channels=8).state_dict(), plain)
     assert call("--backbones", f"a={plain}") == (
-        f"transfer_bccd.py: {plain}: wanted a file of nasnet-det export-backbone\n"
+        f"transfer.py: {plain}: wanted a file of nasnet-det export-backbone\n"
     )
     backbone = _save_backbone(tmp_path / "backbone.safetensors")
-    made_of = {"iterations": 400, "config": benchmark.CONFIG}
+    made_of = {"iterations": 400, "config": benchmark.SETS["bccd"].config}
     for other in (
         {"made_of": {**made_of, "iterations": 4}, "backbones_sha256": {}},
         {"made_of": made_of, "backbones_sha256": {"a": "of another file"}},

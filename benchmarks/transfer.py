@@ -1,15 +1,16 @@
-"""Does a trunk that learned CIFAR-10 help a detector of blood cells? Found cells beside published.
+"""Does a trunk that learned to classify help a detector? And which one helps more?
 
-    python benchmarks/transfer_bccd.py --data datasets/bccd --parallel 2 --backbones \
+    python benchmarks/transfer.py --set bccd --data datasets/bccd --backbones \
         found=output/found.safetensors nasnet_a=output/nasnet_a.safetensors
+    python benchmarks/transfer.py --set voc_small --data datasets/voc_small --backbones \
+        nasnet_a=output/small.safetensors resnet18=output/resnet18.safetensors
 
 The backbones are files of nasnet-det export-backbone; their cards say which network to build. Each
-is trained on BCCD (quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml) from its weights and
-from scratch, with three seeds, and evaluated on val after every 100 of 400 iterations. The learning
-rate is constant after a short warm-up, so one training gives all of these points. About five
-minutes a training, on one core.
+is trained on the set by the config of SETS, from its weights and from scratch (--starts), with
+three seeds, and evaluated after every --period iterations. From scratch nothing is frozen. Five to
+ten minutes a training, on one core; --parallel 2 trains two at a time.
 
-Trainings lie in --output. After each, its scores are added to transfer_bccd.json in --results,
+Trainings lie in --output. After each, its scores are added to transfer_SET.json in --results,
 and the table (.md) and the plot (.svg) are made anew. Started again, it goes on where it was: what
 is in the JSON is left out, and a training that was killed is resumed.
 """
@@ -36,12 +37,41 @@ from matplotlib.figure import Figure
 from nasnet_det.drawing.figure_file import save_figure
 from nasnet_det.runs.files import write_content, write_json
 from nasnet_det.runs.lock import lock_folder
-from nasnet_det.weights.backbone_file import read_card
+from nasnet_det.weights.backbone_file import BackboneCard, read_card, read_library_card
 from nasnet_det.weights.file import hash_file
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml"
-PERIOD = 100  # TEST.EVAL_PERIOD of the config
+
+
+class DataSet(NamedTuple):
+    """Where a data set's files lie in its folder, and how a detector is trained on them."""
+
+    title: str
+    config: str
+    iterations: int
+    period: int  # iterations between evaluations
+    train: tuple[str, str]  # JSON, images
+    test: tuple[str, str]
+
+
+SETS = {
+    "bccd": DataSet(
+        "BCCD's val",
+        "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml",
+        iterations=400,
+        period=100,
+        train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
+        test=("coco_json/instances_val.json", "BCCD/JPEGImages"),
+    ),
+    "voc_small": DataSet(
+        "600 pictures of VOC",
+        "quick_schedules/faster_rcnn_nasnet_a_small_FPN_voc.yaml",
+        iterations=600,
+        period=200,
+        train=("annotations/instances_train.json", "train"),
+        test=("annotations/instances_val.json", "val"),
+    ),
+}
 STARTS = ("pre-trained", "scratch")
 METRICS = ("AP", "AP50", "AP75")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
@@ -67,7 +97,7 @@ def main() -> int:
             Run(cells, start, seed)
             for seed in range(1, options.seeds + 1)
             for cells in backbones
-            for start in STARTS
+            for start in options.starts
         ]
         with lock_folder(options.output, "benchmark", wait=True) as lock:
             settings = prepare(options, backbones)
@@ -83,13 +113,13 @@ def main() -> int:
                 try:
                     for future in as_completed(futures):
                         report["runs"].append(future.result())
-                        write_report(report, options.results)
+                        write_report(report, options.results, options.set)
                         print(describe_progress(report), flush=True)
                 finally:
                     pool.shutdown(cancel_futures=True)
-        write_report(report, options.results)
+        write_report(report, options.results, options.set)
     except (ValueError, OSError) as error:
-        print(f"transfer_bccd.py: {error}", file=sys.stderr)
+        print(f"transfer.py: {error}", file=sys.stderr)
         return 1
     print(to_markdown(report))
     return 0
@@ -104,15 +134,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             raise argparse.ArgumentTypeError(f"wanted NAME=FILE, got {text!r}")
         return name, file
 
-    parser = argparse.ArgumentParser(description="Transfer from CIFAR-10 to blood cells.")
-    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="BCCD's")
+    parser = argparse.ArgumentParser(description="Detectors from trained trunks and from nothing.")
+    parser.add_argument("--set", choices=SETS, default="bccd")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="of the set")
     parser.add_argument("--backbones", type=pair, nargs="+", required=True, metavar="NAME=FILE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--starts", choices=STARTS, nargs="+", default=list(STARTS))
+    parser.add_argument("--iterations", type=int, help="default: the set's")
+    parser.add_argument("--period", type=int, help="iterations between evaluations; the set's")
     parser.add_argument("--parallel", type=int, default=1, help="trainings at a time, a core each")
-    parser.add_argument("--output", type=Path, default=Path("output/transfer_bccd"))
+    parser.add_argument("--output", type=Path, help="default: output/transfer_SET")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    chosen = SETS[options.set]
+    options.iterations = options.iterations or chosen.iterations
+    options.period = options.period or chosen.period
+    options.output = options.output or Path(f"output/transfer_{options.set}")
+    return options
 
 
 def prepare(options: argparse.Namespace, backbones: dict[str, Path]) -> dict[str, dict[str, Any]]:
@@ -123,16 +161,14 @@ def prepare(options: argparse.Namespace, backbones: dict[str, Path]) -> dict[str
     """
     settings = {}
     for name, path in backbones.items():
-        card = read_card(path)
+        card = read_card(path) or read_library_card(path)
         if card is None:
             raise ValueError(f"{path}: wanted a file of nasnet-det export-backbone")
-        genotype = options.output / f"{name}.json"  # the classifier's may have moved or changed
-        card.genotype.save(genotype)
-        settings[name] = {
-            **card.get_detector_settings(),
-            "MODEL.NASNET.GENOTYPE": str(genotype),
-            "MODEL.WEIGHTS": str(path),
-        }
+        settings[name] = {**card.get_detector_settings(), "MODEL.WEIGHTS": str(path)}
+        if isinstance(card, BackboneCard):
+            genotype = options.output / f"{name}.json"  # the classifier's may have moved or changed
+            card.genotype.save(genotype)
+            settings[name]["MODEL.NASNET.GENOTYPE"] = str(genotype)
     return settings
 
 
@@ -143,9 +179,9 @@ def open_report(options: argparse.Namespace, settings: dict[str, dict[str, Any]]
         ValueError: it has another schedule, or another file under a backbone's name.
     """
     files = {name: hash_file(values["MODEL.WEIGHTS"]) for name, values in settings.items()}
-    made_of = {"iterations": options.iterations, "config": CONFIG}
+    made_of = {"iterations": options.iterations, "config": SETS[options.set].config}
     options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / "transfer_bccd.json"
+    path = options.results / f"transfer_{options.set}.json"
     if path.is_file():
         report: dict[str, Any] = json.loads(path.read_text())
         files = {**report["backbones_sha256"], **files}
@@ -162,26 +198,29 @@ def open_report(options: argparse.Namespace, settings: dict[str, dict[str, Any]]
 def train(
     run: Run, settings: dict[str, Any], options: argparse.Namespace, lock: int
 ) -> dict[str, Any]:
-    """Train and evaluate, or go on with it; the scores after each 100 iterations.
+    """Train and evaluate, or go on with it; the scores after each period.
 
     Raises:
         ValueError: the training failed; the message has its last line.
     """
     folder = options.output / f"{run.cells}_{run.start}_{run.seed}"
     folder.mkdir(parents=True, exist_ok=True)
+    chosen, data = SETS[options.set], options.data
     values = {
         **settings,
         "SEED": run.seed,
         "OUTPUT_DIR": folder,
         "SOLVER.MAX_ITER": options.iterations,
-        "DATASETS.TRAIN_JSON": options.data / "coco_json" / "instances_train.json",
-        "DATASETS.TRAIN_IMAGES": options.data / "BCCD" / "JPEGImages",
-        "DATASETS.TEST_JSON": options.data / "coco_json" / "instances_val.json",
-        "DATASETS.TEST_IMAGES": options.data / "BCCD" / "JPEGImages",
+        "TEST.EVAL_PERIOD": options.period,
+        "DATASETS.TRAIN_JSON": data / chosen.train[0],
+        "DATASETS.TRAIN_IMAGES": data / chosen.train[1],
+        "DATASETS.TEST_JSON": data / chosen.test[0],
+        "DATASETS.TEST_IMAGES": data / chosen.test[1],
     }
     if run.start == "scratch":
-        values["MODEL.WEIGHTS"] = ""
-    command = [sys.executable, "-m", "nasnet_det", "train", "--resume", "--config-file", CONFIG]
+        values |= {"MODEL.WEIGHTS": "", "MODEL.BACKBONE.FREEZE_AT": 0}
+    command = [sys.executable, "-m", "nasnet_det", "train", "--resume"]
+    command += ["--config-file", chosen.config]
     pairs = [word for key, value in values.items() for word in (key, str(value))]
     start = time.perf_counter()
     with (folder / "output.txt").open("a") as log:
@@ -197,17 +236,17 @@ def train(
         lines = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
         raise ValueError(f"{run}: {lines[-1]} (see {folder / 'output.txt'})")
     minutes = (time.perf_counter() - start) / 60
-    points = read_points(folder / "metrics.json")
+    points = read_points(folder / "metrics.json", options.period)
     return {**run._asdict(), "points": points, "minutes": round(minutes, 2)}
 
 
-def read_points(path: Path) -> dict[str, dict[str, float]]:
+def read_points(path: Path, period: int) -> dict[str, dict[str, float]]:
     """Iterations -> scores in percent. Where nothing at all was found, Detectron2 has NaN: 0."""
     points = {}
     for line in path.read_text().splitlines():
         row = json.loads(line)
         if "bbox/AP" in row:
-            iteration = math.ceil(row["iteration"] / PERIOD) * PERIOD  # 99 is after 100
+            iteration = math.ceil(row["iteration"] / period) * period  # 99 is after 100
             values = (row[f"bbox/{metric}"] for metric in METRICS)
             numbers = [0.0 if math.isnan(value) else round(value, 3) for value in values]
             points[str(iteration)] = dict(zip(METRICS, numbers, strict=True))
@@ -244,7 +283,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(report: dict[str, Any]) -> Figure:
+def draw(report: dict[str, Any], title: str) -> Figure:
     """AP over iterations: a line for the mean, a dot for each seed, hollow from scratch."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -258,7 +297,7 @@ def draw(report: dict[str, Any]) -> Figure:
         dots = [(i, value) for i in x for value in curve[i]]
         fill = color if start == "pre-trained" else "none"
         axes.plot(*zip(*dots, strict=True), "o", color=color, ms=4, mfc=fill, alpha=0.6)
-    axes.set(xlabel="iterations of 4 images", ylabel="AP on BCCD's val, percent", ylim=(0, None))
+    axes.set(xlabel="iterations of 4 images", ylabel=f"AP on {title}, percent", ylim=(0, None))
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if curves:
@@ -266,12 +305,12 @@ def draw(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def write_report(report: dict[str, Any], folder: Path) -> None:
+def write_report(report: dict[str, Any], folder: Path, name: str) -> None:
     """Write the JSON, the table and the plot."""
-    write_json(folder / "transfer_bccd.json", report)
-    write_content(folder / "transfer_bccd.md", to_markdown(report))
-    title = "Transfer from CIFAR-10 to BCCD"
-    save_figure(draw(report), folder / "transfer_bccd.svg", title=title)
+    write_json(folder / f"transfer_{name}.json", report)
+    write_content(folder / f"transfer_{name}.md", to_markdown(report))
+    title = SETS[name].title
+    save_figure(draw(report, title), folder / f"transfer_{name}.svg", title=f"Transfer to {title}")
 
 
 def describe_progress(report: dict[str, Any]) -> str:
