@@ -2,8 +2,9 @@
 
     python benchmarks/runtimes.py
     python benchmarks/runtimes.py --cases "one of 803x1091" --threads 1
+    python benchmarks/runtimes.py --variant nasnet_a_1@1536
 
-NASNet-A mobile's trunk beside that of torchvision's ResNet-18, both with their batch
+NASNet-A mobile's trunk (or that of --variant) beside that of torchvision's ResNet-18, both with their batch
 normalizations folded: in PyTorch (in both orders in memory), in ONNX Runtime and in OpenVINO, in
 float32 and in int8 (calibrated on noise, for its time only). With one thread processor time
 counts, so that what else the machine does disturbs less. All compute in turn, in one process,
@@ -21,7 +22,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ PRECISIONS = ("float32", "int8")
 NUM_CALIBRATION = 4
 
 
-def build_mobile_trunk() -> nn.Module:
+def build_nasnet_trunk(variant: str) -> nn.Module:
     """Features c2 to c5, fused."""
-    return fuse(NASNetTrunk(*resolve_variant("nasnet_a_mobile")))
+    return fuse(NASNetTrunk(*resolve_variant(variant)))
 
 
 class ResNet18Trunk(nn.Module):
@@ -77,7 +78,7 @@ def build_resnet18_trunk() -> nn.Module:
     return optimization.fuse(ResNet18Trunk().eval()).requires_grad_(False)
 
 
-NETWORKS = {"ours": build_mobile_trunk, "peer": build_resnet18_trunk}
+MOBILE = "nasnet_a_mobile"
 
 
 def main() -> int:
@@ -85,6 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Trunks in several runtimes.")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument("--variant", default=MOBILE, help="of ours")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--pairs", type=int, default=9)
     options = parser.parse_args()
@@ -92,7 +94,10 @@ def main() -> int:
     for case in options.cases:
         for precision in options.precisions:
             name = f"{case}, {precision}, {options.threads} threads"
-            row = measure(CASES[case], precision, options.pairs)
+            if options.variant != MOBILE:
+                name = f"{options.variant}, {name}"
+            networks = {"ours": build_nasnet_trunk(options.variant), "peer": build_resnet18_trunk()}
+            row = measure(networks, CASES[case], precision, options.pairs)
             rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else {}
             rows[name] = row
             versions = {m.__name__: m.__version__ for m in (torch, torchvision, onnxruntime)}
@@ -106,15 +111,17 @@ def main() -> int:
     return 0
 
 
-def measure(shape: tuple[int, ...], precision: str, num_pairs: int) -> dict[str, Any]:
+def measure(
+    networks: Mapping[str, nn.Module], shape: tuple[int, ...], precision: str, num_pairs: int
+) -> dict[str, Any]:
     """Milliseconds of each network in each runtime, and the ratio of the best ones."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     torch.manual_seed(0)
     images = torch.randn(shape)
     steps = {
         (who, runtime): step
-        for who, build in NETWORKS.items()
-        for runtime, step in build_steps(build(), images, precision).items()
+        for who, network in networks.items()
+        for runtime, step in build_steps(network, images, precision).items()
     }
     times: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     for turn in range(num_pairs + 1):
@@ -126,12 +133,12 @@ def measure(shape: tuple[int, ...], precision: str, num_pairs: int) -> dict[str,
     medians = {key: statistics.median(values) for key, values in times.items()}
     best = {
         who: min((key for key in medians if key[0] == who), key=medians.__getitem__)
-        for who in NETWORKS
+        for who in networks
     }
     pairs = zip(times[best["ours"]], times[best["peer"]], strict=True)
     low, _, high = statistics.quantiles((a / b for a, b in pairs), n=4)
     return {
-        "ms": {who: {r: m for (w, r), m in medians.items() if w == who} for who in NETWORKS},
+        "ms": {who: {r: m for (w, r), m in medians.items() if w == who} for who in networks},
         "best": {who: runtime for who, (_, runtime) in best.items()},
         "ratio": medians[best["ours"]] / medians[best["peer"]],
         "quartiles": [low, high],

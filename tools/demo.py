@@ -1,11 +1,11 @@
-"""From nothing to a trained NASNet detector: make data, run the pipeline, draw what was found.
+"""A search for cells, and a NASNet detector: make data, run the pipeline, draw what was found.
 
     python tools/demo.py
 
 It works in output/demo: data/ (handwritten digits on photographs, in COCO's format), a folder for
-each stage of configs/pipelines/demo.yaml, and predictions.png (the truth beside
-what was found, for the first pictures of the test set). Interrupted, it goes on where it was; done,
-it prints the result again.
+each stage of configs/pipelines/demo.yaml, predictions.png (the truth beside what was found, for the
+first pictures of the test set), and demo.json (scores, and the seconds of each stage). Interrupted,
+it goes on where it was; done, it prints the result again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main() -> int:
             return status
     picture = ROOT / OUTPUT / "predictions.png"
     draw_comparison(picture)
-    print_results(ROOT / OUTPUT / "evaluation" / "results.json")
+    scores = read_scores(ROOT / OUTPUT / "evaluation" / "results.json")
+    print_scores(scores)
+    write_summary(ROOT / OUTPUT, scores)
     print(f"truth (left) beside predictions (right): {OUTPUT / picture.name}")
     print(f"report: {OUTPUT / 'report' / 'report.html'}")
     print(f"curves: tensorboard --logdir {OUTPUT / 'detector'}")
@@ -69,14 +71,30 @@ def draw_comparison(path: Path) -> None:
     Image.fromarray(np.concatenate(pairs)).save(path)
 
 
-def print_results(path: Path) -> None:
-    """Print the table of COCO's averages."""
+def read_scores(path: Path) -> dict[str, float | None]:
+    """COCO's averages, in percent."""
     (result,) = json.loads(path.read_text())["datasets"].values()
-    scores = result["results"]["bbox"]
+    scores: dict[str, float | None] = result["results"]["bbox"]
+    return scores
+
+
+def print_scores(scores: dict[str, float | None]) -> None:
+    """Print the table of COCO's averages."""
     names = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    texts = ("     -" if (score := scores[n]) is None else f"{score:6.1f}" for n in names)
     print("\nCOCO mAP on the test pictures, in percent")
     print("  ".join(f"{name:>6}" for name in names))
-    print("  ".join("     -" if scores[n] is None else f"{scores[n]:6.1f}" for n in names))
+    print("  ".join(texts))
+
+
+def write_summary(folder: Path, scores: dict[str, float | None]) -> None:
+    """Write the scores and the seconds of each stage, which the pipeline keeps."""
+    from nasnet_det.runs.files import write_json
+
+    stages = json.loads((folder / "pipeline.json").read_text())
+    seconds = {name: stage["seconds"] for name, stage in stages.items()}
+    minutes = round(sum(seconds.values()) / 60, 2)
+    write_json(folder / "demo.json", {"scores": scores, "seconds": seconds, "minutes": minutes})
 
 
 if __name__ == "__main__":
