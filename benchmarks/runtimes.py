@@ -4,10 +4,10 @@
     python benchmarks/runtimes.py --cases "one of 803x1091" --threads 1
     python benchmarks/runtimes.py --variant nasnet_a_1@1536
 
-NASNet-A mobile's trunk (or that of --variant) beside that of torchvision's ResNet-18, both with their batch
-normalizations folded: in PyTorch (in both orders in memory), in ONNX Runtime and in OpenVINO, in
-float32 and in int8 (calibrated on noise, for its time only). With one thread processor time
-counts, so that what else the machine does disturbs less. All compute in turn, in one process,
+NASNet-A mobile's trunk, or that of --variant, beside that of torchvision's ResNet-18, both with
+their batch normalizations folded: in PyTorch (in both orders in memory), in ONNX Runtime and in
+OpenVINO, in float32 and in int8 (calibrated on noise, for its time only). With one thread processor
+time counts, so that what else the machine does disturbs less. All compute in turn, in one process,
 after a warm-up. A case's number is the ratio of the medians of the two best, ours over the peer's:
 below 1 ours is faster. Its spread is that of the quartiles of the pairs' ratios.
 
