@@ -52,6 +52,10 @@ def run(options: argparse.Namespace) -> None:
     from nasnet_det.classification import read_network
     from nasnet_det.runtime import export
 
+    if options.opset != OPSET and options.output.suffix != ".onnx":
+        options.parser.error(
+            f"--opset: wanted an output that ends with .onnx, got {options.output}"
+        )
     card, weights, is_trunk = read_network(options.weights)
     backbone = options.backbone or is_trunk
     exported = export(card, weights, options.output, backbone=backbone, opset=options.opset)
@@ -64,16 +68,20 @@ def run(options: argparse.Namespace) -> None:
 
 def run_detector(options: argparse.Namespace) -> None:
     """Export a detector."""
-    if options.output.suffix != ".onnx" or options.backbone or options.opset != OPSET:
+    if options.output.suffix != ".onnx" or options.backbone:
         options.parser.error(
-            "wanted an output that ends with .onnx, and no --backbone or --opset, for a detector"
+            "wanted an output that ends with .onnx, and no --backbone, for a detector; "
+            "torch.export and TorchScript hold classifiers and backbones"
         )
     from nasnet_det.detection import get_config
     from nasnet_det.detection.detector_file import export_detector_file
 
     words = [*options.opts, "MODEL.WEIGHTS", str(options.weights)]
     cfg = get_config(options.config_file, words)
-    for row in export_detector_file(cfg, options.output, pictures=options.int8 or ""):
+    rows = export_detector_file(
+        cfg, options.output, pictures=options.int8 or "", opset=options.opset
+    )
+    for row in rows:
         height, width = row.size
         print(f"{height}x{width}: of {row.num_found} objects the file finds {row.num_equal}")
     print(f"{options.output}: ONNX, image -> boxes, scores, classes")

@@ -17,16 +17,16 @@ from detectron2.config import CfgNode
 from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 from torch import nn
 
 from nasnet_det.detection.calibration import read_calibration_images
 from nasnet_det.detection.categories import find_categories, get_head
 from nasnet_det.detection.config_relations import refuse
 from nasnet_det.detection.onnx_backbone import prepare_trace
-from nasnet_det.runtime.engines import Engine
+from nasnet_det.runtime.engines import Engine, EngineError
 from nasnet_det.runtime.fuse import fuse
-from nasnet_det.runtime.onnx_trace import trace_to_onnx
+from nasnet_det.runtime.onnx_trace import OPSET, trace_to_onnx
 from nasnet_det.runtime.quantization import quantize
 from nasnet_det.version import __version__
 
@@ -38,6 +38,14 @@ FIELDS = {
 }
 """Output -> Detectron2's name for it."""
 ARCHITECTURES = ("GeneralizedRCNN", "RetinaNet", "FCOS")
+ROTATED = {
+    "ANCHOR_GENERATOR": "RotatedAnchorGenerator",
+    "PROPOSAL_GENERATOR": "RRPN",
+    "ROI_HEADS": "RROIHeads",
+}
+"""Part of the model -> the name of Detectron2's for rotated boxes."""
+HOLDS = "an ONNX detector holds upright boxes, scores, classes and masks"
+OTHERWISE = "run it in PyTorch, with nasnet-det predict"
 TRACED_SIZE = (128, 160)
 
 
@@ -66,8 +74,25 @@ class TracedDetector(nn.Module):
                 maps = model.backbone(images.tensor)
                 features = [maps[name] for name in model.head_in_features]
                 (found,) = model.forward_inference(images, features, model.head(features))
+        self._check_found(found)
         tensors = (getattr(found, FIELDS[name]) for name in self.outputs)
         return tuple(t.tensor if isinstance(t, Boxes) else t for t in tensors)
+
+    def _check_found(self, found: Instances) -> None:
+        """See that the file can hold all that is found."""
+        wanted, got = {FIELDS[name] for name in self.outputs}, found.get_fields()
+        heads = type(getattr(self.model, "roi_heads", self.model)).__name__
+        if isinstance(got.get("pred_boxes"), RotatedBoxes):
+            raise EngineError(f"{heads} finds rotated boxes, and {HOLDS}: {OTHERWISE}")
+        if wanted - got.keys():
+            lacking = ", ".join(sorted(wanted - got.keys()))
+            raise EngineError(f"{heads} finds no {lacking}, and {HOLDS}: {OTHERWISE}")
+        if got.keys() - wanted:
+            more = ", ".join(sorted(got.keys() - wanted))
+            raise EngineError(
+                f"{heads} finds {more} as well, and {HOLDS} alone: {OTHERWISE}, or let it find "
+                "these alone while torch.jit.is_tracing()"
+            )
 
 
 def check_export(cfg: CfgNode) -> None:
@@ -76,23 +101,28 @@ def check_export(cfg: CfgNode) -> None:
     Raises:
         ConfigError: it finds no boxes, or more than boxes and masks.
     """
+    why = f"for an export, since {HOLDS}"
     if cfg.MODEL.META_ARCHITECTURE not in ARCHITECTURES:
-        wanted = f"{' or '.join(ARCHITECTURES)} for an export"
+        wanted = f"{' or '.join(ARCHITECTURES)} {why}"
         refuse("MODEL.META_ARCHITECTURE", wanted, cfg.MODEL.META_ARCHITECTURE)
     if cfg.MODEL.KEYPOINT_ON:
-        refuse("MODEL.KEYPOINT_ON", "False for an export", True)
+        refuse("MODEL.KEYPOINT_ON", f"False {why}", True)
+    for node, name in ROTATED.items():
+        if name == cfg.MODEL[node].NAME:
+            refuse(f"MODEL.{node}.NAME", f"one for upright boxes {why}", name)
 
 
-def export_detector(model: nn.Module, cfg: CfgNode) -> bytes:
+def export_detector(model: nn.Module, cfg: CfgNode, *, opset: int = OPSET) -> bytes:
     """The content of a detector's ONNX file; see the module.
 
     Args:
         model: of the config, with trained weights.
         cfg: its preprocessing and the names of the classes go into the file.
+        opset: of ONNX.
 
     Raises:
         ConfigError: see :func:`check_export`.
-        EngineError: ONNX can't hold it.
+        EngineError: ONNX can't hold it, or not what it finds.
     """
     check_export(cfg)
     traced = TracedDetector(prepare_trace(fuse(model))).eval()
@@ -108,7 +138,12 @@ def export_detector(model: nn.Module, cfg: CfgNode) -> bytes:
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, *TRACED_SIZE), generator=generator).float()
     return trace_to_onnx(
-        traced, image, sizes={1: "height", 2: "width"}, outputs=traced.outputs, about=about
+        traced,
+        image,
+        sizes={1: "height", 2: "width"},
+        outputs=traced.outputs,
+        about=about,
+        opset=opset,
     )
 
 

@@ -7,6 +7,7 @@ change from call to call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,11 +66,23 @@ def start_engine(
     start = starts[runtime]
     try:
         with requires("runtimes"):
-            return start(content, precision)
+            engine = start(content, precision)
     except InputError:
         raise
     except Exception as error:  # each has its own
         raise EngineError(f"{runtime} can't run this network ({_words(error)})") from error
+    return Engine(engine.outputs, partial(_run, engine, runtime))
+
+
+def _run(engine: Engine, runtime: str, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Run a network, whose failure is one sentence: the runtimes' own errors have no class."""
+    try:
+        return engine.run(arrays)
+    except Exception as error:
+        sizes = " and ".join("x".join(map(str, array.shape)) for array in arrays)
+        raise EngineError(
+            f"{runtime} can't run this network on an input of {sizes} ({_words(error)})"
+        ) from error
 
 
 def check_runtime(runtime: str, precision: str) -> None:
@@ -105,7 +118,7 @@ def _start_onnxruntime(content: bytes, precision: str) -> Engine:
     check_runtime("onnxruntime", precision)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # what fails is raised as well
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
 

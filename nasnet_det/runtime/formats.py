@@ -24,7 +24,14 @@ from nasnet_det.errors import InputError
 from nasnet_det.network import NASNet, NASNetTrunk
 from nasnet_det.runs.files import write_content
 from nasnet_det.runtime.fuse import fuse
-from nasnet_det.runtime.onnx_trace import METADATA, OPSET, quiet
+from nasnet_det.runtime.onnx_trace import METADATA, OPSET
+from nasnet_det.runtime.refusals import (
+    check_python,
+    explain,
+    quiet,
+    refuse_python,
+    shorten,
+)
 from nasnet_det.weights.backbone_file import BackboneCard
 
 TOLERANCE = 1e-4
@@ -148,8 +155,9 @@ def export_model(
         opset: of ONNX.
 
     Raises:
-        ExportError: another ending, a missing package, or outputs that differ by more than
-            :data:`TOLERANCE`.
+        ExportError: another ending, a missing package, an operation that the format can't hold,
+            or outputs that differ by more than :data:`TOLERANCE`.
+        EngineError: a trace can't follow the network's Python.
         FileError: the file can't be written.
     """
     if path.suffix not in FORMATS:
@@ -170,8 +178,8 @@ def export_model(
     else:
         convert = _to_torch_export if path.suffix == ".pt2" else _to_torchscript
     with torch.no_grad(), quiet():
-        with _fails_as(f"{FORMATS[path.suffix]} can't hold this network"):
-            fused: Any = fuse(model)
+        fused: Any = fuse(model)
+        with _refuses(fused, example, path.suffix):
             content = convert(fused, example, json.dumps(metadata))
         comparisons = compare_export(content, path.suffix, model, card.spec.input_size)
     worst = max(comparisons, key=lambda comparison: comparison.difference)
@@ -200,7 +208,7 @@ def compare_export(
     for extra in ((0, 0), (1, 1), (2, 5), (7, 12)):
         size = input_size + extra[0], input_size + extra[1]
         image = torch.randn(1, 3, *size, generator=generator)
-        with _fails_as(f"the export can't run on images of {size[0]}x{size[1]}"):
+        with _runs_on(size):
             outputs = run(image)
         difference = max(
             float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
@@ -228,7 +236,8 @@ def _load_torch_export(content: bytes) -> Callable[[torch.Tensor], Outputs]:
 
 def _to_torchscript(model: Exportable, example: torch.Tensor, metadata: str) -> bytes:
     buffer = io.BytesIO()
-    traced = torch.jit.trace(model, example, check_trace=False)
+    with check_python(model, example, "TorchScript"):
+        traced = torch.jit.trace(model, example, check_trace=False)
     torch.jit.save(traced, buffer, _extra_files={METADATA: metadata})
     return buffer.getvalue()
 
@@ -266,7 +275,9 @@ def _to_onnx(model: Exportable, example: torch.Tensor, metadata: str, *, opset: 
 def _load_onnx(content: bytes) -> Callable[[torch.Tensor], Outputs]:
     with _needs("ONNX"):
         import onnxruntime
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised as well
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda image: tuple(map(torch.from_numpy, session.run(None, {"image": image.numpy()})))
 
 
@@ -281,12 +292,27 @@ def _needs(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _fails_as(what: str) -> Iterator[None]:
-    """One sentence for all that the exporters and runtimes raise."""
+def _refuses(model: nn.Module, example: torch.Tensor, ending: str) -> Iterator[None]:
+    """One sentence for all that the exporters raise."""
     try:
         yield
-    except ExportError:
+    except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ExportError(f"{what} ({reason:.200})") from error
+        refuse_python(model, example, FORMATS[ending])
+        others = " or ".join(other for other in FORMATS if other != ending)
+        raise ExportError(explain(error, FORMATS[ending], others)) from error
+
+
+@contextmanager
+def _runs_on(size: tuple[int, int]) -> Iterator[None]:
+    """One sentence for all that the runtimes raise."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"the export can't run on images of {size[0]}x{size[1]} ({shorten(error)}): a part of "
+            "the network keeps a size of the image that was exported; use torch's operations there"
+        ) from error

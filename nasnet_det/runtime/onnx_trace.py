@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from torch import nn
 
 from nasnet_det.errors import requires
 from nasnet_det.runtime.engines import EngineError
+from nasnet_det.runtime.refusals import check_python, explain
 
 METADATA = "nasnet_det"
 OPSET = 18
@@ -32,6 +31,7 @@ def trace_to_onnx(
     sizes: Mapping[int, str],
     outputs: Sequence[str],
     about: Mapping[str, Any],
+    opset: int = OPSET,
 ) -> bytes:
     """The content of an ONNX file with the input ``image``.
 
@@ -41,29 +41,37 @@ def trace_to_onnx(
         sizes: the dimensions of the image that may change, with their names.
         outputs: names of what it returns.
         about: goes into the file as JSON.
+        opset: of ONNX.
 
     Raises:
-        EngineError: ONNX can't hold the model.
+        EngineError: ONNX in this opset can't hold an operation of the model, or a trace can't
+            follow its Python.
         MissingPackageError: the package onnx is not installed.
     """
     with requires("runtimes"):
         import onnx
+    _check_opset(opset)
     buffer: Any = io.BytesIO()  # which this exporter takes as well as a path
     try:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False), quiet():
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+            check_python(model, example, "ONNX"),
+        ):
             torch.onnx.export(
                 model,
                 (example,),
                 buffer,
                 dynamo=False,
-                opset_version=OPSET,
+                opset_version=opset,
                 input_names=["image"],
                 output_names=list(outputs),
                 dynamic_axes={"image": dict(sizes)},
             )
+    except EngineError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise EngineError(f"ONNX can't hold this network ({reason:.200})") from error
+        raise EngineError(explain(error, f"ONNX in opset {opset}")) from error
     proto = onnx.load_from_string(buffer.getvalue())
     proto.metadata_props.add(key=METADATA, value=json.dumps(about))
     return bytes(proto.SerializeToString())
@@ -80,17 +88,17 @@ def read_about(content: bytes) -> dict[str, Any]:
         return {}
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the exporters' remarks about themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _check_opset(opset: int) -> None:
+    """See that PyTorch can write an opset of a trace."""
+    with suppress(ImportError):  # where this PyTorch keeps them
+        from torch.onnx import _constants
+
+        lowest, highest = (
+            getattr(_constants, f"ONNX_{name}_OPSET", opset)
+            for name in ("MIN", "TORCHSCRIPT_EXPORTER_MAX")
+        )
+        if not lowest <= opset <= highest:
+            raise EngineError(
+                f"opset: wanted one from {lowest} to {highest}, which this version of PyTorch can "
+                f"write of a trace, got {opset}; {OPSET} is the usual one"
+            )

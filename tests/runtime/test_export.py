@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -247,3 +249,58 @@ def test_missing_package_is_named_with_its_extra(
         export.ExportError, match=r"ONNX needs the package onnx: pip install 'nasnet-det\[export\]'"
     ):
         _export(small, tmp_path / "model.onnx", backbone=False)
+
+
+# ---- What a format can't hold
+
+
+def _branch(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x if x.mean() > 0 else x
+
+
+def _keep_size(x: torch.Tensor) -> torch.Tensor:
+    return x + torch.from_numpy(np.ones((int(x.shape[2]), int(x.shape[3])), np.float32))
+
+
+def _in_numpy(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.tanh(x.detach().numpy()))
+
+
+PYTHON = r"{} can't hold this network: test_export.py, line \d+ of it reads numbers of the picture's maps into Python \({}\), .*use torch's operations there"
+SIZE = r"the export can't run on images of 20x20 \(.*keeps a size of the image that was exported"
+
+
+@pytest.mark.parametrize(
+    ("ending", "work", "sentence"),
+    [
+        (".pt2", _in_numpy, PYTHON.format("torch.export", "numpy")),
+        (".pt2", _branch, PYTHON.format("torch.export", "bool")),
+        (".onnx", _branch, PYTHON.format("ONNX", "bool")),
+        (".onnx", torch.special.bessel_j0, r"ONNX can't hold the operation prims.bessel_j0 of this network: put another in its place, or another format may: .pt2 or .ts"),
+        (".ts", _branch, PYTHON.format("TorchScript", "bool")),
+        (".ts", _keep_size, SIZE),
+    ],
+)  # fmt: skip
+def test_operation_that_a_format_cannot_hold_is_named(
+    small: NASNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], ending: str, work: Any, sentence: str
+) -> None:  # fmt: skip
+    if ending == ".onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    pool = operations.Pool2dSame.forward
+    monkeypatch.setattr(operations.Pool2dSame, "forward", lambda self, x: work(pool(self, x)))
+    backbone = tmp_path / "backbone.safetensors"
+    trunk = {k: v for k, v in small.state_dict().items() if k.startswith("trunk.")}
+    save_backbone(backbone, trunk, _card(small))
+    capfd.readouterr()
+    assert main(["export", str(backbone), str(tmp_path / f"out{ending}")]) == 1
+    output, error = capfd.readouterr()
+    assert re.match(f"nasnet-det export: {sentence}", error)
+    assert (output, error.count("\n")) == ("", 1)
+    assert [path.name for path in tmp_path.iterdir()] == [backbone.name]
+
+
+def test_opset_goes_with_onnx_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "w.pth", str(tmp_path / "out.ts"), "--opset", "12"])
+    assert "--opset: wanted an output that ends with .onnx, got " in capsys.readouterr().err
