@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from intervals import describe, find_interval
 
 from nasnet_det.errors import InputError
 from nasnet_det.runs.files import write_json
@@ -48,8 +49,6 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "copy_paste": {"INPUT.COPY_PASTE.PROB": 0.5},
 }
 MEANS = ("iterations", "minutes", "last_ap", "best_ap")
-# Student's t, two-sided 95%, by degrees of freedom.
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def main() -> int:
@@ -171,13 +170,6 @@ def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return cases
 
 
-def find_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of at least two values, and the ends of its interval of 95%."""
-    mean, number = float(np.mean(values)), len(values)
-    half = T95.get(number - 1, 1.96) * float(np.std(values, ddof=1)) / math.sqrt(number)
-    return mean, mean - half, mean + half
-
-
 def to_markdown(cases: Mapping[str, Mapping[str, Any]]) -> str:
     """A table with a row for each case."""
     rows = ["| case | seeds | iterations | minutes | last AP | difference | best AP | difference |"]
@@ -189,11 +181,6 @@ def to_markdown(cases: Mapping[str, Mapping[str, Any]]) -> str:
             cells += [f"{row[key]:.1f}", describe(*found) if found else ""]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def describe(mean: float, low: float, high: float) -> str:
-    """A mean with its interval."""
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

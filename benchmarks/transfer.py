@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from intervals import describe, find_interval
 from matplotlib.figure import Figure
 
 from nasnet_det.drawing.figure_file import save_figure
@@ -263,6 +264,30 @@ def collect(report: dict[str, Any], metric: str) -> dict[tuple[str, str], dict[i
     return curves
 
 
+def compare(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Differences of AP at the end, of two runs with one seed each, with their interval.
+
+    The backbones are compared with the first one from each start, and the starts of each backbone.
+    """
+    last = max((int(i) for row in report["runs"] for i in row["points"]), default=0)
+    ends = {
+        (row["cells"], row["start"], row["seed"]): row["points"][str(last)]["AP"]
+        for row in report["runs"]
+        if str(last) in row["points"]
+    }
+    names = list(dict.fromkeys(row["cells"] for row in report["runs"]))
+    pairs = [((names[0], start), (name, start)) for start in STARTS for name in names[1:]]
+    pairs += [((name, STARTS[0]), (name, STARTS[1])) for name in names]
+    differences = []
+    for one, other in pairs:
+        seeds = [seed for *run, seed in ends if tuple(run) == one and (*other, seed) in ends]
+        if len(seeds) > 1:
+            values = [ends[(*one, seed)] - ends[(*other, seed)] for seed in seeds]
+            found = {"one": one, "other": other, "seeds": len(seeds), "iterations": last}
+            differences.append({**found, "interval": find_interval(values)})
+    return differences
+
+
 def to_markdown(report: dict[str, Any]) -> str:
     """The table: mean and, in brackets, each seed."""
     curves = collect(report, "AP")
@@ -277,6 +302,10 @@ def to_markdown(report: dict[str, Any]) -> str:
             for values in (curve.get(i, [math.nan]) for i in iterations)
         ]
         lines.append(f"| {cells} | {start} | {' | '.join(texts)} |")
+    lines.append("")
+    for row in report.get("differences", []):
+        one, other = (", ".join(row[who]) for who in ("one", "other"))
+        lines.append(f"{one} - {other}: {describe(*row['interval'])} AP at the end.")
     minutes = [row["minutes"] for row in report["runs"]]
     lines += ["", f"In brackets: the seeds. {len(minutes)} of {report['num_runs']} trainings, "]
     lines[-1] += f"{np.mean(minutes or [math.nan]):.1f} minutes each ({report['machine']})."
@@ -307,6 +336,7 @@ def draw(report: dict[str, Any], title: str) -> Figure:
 
 def write_report(report: dict[str, Any], folder: Path, name: str) -> None:
     """Write the JSON, the table and the plot."""
+    report["differences"] = compare(report)
     write_json(folder / f"transfer_{name}.json", report)
     write_content(folder / f"transfer_{name}.md", to_markdown(report))
     title = SETS[name].title

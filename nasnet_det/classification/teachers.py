@@ -90,7 +90,7 @@ class Teacher:
     def place(self, device: torch.device) -> None:
         """Move the model to a device, for evaluation only; its convolutions are channels-last."""
         if isinstance(self.model, nn.Module):
-            model = self.model.to(device, memory_format=torch.channels_last)
+            model = self.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             model.eval().requires_grad_(False)
 
 

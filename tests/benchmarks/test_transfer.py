@@ -59,8 +59,23 @@ def test_table_has_means_and_each_seed() -> None:
         "| found | pre-trained | 12.5 (12.5) | nan (nan) |",
         "| found | scratch | 2.0 (1.0, 3.0) | 7.0 (5.0, 9.0) |",
         "",
+        "",
         "In brackets: the seeds. 3 of 6 trainings, 2.0 minutes each (2 cores).",
     ]
+
+
+def test_differences_are_those_of_one_seed_at_the_end() -> None:
+    runs = [_row("pre-trained", seed, 1.0, ap) for seed, ap in ((1, 10.0), (2, 14.0), (4, 50.0))]
+    runs += [_row("scratch", seed, 9.0, ap) for seed, ap in ((2, 10.0), (1, 8.0), (3, 0.0))]
+    runs += [{**_row("pre-trained", seed, 1.0, 9.0), "cells": "other"} for seed in (1, 2)]
+    between, starts = benchmark.compare({"runs": runs})
+    assert (between["one"], between["other"]) == (
+        ("found", "pre-trained"),
+        ("other", "pre-trained"),
+    )
+    # 1 and 5: 3 +- 12.706 * sqrt(8) / sqrt(2)
+    assert between["interval"] == pytest.approx((3.0, -22.412, 28.412))
+    assert (starts["seeds"], starts["interval"][0]) == (2, pytest.approx(3.0))
 
 
 def test_plot_has_a_curve_of_means_and_a_dot_for_each_seed() -> None:
