@@ -6,8 +6,10 @@ all numbers, and the figures; detectors get report.md too, for a README or a pul
 Several detectors are compared with the first. What a run lacks, the report says. Nothing is
 trained: --evaluate evaluates the runs that have no evaluation, and the cost of a run (parameters,
 multiply-adds, time and memory on this device) is measured once and kept in its cost.json, unless
---no-cost is given. --runtimes adds AP and milliseconds in others, such as openvino:int8. Searches
-that differ in their seed alone are averaged.
+--no-cost is given. --runtimes adds AP and milliseconds in others, such as openvino:int8.
+--corruptions adds AP on pictures with noise, blur, weather and compression (arXiv 1907.07484), kept
+in the run's corruptions.json score by score: started again, it goes on. Searches that differ in
+their seed alone are averaged.
 """
 
 from __future__ import annotations
@@ -22,6 +24,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasnet_det.cli.report_corruptions import (
+    add_corruption_arguments,
+    add_robustness,
+    check_corruption_options,
+)
 from nasnet_det.errors import InputError
 from nasnet_det.runtime.choice import split_runtime
 
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 SUMMARY = "Report what detectors or searches reach, and what it costs: tables, figures, one page."
 EXAMPLES = (
     "output/nasnet output/resnet --out output/report --evaluate",
+    "output/nasnet --out output/report --corruptions fog motion_blur --severities 1 3 5",
     "output/rl_0 output/rl_1 output/random_0 --out output/report",
     "output/rl_0 --save-results results.json",
 )
@@ -57,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:PRECISION]",
         help="evaluate and measure there too: torch, onnxruntime or openvino; see predict",
     )
+    add_corruption_arguments(parser)
     parser.add_argument(
         "--no-photos", dest="photos", action="store_false", help="show no image of the data set"
     )
@@ -74,6 +83,9 @@ def run(options: argparse.Namespace) -> None:
     from nasnet_det.report import find_kind, read_run, write_report
 
     kinds = [find_kind(path) for path in options.runs]
+    if options.corruptions is not None and set(kinds) != {"detector"}:
+        raise InputError("--corruptions: wanted runs of nasnet-det train alone, got a search")
+    check_corruption_options(options)
     if "front" in kinds:
         report_detector_search(options)
         return
@@ -149,7 +161,7 @@ def complete(run: DetectionRun, options: argparse.Namespace) -> DetectionRun:
         run = _add_cost(run, *measure(run.folder))
     for runtime in options.runtimes if run.cost else ():
         run = _complete_runtime(run, *split_runtime(runtime))
-    return run
+    return add_robustness(run, options) if options.corruptions else run
 
 
 def _complete_runtime(run: DetectionRun, runtime: str, precision: str) -> DetectionRun:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nasnet_det.report.detection.intervals import LEVEL
 from nasnet_det.report.detection.page import OVER_SEEDS
+from nasnet_det.report.detection.robustness_tables import MEANING
 from nasnet_det.report.detection.summary import DetectionReport
 from nasnet_det.report.detection.tables import make_tables
 
@@ -46,6 +47,9 @@ def _write_lines(report: DetectionReport) -> Iterator[str]:
         yield from ("## Cost", "", *tables["cost"].select(*COSTS).write_markdown(), "")
     if tables["runtimes"].rows:
         yield from ("## Runtimes", "", *tables["runtimes"].write_markdown(), "")
+    if tables["robustness"].rows:
+        yield from ("## On corrupted pictures", "", *tables["robustness"].write_markdown(), "")
+        yield from (*tables["corruptions"].write_markdown(), "", MEANING, "")
     differences = tables["config_differences"]
     if differences.rows:
         shown = replace(differences, rows=differences.rows[:MAX_DIFFERENCES])

@@ -11,6 +11,7 @@ from nasnet_det.report.detection.intervals import LEVEL
 from nasnet_det.report.detection.label_error_list import LabelErrorRow
 from nasnet_det.report.detection.label_errors import KINDS
 from nasnet_det.report.detection.pictures import CHOICES, Choice
+from nasnet_det.report.detection.robustness_tables import MEANING
 from nasnet_det.report.detection.scores import PRECISIONS, RECALLS
 from nasnet_det.report.detection.summary import DetectionReport
 from nasnet_det.report.detection.tables import make_tables, tabulate_categories
@@ -54,5 +55,6 @@ def make_detection_page(report: DetectionReport, drawings: Drawings) -> str:
         choices=CHOICES,
         level=LEVEL,
         over_seeds=OVER_SEEDS,
+        on_corrupted=MEANING,
         version=nasnet_det.__version__,
     )

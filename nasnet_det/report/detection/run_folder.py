@@ -32,6 +32,7 @@ from nasnet_det.runs.detector_files import (
 from nasnet_det.runs.files import FileError
 from nasnet_det.runs.metrics import METRICS, read_metrics
 from nasnet_det.runs.record import read_starts
+from nasnet_det.runs.robustness import Robustness
 
 Record = TypeVar("Record")
 
@@ -56,6 +57,7 @@ class DetectionRun:
         cost: ``cost.json``; None without.
         notes: what is missing or wrong, one sentence each.
         chosen: the name of the data set that is meant; "" for the first of ``results``.
+        robustness: what it reaches on corrupted pictures, where that was asked for.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class DetectionRun:
     cost: DetectorCost | None
     notes: tuple[str, ...]
     chosen: str = ""
+    robustness: Robustness | None = None
 
     @property
     def dataset(self) -> str:

@@ -21,6 +21,7 @@ from nasnet_det.report.detection.run_folder import DetectionRun
 from nasnet_det.report.detection.scores import METRICS
 from nasnet_det.report.detection.slices import Slice, find_slices
 from nasnet_det.runs.detector_files import DetectorCost, DetectorResults
+from nasnet_det.runs.robustness import Robustness
 
 OF_CATEGORY = ("AP", "AP50", "AP75", "AR100")
 
@@ -91,7 +92,7 @@ class EvaluationSummary:
 class RunSummary:
     """One run on one data set; ``evaluation`` and ``cost`` are None where they are unknown.
 
-    The training and the cost stand with the first of several data sets alone.
+    Training, cost and robustness stand with the first of several data sets alone.
     """
 
     name: str
@@ -99,6 +100,7 @@ class RunSummary:
     training: TrainingSummary | None
     provenance: Provenance
     cost: DetectorCost | None
+    robustness: Robustness | None
     evaluation: EvaluationSummary | None
     notes: tuple[str, ...]
 
@@ -106,6 +108,8 @@ class RunSummary:
         """For JSON, where the evaluation's parts stand beside the others."""
         data = asdict(self)
         notes = data.pop("notes")
+        if self.robustness:
+            data["robustness"] = self.robustness.to_dict()
         parts = data.pop("evaluation") or {f.name: None for f in fields(EvaluationSummary)}
         if parts["categories"]:
             parts["categories"] = [row | row.pop("scores") for row in parts["categories"]]
@@ -131,6 +135,7 @@ def summarize_run(
             evaluated_weights=results.weights or None,
         ),
         cost=run.cost if run.is_first else None,
+        robustness=run.robustness if run.is_first else None,
         evaluation=_summarize_evaluation(run.dataset, evaluation) if evaluation else None,
         notes=notes,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from nasnet_det.report.detection.errors import TYPES
 from nasnet_det.report.detection.intervals import UNKNOWN, Estimate
 from nasnet_det.report.detection.references import REFERENCES
+from nasnet_det.report.detection.robustness_tables import tabulate_robustness
 from nasnet_det.report.detection.run_summary import OF_CATEGORY, EvaluationSummary, RunSummary
 from nasnet_det.report.detection.scores import METRICS
 from nasnet_det.report.detection.seeds import Spread
@@ -142,6 +143,7 @@ def make_tables(report: DetectionReport) -> dict[str, Table]:
                 for name, cost in measured
             ),
         ),
+        **tabulate_robustness(runs),
         "references": _tabulate_references(),
         "provenance": _tabulate_provenance(runs),
         "config_differences": make_table(
