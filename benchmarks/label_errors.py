@@ -38,7 +38,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "label_errors.json"
 CONFIG = "quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml"
 ITERATIONS, NUM_PLANTED, NUM_SEEDS = 500, 60, 20
 SCHEDULE = ["SOLVER.MAX_ITER", str(ITERATIONS), "TEST.EXPECTED_RESULTS", "[]"]
-BOX = ["MODEL.WEIGHTS", "nasnet://nasnet_a_small", "MODEL.NASNET.VARIANT", "nasnet_a_1@1056"]
+BOX = ["MODEL.WEIGHTS", "nasnet://nasnet_a_small", "MODEL.NASNET.VARIANT", "nasnet_a_1@1536"]
 KINDS = ("moved", "dropped", "renamed")
 
 
