@@ -31,6 +31,7 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.config_values import check_values
 from nasnet_det.detection.datasets import check_datasets, list_classes, register_config_datasets
 from nasnet_det.detection.evaluation import check_evaluators
+from nasnet_det.detection.live_plots import LivePlots, is_notebook
 from nasnet_det.detection.processes import StoppedProcessError, raise_sentences
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.resize import build_test_resize
@@ -84,6 +85,7 @@ def train(
     resume: bool = False,
     processes: Processes = ONE_PROCESS,
     command: Sequence[str] = (),
+    live_plots: bool | None = None,
 ) -> dict[str, Any]:
     """Train a detector, or go on with a training.
 
@@ -92,6 +94,8 @@ def train(
         resume: go on from the last checkpoint if there is one.
         processes: where it is computed.
         command: what ``run.json`` says; empty for that of this process.
+        live_plots: show losses and APs below the cell of the notebook that trains, and draw them
+            again every few seconds. None: in a notebook; True: say in the log where it is none.
 
     Returns:
         the results of the last evaluation; see :func:`read_results`.
@@ -101,7 +105,9 @@ def train(
             NaN, or the results are not those of ``TEST.EXPECTED_RESULTS``.
         StoppedBySignal: a signal came, and what is done is saved.
     """
-    return _start(cfg, _train, resume=resume, processes=processes, command=command)
+    return _start(
+        cfg, _train, resume=resume, processes=processes, command=command, live_plots=live_plots
+    )
 
 
 def evaluate(
@@ -136,6 +142,7 @@ def _start(
     resume: bool,
     processes: Processes,
     command: Sequence[str],
+    live_plots: bool | None = None,
 ) -> dict[str, Any]:
     eval_only = work is _evaluate
     with contextlib.ExitStack() as stack:
@@ -143,7 +150,10 @@ def _start(
             cfg, stack, eval_only=eval_only, resume=resume, processes=processes
         )
         arguments = argparse.Namespace(
-            eval_only=eval_only, resume=resume, command=list(command or sys.argv)
+            eval_only=eval_only,
+            resume=resume,
+            command=list(command or sys.argv),
+            live_plots=live_plots,
         )
         if num_gpus * processes.num_machines > 1:
             stack.enter_context(pass_signals_on())
@@ -249,6 +259,7 @@ def _train(cfg: CfgNode, arguments: argparse.Namespace) -> None:
     trainer.resume_or_load(resume=arguments.resume)
     if comm.is_main_process():
         write_run_info(cfg, arguments.command, max_iter=trainer.max_iter)
+        _add_live_plots(trainer, arguments.live_plots)
     try:
         trainer.train()
     except (StoppedBySignal, InputError) as error:
@@ -258,6 +269,16 @@ def _train(cfg: CfgNode, arguments: argparse.Namespace) -> None:
             raise StoppedProcessError(error) from None
         raise
     _record_end(trainer, trainer.why_ended, num_done=trainer.iter)
+
+
+def _add_live_plots(trainer: Trainer, wanted: bool | None) -> None:
+    """Behind the checkpoint, since they leave nothing that a resume would miss."""
+    if wanted is False or not (wanted or is_notebook()):
+        return
+    if not is_notebook():
+        logger.warning("There are no live plots: this process is no notebook's")
+        return
+    trainer.register_hooks([LivePlots(Path(trainer.cfg.OUTPUT_DIR))])
 
 
 def _record_end(trainer: Trainer, reason: str, *, num_done: int) -> None:
