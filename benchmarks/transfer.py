@@ -2,6 +2,9 @@
 
     python benchmarks/transfer.py --set bccd --data datasets/bccd --backbones \
         found=output/found.safetensors nasnet_a=output/nasnet_a.safetensors
+    python benchmarks/transfer.py --set bccd_box --data datasets/bccd --backbones \
+        nasnet_a_small=nasnet_det/weights/files/nasnet_a_small.safetensors \
+        resnet18=output/resnet18.safetensors
     python benchmarks/transfer.py --set voc_small --data datasets/voc_small --backbones \
         nasnet_a=output/small.safetensors resnet18=output/resnet18.safetensors
 
@@ -59,6 +62,14 @@ SETS = {
     "bccd": DataSet(
         "BCCD's val",
         "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml",
+        iterations=400,
+        period=100,
+        train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
+        test=("coco_json/instances_val.json", "BCCD/JPEGImages"),
+    ),
+    "bccd_box": DataSet(
+        "BCCD's val",
+        "quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml",
         iterations=400,
         period=100,
         train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
