@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", default="", metavar="FILE", help="a COCO JSON whose ids the pictures keep"
     )
+    parser.add_argument(
+        "--fiftyone", action="store_true", help="write what is found for FiftyOne, too"
+    )
     add_runtime_argument(parser)
     parser.set_defaults(interrupted="predictions.json has what was found so far")
 
@@ -87,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
         threshold=options.confidence_threshold,
         frames_per_second=options.fps,
         json_file=options.json,
+        with_fiftyone=options.fiftyone,
     )
     for sentence in found.unreadable:
         print(f"nasnet-det predict: {sentence}", file=sys.stderr)

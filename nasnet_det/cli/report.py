@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-photos", dest="photos", action="store_false", help="show no image of the data set"
     )
     parser.add_argument(
+        "--fiftyone", action="store_true", help="write truth and detections for FiftyOne, too"
+    )
+    parser.add_argument(
         "--draws", type=int, default=NUM_DRAWS, metavar="N", help="of the bootstrap, at least 100"
     )
 
@@ -83,8 +86,9 @@ def run(options: argparse.Namespace) -> None:
     from nasnet_det.report import find_kind, read_run, write_report
 
     kinds = [find_kind(path) for path in options.runs]
-    if options.corruptions is not None and set(kinds) != {"detector"}:
-        raise InputError("--corruptions: wanted runs of nasnet-det train alone, got a search")
+    for name in ("corruptions", "fiftyone"):
+        if getattr(options, name) not in (None, False) and set(kinds) != {"detector"}:
+            raise InputError(f"--{name}: wanted runs of nasnet-det train alone, got a search")
     check_corruption_options(options)
     if "front" in kinds:
         report_detector_search(options)
@@ -100,7 +104,12 @@ def run(options: argparse.Namespace) -> None:
         )
     runs = [complete(read_run(folder), options) for folder in options.runs]
     report = write_report(
-        runs, options.out, num_draws=options.draws, with_photos=options.photos, progress=say
+        runs,
+        options.out,
+        num_draws=options.draws,
+        with_photos=options.photos,
+        with_fiftyone=options.fiftyone,
+        progress=say,
     )
     for row in report["runs"]:
         for note in row["notes"]:

@@ -28,6 +28,7 @@ def predict(
     batch_size: int = 1,
     frames_per_second: float = 0.0,
     json_file: str = "",
+    with_fiftyone: bool = False,
     on_picture: Callable[[Path], object] = lambda _: None,
 ) -> Predicted:
     """Find objects in pictures and videos; see :func:`~nasnet_det.prediction.write_predictions`.
@@ -35,7 +36,8 @@ def predict(
     Args:
         cfg: of the training; ``MODEL.WEIGHTS`` is its checkpoint. It is not changed.
         batch_size: pictures, or tiles, that the detector gets at a time.
-        inputs, output, threshold, frames_per_second, json_file, on_picture: as there.
+        inputs, output, threshold, frames_per_second, json_file, with_fiftyone, on_picture: as
+            there.
 
     Raises:
         InputError: there is no picture, or the config, the weights or the folder can't be used.
@@ -47,6 +49,7 @@ def predict(
         threshold=threshold,
         frames_per_second=frames_per_second,
         json_file=json_file,
+        with_fiftyone=with_fiftyone,
         on_picture=on_picture,
     )
 

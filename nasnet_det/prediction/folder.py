@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from nasnet_det.data.fiftyone_dataset import PREDICTIONS as FOUND
+from nasnet_det.data.fiftyone_dataset import Box, Sample, write_fiftyone
 from nasnet_det.data.video import VideoWriter, read_comment
 from nasnet_det.errors import InputError
 from nasnet_det.runs.files import FileError, shorten_name, write_content
@@ -102,6 +104,32 @@ class PredictionFolder:
         }
         self._make()
         write_content(self.path / PREDICTIONS, json.dumps(content))
+
+    def write_fiftyone(self, categories: Sequence[dict[str, Any]], **info: Any) -> None:
+        """Write the folder ``fiftyone`` with what was found in pictures, not in frames of videos.
+
+        Raises:
+            FileError: it can't be written.
+        """
+        names = {category["id"]: category["name"] for category in categories}
+        boxes: dict[Any, list[Box]] = {}
+        for one in self.annotations:
+            box = Box(names[one["category_id"]], one["bbox"], one["score"])
+            boxes.setdefault(one["image_id"], []).append(box)
+        pictures = [image for image in self.images if "frame" not in image]
+        samples = (
+            Sample(
+                Path(image["file_name"]),
+                (image["width"], image["height"]),
+                {FOUND: boxes.get(image["id"], [])},
+            )
+            for image in pictures
+        )
+        name = self.path.resolve().name
+        about = {"written_by": MARK, **info}
+        write_fiftyone(
+            self.path / "fiftyone", samples, name=name, classes=list(names.values()), **about
+        )
 
     def _make(self) -> None:
         try:

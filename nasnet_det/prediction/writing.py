@@ -44,6 +44,7 @@ def write_predictions(
     threshold: float = 0.5,
     frames_per_second: float = 0.0,
     json_file: str = "",
+    with_fiftyone: bool = False,
     on_picture: Callable[[Path], object] = lambda _: None,
 ) -> Predicted:
     """Find objects in pictures and videos.
@@ -59,6 +60,7 @@ def write_predictions(
         threshold: of the score, 0 to 1, for drawing.
         frames_per_second: if above 0, pictures are the frames of one video, in their order.
         json_file: a COCO JSON whose ids the pictures keep; without one they are numbered from 1.
+        with_fiftyone: write what was found as a FiftyOne dataset, too; pictures alone.
         on_picture: is told each one before it is read.
 
     Raises:
@@ -92,6 +94,8 @@ def write_predictions(
                 work.film(video, read_frames(video, work.faults))
     finally:
         folder.write(finder.categories, weights=finder.name)
+        if with_fiftyone:
+            folder.write_fiftyone(finder.categories, weights=finder.name)
     work.raise_if_all_failed()
     return Predicted(len(folder.images), work.faults)
 

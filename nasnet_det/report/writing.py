@@ -50,6 +50,7 @@ def write_report(
     *,
     num_draws: int = NUM_DRAWS,
     with_photos: bool = True,
+    with_fiftyone: bool = False,
     progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Write the report of some detectors, or of some searches.
@@ -60,6 +61,7 @@ def write_report(
         folder: is made; files of the same names are replaced.
         num_draws: of the bootstrap of detectors' scores.
         with_photos: show images of detectors' data sets.
+        with_fiftyone: write detectors' detections as FiftyOne datasets, too.
         progress: is told what is done next.
 
     Returns:
@@ -75,5 +77,10 @@ def write_report(
     if studies:
         return write_search_report(studies, folder)
     return write_detection_report(
-        detectors, folder, num_draws=num_draws, with_photos=with_photos, progress=progress
+        detectors,
+        folder,
+        num_draws=num_draws,
+        with_photos=with_photos,
+        with_fiftyone=with_fiftyone,
+        progress=progress,
     )

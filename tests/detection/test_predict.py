@@ -430,3 +430,28 @@ def test_boxes_are_drawn_where_they_are() -> None:
 def test_pictures_are_found_in_folders_in_order(pictures: Path) -> None:
     names = [str(path.relative_to(pictures)) for path in find_pictures([str(pictures)])]
     assert names == ["a.jpg", "sub/a.png"]
+
+
+def test_predictions_of_pictures_for_fiftyone(run: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    words = ["--config-file", str(run / "config.yaml"), "--output", str(out), "--fiftyone"]
+    assert main(["predict", *words, "--input", str(pictures), "--confidence-threshold", "0.9"]) == 0
+    found = json.loads((out / "predictions.json").read_text())
+    names = {category["id"]: category["name"] for category in found["categories"]}
+    samples = json.loads((out / "fiftyone" / "samples.json").read_text())["samples"]
+    assert len(samples) == len(found["images"]) == 2
+    for sample, image in zip(samples, found["images"], strict=True):
+        assert sample["filepath"] == str(Path(image["file_name"]).absolute())
+        width, height = image["width"], image["height"]
+        assert sample["metadata"] == {"_cls": "ImageMetadata", "width": width, "height": height}
+        assert "ground_truth" not in sample
+        own = [one for one in found["annotations"] if one["image_id"] == image["id"]]
+        detections = sample["predictions"]["detections"]
+        assert len(detections) == len(own) > 0
+        for detection, one in zip(detections, own, strict=True):
+            assert detection["label"] == names[one["category_id"]]
+            assert detection["confidence"] == one["score"]
+            sides = np.array(detection["bounding_box"]) * [width, height, width, height]
+            np.testing.assert_allclose(sides, one["bbox"], atol=1e-6)
+    about = json.loads((out / "fiftyone" / "metadata.json").read_text())
+    assert about["info"]["default_classes"] == CLASSES

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_det.drawing.figure_file import render_figure
+from nasnet_det.report.detection.fiftyone_dataset import write_run_for_fiftyone
 from nasnet_det.report.detection.figures import draw_figures
 from nasnet_det.report.detection.intervals import NUM_DRAWS
 from nasnet_det.report.detection.label_error_list import make_coco
@@ -25,6 +26,7 @@ def write_detection_report(
     *,
     num_draws: int = NUM_DRAWS,
     with_photos: bool = True,
+    with_fiftyone: bool = False,
     progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Write a report of one or several runs.
@@ -34,6 +36,7 @@ def write_detection_report(
         folder: is made; files of the same names are replaced.
         num_draws: of the bootstrap.
         with_photos: show images of the data sets.
+        with_fiftyone: write the detections as FiftyOne datasets, too.
         progress: is told what is done next.
 
     Returns:
@@ -66,6 +69,11 @@ def write_detection_report(
         if one.evaluation:
             name = "label_errors" if len(reported) == 1 else f"label_errors_{one.name}"
             write_json(folder / f"{name.replace('/', '_')}.json", make_coco(one.evaluation))
+        if one.evaluation and with_fiftyone:
+            name = "fiftyone" if len(reported) == 1 else f"fiftyone_{one.name}"
+            place = folder / name.replace("/", "_")
+            progress(f"writing {place}")
+            write_run_for_fiftyone(one, place)
     content = report.to_dict()
     write_json(folder / "report.json", content)
     write_content(folder / "report.md", write_markdown(report))
