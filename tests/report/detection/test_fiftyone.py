@@ -134,21 +134,22 @@ def test_size_that_the_json_does_not_say_is_the_pictures(
 @pytest.mark.peers
 def test_fiftyone_reads_it(tmp_path: Path) -> None:
     fiftyone = pytest.importorskip("fiftyone")
+    pytest.importorskip("fiftyone.utils.data.importers")
     boxes = [Box("cat", [10, 20, 30, 40], 0.5), Box("dog", [0, 0, 100, 50], 0.25)]
     samples = [
         Sample(tmp_path / "a.png", (100, 50), {"predictions": boxes, "ground_truth": []}),
         Sample(tmp_path / "b.png", (100, 50), {"predictions": [], "ground_truth": []}),
     ]
     write_fiftyone(tmp_path / "set", samples, name="a set", classes=["cat", "dog"])
-    kind = fiftyone.types.FiftyOneDataset
-    dataset = fiftyone.Dataset.from_dir(str(tmp_path / "set"), dataset_type=kind)
-    try:
-        assert dataset.default_classes == ["cat", "dog"]
-        first, second = dataset
-        assert [one.label for one in first.predictions.detections] == ["cat", "dog"]
-        assert first.predictions.detections[0].bounding_box == [0.1, 0.4, 0.3, 0.8]
-        assert first.predictions.detections[1].confidence == 0.25
-        assert second.predictions.detections == []
-        assert (first.metadata.width, first.metadata.height) == (100, 50)
-    finally:
-        dataset.delete()
+    importers = fiftyone.utils.data.importers
+    reader = importers.FiftyOneDatasetImporter(str(tmp_path / "set"))
+    # As Dataset.from_dir does, but without its database, a program that no package brings.
+    with importers._handle_legacy_formats(reader) as importer:
+        first, second = importer
+        assert importer.get_dataset_info()["default_classes"] == ["cat", "dog"]
+    assert [one.label for one in first.predictions.detections] == ["cat", "dog"]
+    assert first.predictions.detections[0].bounding_box == [0.1, 0.4, 0.3, 0.8]
+    assert first.predictions.detections[1].confidence == 0.25
+    assert second.predictions.detections == []
+    assert (first.metadata.width, first.metadata.height) == (100, 50)
+    assert first.filepath == str(tmp_path / "a.png")
