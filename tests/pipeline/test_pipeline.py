@@ -79,7 +79,7 @@ def test_detector_has_the_classifiers_network_input_and_weights(config: str) -> 
 
 def test_pairs_reach_their_stage() -> None:
     stages = _plan(
-        "pipelines/digits.yaml", "OUTPUT_DIR", "here", "search.SEARCH.NUM_TRIALS", "7",
+        "pipelines/demo.yaml", "OUTPUT_DIR", "here", "search.SEARCH.NUM_TRIALS", "7",
         "detector.SOLVER.MAX_ITER", "9", "evaluation.INPUT.MIN_SIZE_TEST", "100", "NUM_GPUS", "2",
     )  # fmt: skip
     assert stages["search"].config["SEARCH.NUM_TRIALS"] == 7
@@ -94,13 +94,13 @@ def test_pairs_reach_their_stage() -> None:
 
 
 def test_workers_and_places_do_not_make_a_stage_another_one() -> None:
-    first = _plan("pipelines/digits.yaml")
+    first = _plan("pipelines/demo.yaml")
     other = _plan(
-        "pipelines/digits.yaml", "OUTPUT_DIR", "elsewhere", "classifier.DATA.NUM_WORKERS", "9",
+        "pipelines/demo.yaml", "OUTPUT_DIR", "elsewhere", "classifier.DATA.NUM_WORKERS", "9",
         "search.SEARCH.EXECUTOR.NUM_WORKERS", "9", "detector.DATALOADER.NUM_WORKERS", "9",
     )  # fmt: skip
     assert [stage.config for stage in first.values()] == [stage.config for stage in other.values()]
-    changed = _plan("pipelines/digits.yaml", "classifier.SOLVER.EPOCHS", "9")
+    changed = _plan("pipelines/demo.yaml", "classifier.SOLVER.EPOCHS", "9")
     assert changed["classifier"].config != first["classifier"].config
 
 
@@ -117,9 +117,9 @@ def test_detector_with_weights_of_its_own_stays_as_its_config_says() -> None:
 
 
 def test_parts_can_be_left_out() -> None:
-    assert list(_plan("pipelines/digits.yaml", "SEARCH.CONFIG", "")) == ALL[2:]
-    assert list(_plan("pipelines/digits.yaml", "DETECTOR.CONFIG", "")) == ALL[:4]
-    only = _plan("pipelines/digits.yaml", "SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", "")
+    assert list(_plan("pipelines/demo.yaml", "SEARCH.CONFIG", "")) == ALL[2:]
+    assert list(_plan("pipelines/demo.yaml", "DETECTOR.CONFIG", "")) == ALL[:4]
+    only = _plan("pipelines/demo.yaml", "SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", "")
     assert list(only) == ALL[4:]
     assert only["detector"].config["MODEL.WEIGHTS"] == ""
     with pytest.raises(ConfigError, match="wanted a CONFIG of SEARCH, CLASSIFIER or DETECTOR"):
@@ -147,7 +147,7 @@ def test_mistake_in_any_stage_is_told_before_the_first_starts(
     files = write_tiny_dataset(tmp_path / "data")
     detector = [f"detector.{w}" if w.startswith("DATASETS") else w for w in files]
     given = ["search.SEARCH.DATA.PATH", str(images), "classifier.DATA.PATH", str(images), *detector]
-    arguments = ["--config-file", "pipelines/digits.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
+    arguments = ["--config-file", "pipelines/demo.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
     assert main(["pipeline", *arguments, *given, *opts]) == 1
     output = capsys.readouterr()
     assert output.err.startswith(f"nasnet-det pipeline: {sentence}")
