@@ -165,11 +165,29 @@ def write_tiles() -> str:
 
 
 def write_weights_in_the_box() -> str:
-    """A short training from the weights in the box and from nothing."""
-    names = ("AP", "AP50", "AP75", "APm", "APl")
-    rows = read(RESULTS / "weights_in_the_box.json")["rows"]
-    lines = [[name, *(f"{row[key]:.1f}" for key in names)] for name, row in rows.items()]
-    return write_table(("the detector starts", *names), lines)
+    """Detectors of blood cells from trunks with one training each, and from nothing."""
+    names = {"nasnet_a_small": "NASNet-A small", "resnet18": "ResNet-18"}
+    starts = {"pre-trained": "Tiny-ImageNet", "scratch": "nothing"}
+    report = read(RESULTS / "transfer_bccd_box.json")
+    points = [str(i) for i in (100, 200, 300, 400)]
+    rows = []
+    for cells, start in ((cells, start) for cells in names for start in starts):
+        runs = [r for r in report["runs"] if (r["cells"], r["start"]) == (cells, start)]
+        means = (f"{fmean(run['points'][i]['AP'] for run in runs):.1f}" for i in points)
+        rows.append([names[cells], starts[start], *means])
+    return write_table(("trunk", "it starts from", *(f"after {i}" for i in points)), rows)
+
+
+def write_box_differences() -> str:
+    """AP at the end, of two trainings with one seed: the mean difference and its interval."""
+    names = {"nasnet_a_small": "NASNet-A small", "resnet18": "ResNet-18"}
+    starts = {"pre-trained": "from Tiny-ImageNet", "scratch": "from nothing"}
+    rows = []
+    for row in read(RESULTS / "transfer_bccd_box.json")["differences"]:
+        pair = (f"{names[cells]} {starts[start]}" for cells, start in (row["one"], row["other"]))
+        mean, low, high = row["interval"]
+        rows.append([*pair, f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"])
+    return write_table(("this", "beside this", "AP, 95% interval"), rows)
 
 
 def write_cpu_speed() -> str:
@@ -311,6 +329,7 @@ TABLES = {
     "classifier_speed": write_classifier_speed,
     "tiles": write_tiles,
     "weights_in_the_box": write_weights_in_the_box,
+    "box_differences": write_box_differences,
     "label_errors": write_label_errors,
 }
 
@@ -322,7 +341,6 @@ def list_values() -> dict[str, str]:
         **_transfer_values(),
         **_speed_values(),
         **_tiles_values(),
-        **_box_values(),
         **_label_error_values(),
         **_doctor_values(),
         **_transcribed_values(),
@@ -382,11 +400,6 @@ def _speed_values() -> dict[str, str]:
         "speed.cifar": f"{pairs['NASNet-A 6 @ 768']['speed_ratio']:.2f}",
         "speed.large": f"{pairs['NASNet-A 6 @ 4032']['speed_ratio']:.2f}",
     }
-
-
-def _box_values() -> dict[str, str]:
-    report = read(RESULTS / "weights_in_the_box.json")
-    return {"weights_in_the_box.iterations": f"{report['iterations']}"}
 
 
 def _label_error_values() -> dict[str, str]:

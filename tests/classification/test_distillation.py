@@ -195,6 +195,30 @@ def test_kept_answers_are_the_teacher_s_and_are_asked_for_once(tmp_path: Path) -
     assert not np.isnan(np.load(cache.path)).any()
 
 
+@pytest.mark.parametrize("cache", ["False", "True"])
+def test_teacher_computes_in_the_precision_of_the_training(tmp_path: Path, cache: str) -> None:
+    """What it said in one precision is no answer in another."""
+
+    class Watched(Tall):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            types.add(F.linear(images[:, :, 0, 0], torch.eye(3)).dtype)
+            orders.add(images.is_contiguous(memory_format=torch.channels_last))
+            return super().forward(images)
+
+    types: set[torch.dtype] = set()
+    orders: set[bool] = set()
+    kept = []
+    for precision in ("float32", "bfloat16"):
+        types.clear()
+        opts = ["DISTILL.CACHE", cache, "SOLVER.PRECISION", precision, "DATA.NUM_TRAIN", "32"]
+        cfg = make(tmp_path, *opts)
+        Trainer(cfg, load_data(cfg), device=CPU, teacher=Watched()).train()
+        assert types == {getattr(torch, precision)}
+        kept = sorted(Path(cfg.OUTPUT_DIR).glob("teacher-*.npy"))
+    assert orders == {True}
+    assert len(kept) == (2 if cache == "True" else 0)
+
+
 def _chosen(cfg: CfgNode) -> np.ndarray:
     from nasnet_det.runs.seeds import derive_seed
 
