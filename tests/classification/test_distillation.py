@@ -201,7 +201,8 @@ def test_teacher_computes_in_the_precision_of_the_training(tmp_path: Path, cache
 
     class Watched(Tall):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            types.add(F.linear(images[:, :, 0, 0], torch.eye(3)).dtype)
+            if len(images) > 1:  # one image asks for the number of classes
+                types.add(F.linear(images[:, :, 0, 0], torch.eye(3)).dtype)
             orders.add(images.is_contiguous(memory_format=torch.channels_last))
             return super().forward(images)
 
