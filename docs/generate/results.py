@@ -342,6 +342,7 @@ def list_values() -> dict[str, str]:
         **_speed_values(),
         **_tiles_values(),
         **_label_error_values(),
+        **_comforts_values(),
         **_doctor_values(),
         **_transcribed_values(),
     }
@@ -400,6 +401,11 @@ def _speed_values() -> dict[str, str]:
         "speed.cifar": f"{pairs['NASNet-A 6 @ 768']['speed_ratio']:.2f}",
         "speed.large": f"{pairs['NASNet-A 6 @ 4032']['speed_ratio']:.2f}",
     }
+
+
+def _comforts_values() -> dict[str, str]:
+    report = read(RESULTS / "training_comforts.json")
+    return {"training_comforts.iterations": f"{report['made_of']['iterations']}"}
 
 
 def _label_error_values() -> dict[str, str]:
