@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from nasnet_det.report.detection.matches import AREAS, IOU_THRESHOLDS, Matches
 
 RECALL_LEVELS = np.linspace(0, 1, 101)
-MAX_ELEMENTS = 2_000_000  # numbers in an array: draws are computed in blocks of such a size
+MAX_ELEMENTS = 16_000_000  # of 16 bits in an array: draws are computed in blocks of such a size
+WIDE = 128  # draws from which on rows are added one by one
 _ALL = tuple(range(len(IOU_THRESHOLDS)))
 # Name -> area, indices of IoU thresholds.
 PRECISIONS = {
@@ -67,8 +69,9 @@ def compute_scores(matches: Matches, copies: np.ndarray | None = None) -> Scores
         name: precision[areas.index(area), list(levels)].mean(axis=0)
         for name, (area, levels) in PRECISIONS.items()
     }
+    weights = copies.astype(np.float64)
     for name, (area, most) in RECALLS.items():
-        of_categories[name] = compute_recall(matches, copies, areas.index(area), most)
+        of_categories[name] = compute_recall(matches, weights, areas.index(area), most)
     overall = {name: _mean_of_defined(values) for name, values in of_categories.items()}
     return Scores(overall, of_categories)
 
@@ -85,7 +88,7 @@ def compute_recall(matches: Matches, copies: np.ndarray, area: int, most: int) -
 
     Args:
         matches: of one run.
-        copies: (I, B).
+        copies: (I, B); of floats, or they become such.
         area: index into ``AREAS``.
         most: detections that count, of a category in an image.
 
@@ -93,9 +96,10 @@ def compute_recall(matches: Matches, copies: np.ndarray, area: int, most: int) -
         (K, B), NaN where a draw has no object.
     """
     found = matches.is_match[area].sum(axis=0) * (matches.rank < most)  # (D,), of T thresholds
-    hits = np.zeros((matches.num_categories, matches.num_images))
-    np.add.at(hits, (matches.category, matches.image), found)
-    weights = copies.astype(np.float64)
+    shape = (matches.num_categories, matches.num_images)
+    places = np.ravel_multi_index((matches.category, matches.image), shape)
+    hits = np.bincount(places, found, minlength=shape[0] * shape[1]).reshape(shape)
+    weights = copies.astype(np.float64, copy=False)
     return _divide(hits @ weights / len(IOU_THRESHOLDS), matches.num_objects[area] @ weights)
 
 
@@ -157,19 +161,33 @@ def _average(
     for level, (right, number) in enumerate(zip(rights, numbers, strict=True)):
         if not len(right):
             continue
-        hits = np.cumsum(copies[right], axis=0, dtype=np.intp)
+        hits = _accumulate(np.add, copies[right].astype(np.int32))
         counted = sums[np.searchsorted(ends, number)]
         other = np.flatnonzero(is_ignored[level] != usually_ignored)
         if len(other):
-            signs = np.where(is_ignored[level, other], -1, 1)[:, None]
-            changes = np.cumsum(signs * copies[other], axis=0)
-            before = np.searchsorted(other, right, side="right")
-            counted = counted + np.where(before[:, None] > 0, changes[before - 1], 0)
-        precision = hits / np.maximum(counted, 1)
-        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+            signs = np.where(is_ignored[level, other], -1, 1).astype(np.int32)[:, None]
+            changes = np.zeros((len(other) + 1, copies.shape[1]), dtype=np.int32)
+            changes[1:] = _accumulate(np.add, signs * copies[other])
+            counted += changes[np.searchsorted(other, right, side="right")]
+        flipped = np.empty(hits.shape)  # the last row first, as its envelope is made
+        np.divide(hits, np.maximum(counted, 1, out=counted), out=flipped[::-1])
+        precision = _accumulate(np.maximum, flipped)[::-1]
         new = np.diff(levels[hits + starts], axis=0, prepend=np.int8(0))
         out[level] = np.einsum("rb,rb->b", precision, new) / len(RECALL_LEVELS)
     return out
+
+
+def _accumulate(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """``combine.accumulate`` over the rows of (R, B), in place.
+
+    numpy's own takes one number at a time along the rows, and a processor many.
+    """
+    if values.shape[1] < WIDE:
+        combine.accumulate(values, axis=0, out=values)
+        return values
+    for before, row in pairwise(values):
+        combine(before, row, row)
+    return values
 
 
 def _tabulate_levels(num_objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,8 +209,16 @@ def _sum_up_to(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Sums (E, B) of the first 0, ... of (n, B) values; ``ends`` rises from 0."""
     sums = np.zeros((len(ends), values.shape[1]), dtype=np.int32)
     if len(ends) > 1:
-        parts = np.add.reduceat(values[: ends[-1]], ends[:-1], axis=0, dtype=np.int32)
-        np.cumsum(parts, axis=0, out=sums[1:])
+        used = values[: ends[-1]]
+        # Without a cast, unless a sum may not fit.
+        largest = int(np.diff(ends).max()) * int(used.max())
+        kind = values.dtype if largest <= np.iinfo(values.dtype).max else np.int32
+        if values.shape[1] < WIDE:
+            sums[1:] = np.add.reduceat(used, ends[:-1], axis=0, dtype=kind)
+        else:  # as in _accumulate
+            for row, (start, stop) in zip(sums[1:], pairwise(ends.tolist()), strict=True):
+                row[:] = np.add.reduce(used[start:stop], axis=0, dtype=kind)
+        _accumulate(np.add, sums)
     return sums
 
 

@@ -19,6 +19,8 @@ from nasnet_det.report.detection.boxes import (
 from nasnet_det.report.detection.matches import AREAS, NO_OBJECT, Matches, match_boxes
 from nasnet_det.report.detection.scores import (
     METRICS,
+    WIDE,
+    _sum_up_to,
     compute_average_precision,
     compute_curves,
     compute_scores,
@@ -144,6 +146,29 @@ def test_blocks_of_draws_change_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         np.testing.assert_array_equal(
             compute_scores(matches, copies).overall[metric], whole.overall[metric]
         )
+
+
+def test_draws_in_rows_are_those_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many draws are added row by row, few by numpy's own sums."""
+    truth = make_truth(20, crowds=0.1)
+    _, matches = match(tmp_path, truth, detect(truth))
+    copies = np.random.default_rng(2).integers(0, 4, size=(WIDE + 2, 20))
+    whole = compute_scores(matches, copies)
+    monkeypatch.setattr("nasnet_det.report.detection.scores.MAX_ELEMENTS", 1)
+    single = compute_scores(matches, copies)
+    for metric in METRICS:
+        np.testing.assert_array_equal(single.overall[metric], whole.overall[metric])
+
+
+@pytest.mark.parametrize("num_draws", [2, WIDE])
+@pytest.mark.parametrize("copies", [1, 3, 30_000])
+def test_sums_are_right_beyond_16_bits(num_draws: int, copies: int) -> None:
+    values = np.full((20_000, num_draws), copies, dtype=np.int16)
+    ends = np.array([0, 1, 5, 19_000, 20_000])
+    wanted = np.repeat((ends * copies)[:, None], num_draws, axis=1)
+    np.testing.assert_array_equal(_sum_up_to(values, ends), wanted)
 
 
 def test_iou_is_that_of_pycocotools() -> None:
