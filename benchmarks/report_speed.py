@@ -84,7 +84,9 @@ def write_runs(folder: Path, num_images: int, num_detections: int) -> None:
         classes = rng.integers(1, NUM_CATEGORIES + 1, CLASSES_OF_IMAGE)
         count = rng.poisson(OBJECTS)
         sizes = np.exp(rng.uniform(np.log(8), np.log(300), (count, 2)))
-        boxes = np.concatenate([rng.uniform(0, 300, (count, 2)), sizes], axis=1)
+        corners = rng.uniform(0, 300, (count, 2))
+        sizes = np.minimum(sizes, [WIDTH, HEIGHT] - corners)  # else the reader cuts them
+        boxes = np.concatenate([corners, sizes], axis=1)
         labels = rng.choice(classes, count)
         for box, label in zip(boxes, labels, strict=True):
             annotation = {"id": len(truth["annotations"]) + 1, "image_id": image["id"]}

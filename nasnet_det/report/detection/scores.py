@@ -186,7 +186,7 @@ def _accumulate(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
         combine.accumulate(values, axis=0, out=values)
         return values
     for before, row in pairwise(values):
-        combine(before, row, row)
+        combine(before, row, out=row)
     return values
 
 
