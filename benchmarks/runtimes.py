@@ -2,7 +2,7 @@
 
     python benchmarks/runtimes.py
     python benchmarks/runtimes.py --cases "one of 803x1091" --threads 1
-    python benchmarks/runtimes.py --variant nasnet_a_1@1536
+    python benchmarks/runtimes.py --variant nasnet_a_1@1536 --results box.json
 
 NASNet-A mobile's trunk, or that of --variant, beside that of torchvision's ResNet-18, both with
 their batch normalizations folded: in PyTorch (in both orders in memory), in ONNX Runtime and in
@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--variant", default=MOBILE, help="of ours")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="of one machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for case in options.cases:
@@ -98,7 +99,9 @@ def main() -> int:
                 name = f"{options.variant}, {name}"
             networks = {"ours": build_nasnet_trunk(options.variant), "peer": build_resnet18_trunk()}
             row = measure(networks, CASES[case], precision, options.pairs)
-            rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else {}
+            rows = (
+                json.loads(options.results.read_text())["rows"] if options.results.is_file() else {}
+            )
             rows[name] = row
             versions = {m.__name__: m.__version__ for m in (torch, torchvision, onnxruntime)}
             versions["openvino"] = openvino.__version__
@@ -106,7 +109,7 @@ def main() -> int:
                 "processor": name_device(torch.device("cpu")),
                 "instructions": torch.backends.cpu.get_cpu_capability(),
             }
-            write_json(RESULTS, {"machine": machine, "versions": versions, "rows": rows})
+            write_json(options.results, {"machine": machine, "versions": versions, "rows": rows})
             print(f"{name}: {row}", flush=True)
     return 0
 
