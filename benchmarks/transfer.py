@@ -56,23 +56,17 @@ class DataSet(NamedTuple):
     test: tuple[str, str]
 
 
+BCCD = DataSet(
+    "BCCD's val",
+    "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml",
+    iterations=400,
+    period=100,
+    train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
+    test=("coco_json/instances_val.json", "BCCD/JPEGImages"),
+)
 SETS = {
-    "bccd": DataSet(
-        "BCCD's val",
-        "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml",
-        iterations=400,
-        period=100,
-        train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
-        test=("coco_json/instances_val.json", "BCCD/JPEGImages"),
-    ),
-    "bccd_box": DataSet(
-        "BCCD's val",
-        "quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml",
-        iterations=400,
-        period=100,
-        train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
-        test=("coco_json/instances_val.json", "BCCD/JPEGImages"),
-    ),
+    "bccd": BCCD,
+    "bccd_box": BCCD._replace(config="quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml"),
 }
 STARTS = ("pre-trained", "scratch")
 METRICS = ("AP", "AP50", "AP75")
