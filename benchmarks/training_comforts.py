@@ -1,14 +1,17 @@
 """What does each comfort of a training change? On blood cells, beside the same training without it.
 
     python benchmarks/training_comforts.py --data datasets/bccd --seeds 5
+    python benchmarks/training_comforts.py --data datasets/bccd --cases early --iterations 1000 \
+        --name early_stopping --output output/early_stopping
 
 Each of --cases is trained with each seed (quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml
 from nothing, its rate constant after a short warm-up), and so is the plain training. A difference
 is that of two trainings with the same seed; its interval is Student's, of 95%, over the seeds.
 About five minutes a training, on one core.
 
-Trainings lie in --output. After each, its scores are added to training_comforts.json in --results,
-and started again it goes on where it was. The case rate takes the rate of nasnet-det find-lr.
+Trainings lie in --output. After each, its scores are added to --name.json in --results, and started
+again it goes on where it was. The case rate takes the rate of nasnet-det find-lr. Early stopping
+needs a training long enough to end: the second command.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ MEANS = ("iterations", "minutes", "last_ap", "best_ap")
 def main() -> int:
     """Train what is missing, write the JSON, and print the differences."""
     options = parse_arguments()
-    path = options.results / "training_comforts.json"
+    path = options.results / f"{options.name}.json"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     made_of = {"iterations": options.iterations, "config": CONFIG}
     try:
@@ -62,7 +65,7 @@ def main() -> int:
             report = json.loads(path.read_text()) if path.is_file() else {}
             report = report or {"made_of": made_of, "machine": machine, "runs": []}
             if report["made_of"] != made_of:
-                raise InputError(f"{path} is of another schedule; name another folder (--results)")
+                raise InputError(f"{path} is of another schedule; take another --name")
             done = {(row["case"], row["seed"]) for row in report["runs"]}
             for seed in range(1, options.seeds + 1):
                 for case in dict.fromkeys([PLAIN, *options.cases]):
@@ -87,6 +90,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--output", type=Path, default=Path("output/training_comforts"))
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--name", default="training_comforts", help="of the JSON")
     return parser.parse_args(arguments)
 
 
