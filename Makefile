@@ -26,7 +26,7 @@ help: ## list the commands
 setup: ## make .venv: the locked packages, Detectron2, this project (quick when done)
 	@$(PYTHON) tools/setup_environment.py $(VENV)
 
-demo: setup ## make a small data set, search for cells, train a detector with them, evaluate, draw
+demo: setup ## make a small data set, search for cells, train a detector, evaluate, report, draw
 	$(BIN)/python tools/demo.py
 
 test: setup ## the tests that every change must pass

@@ -5,11 +5,14 @@
     python benchmarks/transfer.py --set bccd_box --data datasets/bccd --backbones \
         nasnet_a_small=nasnet_det/weights/files/nasnet_a_small.safetensors \
         resnet18=output/resnet18.safetensors
+    python benchmarks/transfer.py --set voc_small --data datasets/voc_small --backbones \
+        nasnet_a_small=nasnet_det/weights/files/nasnet_a_small.safetensors \
+        resnet18=output/resnet18.safetensors
 
 The backbones are files of nasnet-det export-backbone; their cards say which network to build. Each
 is trained on the set by the config of SETS, from its weights and from scratch (--starts), with
-three seeds, and evaluated after every --period iterations. About five minutes a training, on one
-core; --parallel 2 trains two at a time.
+three seeds, and evaluated after every --period iterations. Five to fifteen minutes a training, on
+one core; --parallel 2 trains two at a time.
 
 Trainings lie in --output. After each, its scores are added to transfer_SET.json in --results,
 and the table (.md) and the plot (.svg) are made anew. Started again, it goes on where it was: what
@@ -67,6 +70,14 @@ BCCD = DataSet(
 SETS = {
     "bccd": BCCD,
     "bccd_box": BCCD._replace(config="quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml"),
+    "voc_small": DataSet(
+        "600 pictures of VOC",
+        "quick_schedules/faster_rcnn_nasnet_a_small_FPN_voc.yaml",
+        iterations=1500,
+        period=500,
+        train=("annotations/instances_train.json", "train"),
+        test=("annotations/instances_val.json", "val"),
+    ),
 }
 STARTS = ("pre-trained", "scratch")
 METRICS = ("AP", "AP50", "AP75")

@@ -1,4 +1,4 @@
-"""From nothing to a trained NASNet detector: make data, run the pipeline, draw what was found.
+"""A search for cells, and a NASNet detector: make data, run the pipeline, draw what was found.
 
     python tools/demo.py
 

@@ -50,7 +50,10 @@ def _value(stage: Stage, key: str) -> str:
     return words[len(words) - words[::-1].index(key)]
 
 
-@pytest.mark.parametrize("config", [n for n in list_configs() if n.startswith("pipelines/")])
+@pytest.mark.parametrize(
+    "config",
+    [n for n in list_configs() if n.startswith("pipelines/") and n != "pipelines/demo.yaml"],
+)
 def test_detector_has_the_classifiers_network_input_and_weights(config: str) -> None:
     stages = _plan(config)
     assert list(stages) == ALL
@@ -77,9 +80,20 @@ def test_detector_has_the_classifiers_network_input_and_weights(config: str) -> 
         assert not any(found in str(value) for value in stage.config.values()), "content counts"
 
 
+def test_without_a_classifier_a_detector_with_weights_keeps_their_network() -> None:
+    stages = _plan("pipelines/demo.yaml")
+    assert list(stages) == ["search", "search_report", "detector", "evaluation", "report"]
+    command = list(stages["detector"].command)
+    i = command.index("--config-file")
+    detected = get_config(command[i + 1], command[i + 2 :])
+    assert detected.MODEL.WEIGHTS == "nasnet://nasnet_a_small"
+    assert detected.MODEL.NASNET.VARIANT == "nasnet_a_1@1536"
+    assert detected.MODEL.NASNET.GENOTYPE == ""
+
+
 def test_pairs_reach_their_stage() -> None:
     stages = _plan(
-        "pipelines/demo.yaml", "OUTPUT_DIR", "here", "search.SEARCH.NUM_TRIALS", "7",
+        "pipelines/digits.yaml", "OUTPUT_DIR", "here", "search.SEARCH.NUM_TRIALS", "7",
         "detector.SOLVER.MAX_ITER", "9", "evaluation.INPUT.MIN_SIZE_TEST", "100", "NUM_GPUS", "2",
     )  # fmt: skip
     assert stages["search"].config["SEARCH.NUM_TRIALS"] == 7
@@ -94,13 +108,13 @@ def test_pairs_reach_their_stage() -> None:
 
 
 def test_workers_and_places_do_not_make_a_stage_another_one() -> None:
-    first = _plan("pipelines/demo.yaml")
+    first = _plan("pipelines/digits.yaml")
     other = _plan(
-        "pipelines/demo.yaml", "OUTPUT_DIR", "elsewhere", "classifier.DATA.NUM_WORKERS", "9",
+        "pipelines/digits.yaml", "OUTPUT_DIR", "elsewhere", "classifier.DATA.NUM_WORKERS", "9",
         "search.SEARCH.EXECUTOR.NUM_WORKERS", "9", "detector.DATALOADER.NUM_WORKERS", "9",
     )  # fmt: skip
     assert [stage.config for stage in first.values()] == [stage.config for stage in other.values()]
-    changed = _plan("pipelines/demo.yaml", "classifier.SOLVER.EPOCHS", "9")
+    changed = _plan("pipelines/digits.yaml", "classifier.SOLVER.EPOCHS", "9")
     assert changed["classifier"].config != first["classifier"].config
 
 
@@ -117,9 +131,9 @@ def test_detector_with_weights_of_its_own_stays_as_its_config_says() -> None:
 
 
 def test_parts_can_be_left_out() -> None:
-    assert list(_plan("pipelines/demo.yaml", "SEARCH.CONFIG", "")) == ALL[2:]
-    assert list(_plan("pipelines/demo.yaml", "DETECTOR.CONFIG", "")) == ALL[:4]
-    only = _plan("pipelines/demo.yaml", "SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", "")
+    assert list(_plan("pipelines/digits.yaml", "SEARCH.CONFIG", "")) == ALL[2:]
+    assert list(_plan("pipelines/digits.yaml", "DETECTOR.CONFIG", "")) == ALL[:4]
+    only = _plan("pipelines/digits.yaml", "SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", "")
     assert list(only) == ALL[4:]
     assert only["detector"].config["MODEL.WEIGHTS"] == ""
     with pytest.raises(ConfigError, match="wanted a CONFIG of SEARCH, CLASSIFIER or DETECTOR"):
@@ -147,7 +161,7 @@ def test_mistake_in_any_stage_is_told_before_the_first_starts(
     files = write_tiny_dataset(tmp_path / "data")
     detector = [f"detector.{w}" if w.startswith("DATASETS") else w for w in files]
     given = ["search.SEARCH.DATA.PATH", str(images), "classifier.DATA.PATH", str(images), *detector]
-    arguments = ["--config-file", "pipelines/demo.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
+    arguments = ["--config-file", "pipelines/digits.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
     assert main(["pipeline", *arguments, *given, *opts]) == 1
     output = capsys.readouterr()
     assert output.err.startswith(f"nasnet-det pipeline: {sentence}")

@@ -105,7 +105,7 @@ def _json(value: Any) -> Any:
 def test_pipeline_gives_the_key_to_its_stage(stage: str, row: Key) -> None:
     """The plan holds what counts, and nothing else."""
     key, _ = _find_key(stage, row)
-    config = get_pipeline_config("pipelines/demo.yaml")
+    config = get_pipeline_config("pipelines/digits.yaml")
     planned = {one.name: one for one in plan_stages(config, READERS)}[stage]
     assert planned.part == stage
     if row.effect is Effect.NOTHING:

@@ -46,7 +46,7 @@ def _pipeline(folder: Path) -> list[str]:
     files = [f"detector.{w}" if w.startswith("D") else w for w in write_tiny_dataset(folder)]
     off = ["SEARCH.CONFIG", "", "CLASSIFIER.CONFIG", ""]
     detector = ["DETECTOR.CONFIG", write_tiny_config(folder)]
-    return ["--config-file", "pipelines/demo.yaml", *off, *detector, *files,
+    return ["--config-file", "pipelines/digits.yaml", *off, *detector, *files,
             "OUTPUT_DIR", str(folder / "run")]  # fmt: skip
 
 
