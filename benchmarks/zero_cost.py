@@ -75,6 +75,18 @@ def compare(
     """
     order = np.random.default_rng(seed).permutation(len(rewards))
     fitted, others = order[:num_fitted], order[num_fitted:]
+    return correlate(predict_rewards(parts, rewards, fitted)[others], rewards[others])
+
+
+def predict_rewards(
+    parts: list[tuple[np.ndarray, float]], rewards: np.ndarray, fitted: np.ndarray
+) -> np.ndarray:
+    """Predictions (n,) for all children, up to what all have in common.
+
+    Args:
+        parts, rewards: as of :func:`compare`; of the children that are not fitted no reward counts.
+        fitted: places of the children that the model is fitted to.
+    """
     scaled = []
     for raw, weight in parts:
         std = raw[fitted].std(0)
@@ -83,8 +95,8 @@ def compare(
     features = torch.from_numpy(np.concatenate(scaled, axis=1))
     known = torch.from_numpy(rewards[fitted])
     ridge = choose_ridge(features[fitted], known - known.mean())
-    model = fit_ridge(features[fitted], known, torch.ones(num_fitted), ridge)
-    return correlate((features[others] @ model).numpy(), rewards[others])
+    model = fit_ridge(features[fitted], known, torch.ones(len(fitted)), ridge)
+    return (features @ model).numpy()
 
 
 def correlate(a: np.ndarray, b: np.ndarray) -> float:

@@ -140,6 +140,17 @@ def write_zero_cost() -> str:
     return write_table(("children fitted", "graph features", "measures", "both"), rows)
 
 
+def write_ranking() -> str:
+    """What orders architectures as long training does, with the intervals."""
+    names = {"spearman": "Spearman", "kendall": "Kendall", "top": "Kendall, top quarter"}
+    rows = []
+    for row in read(RESULTS / "ranking.json")["analysis"]["rows"]:
+        bounds = (row[name] for name in names)
+        cells = ("{:.2f} ({:.2f} to {:.2f})".format(*one) if one else "" for one in bounds)
+        rows.append([row["label"], *cells])
+    return write_table(("what orders", *names.values()), rows)
+
+
 def write_classifier_speed() -> str:
     """Images a second of our networks and of timm's in training."""
     rows = []
@@ -327,6 +338,7 @@ TABLES = {
     "transfer": write_transfer,
     "planted": write_planted,
     "zero_cost": write_zero_cost,
+    "ranking": write_ranking,
     "classifier_speed": write_classifier_speed,
     "tiles": write_tiles,
     "weights_in_the_box": write_weights_in_the_box,
@@ -339,6 +351,7 @@ def list_values() -> dict[str, str]:
     """Every number that a sentence of a page may name, as it is written there."""
     return {
         **_search_values(),
+        **_ranking_values(),
         **_transfer_values(),
         **_speed_values(),
         **_tiles_values(),
@@ -369,6 +382,27 @@ def _search_values() -> dict[str, str]:
             error = math.sqrt(best[0] * (1 - best[0]) / held_out)
             values["search.standard_error"] = f"{100 * error:.1f}"
     return values
+
+
+def _ranking_values() -> dict[str, str]:
+    path = RESULTS / "ranking.json"
+    if not path.is_file():  # hours of training make it
+        return {}
+    report = read(path)
+    analysis, made_of = report["analysis"], report["made_of"]
+    steps = made_of["epochs"]["long"] * made_of["steps_per_epoch"]
+    return {
+        "ranking.architectures": f"{analysis['complete']}",
+        "ranking.seeds": f"{made_of['seeds']}",
+        "ranking.steps": f"{steps:,}",
+        "ranking.hours": f"{sum(run['seconds'] for run in report['runs']) / 3600:.1f}",
+        **{
+            f"ranking.{row['name']}.{name}": f"{row[name][0]:.2f}"
+            for row in analysis["rows"]
+            for name in ("spearman", "kendall", "top")
+            if row[name]
+        },
+    }
 
 
 def _transfer_values() -> dict[str, str]:
