@@ -25,17 +25,28 @@ SUMMARY = "Train an image classifier, or evaluate one."
 EXAMPLES = (
     "--config-file classification/cifar10_cpu.yaml DATA.PATH cifar10.npz",
     "--config-file my.yaml --eval-only MODEL.WEIGHTS model_best.pth",
+    "--config-file classification/imagenet_mobile.yaml --estimate 5",
     "--config-file classification/imagenet_large.yaml --eval-only "
     "DATA.PATH imagenet MODEL.WEIGHTS nasnet://nasnet_a_large.timm TEST.CROP_FRACTION 0.911",
 )
 NUM_SHOWN = 20  # classes
+NUM_TIMED = 5  # steps of an --estimate without a number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``config_file``, ``resume``, ``eval_only``, ``check_data`` and ``opts``."""
+    """``config_file``, ``resume``, ``eval_only``, ``estimate``, ``check_data`` and ``opts``."""
     add_config_arguments(parser)
     add_resume_argument(parser, "the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument(
+        "--estimate",
+        nargs="?",
+        type=int,
+        const=NUM_TIMED,
+        metavar="STEPS",
+        help="only time some steps with images of noise, and say what the training would take; "
+        "without DATA.PATH the data set is ImageNet",
+    )
     parser.add_argument(
         "--check-data",
         action="store_true",
@@ -48,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     from nasnet_det.classification import evaluate, get_classification_config, train
     from nasnet_det.classification.distributed import is_first_to_fail, is_main_process
 
+    if options.estimate is not None:
+        return _estimate(options)
     best = None
     try:
         cfg = get_classification_config(options.config_file, options.opts)
@@ -75,4 +88,18 @@ def run(options: argparse.Namespace) -> int:
     for name in (*written, "results.json"):
         if Path(cfg.OUTPUT_DIR, name).is_file():
             print(Path(cfg.OUTPUT_DIR, name))
+    return 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from nasnet_det.classification.config import get_classification_config
+    from nasnet_det.classification.estimate import estimate_training
+
+    for name in ("eval_only", "resume", "check_data"):
+        if getattr(options, name):
+            options.parser.error(f"--estimate: wanted without --{name.replace('_', '-')}")
+    if options.estimate < 1:
+        options.parser.error(f"--estimate: wanted at least 1, got {options.estimate}")
+    cfg = get_classification_config(options.config_file, options.opts)
+    print(estimate_training(cfg, num_steps=options.estimate).describe())
     return 0

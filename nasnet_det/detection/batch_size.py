@@ -6,7 +6,6 @@ much with every further picture.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from nasnet_det.detection.step_cost import MEASURED, find_memory, make_picture
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.detection.trial import prepare_trial
 from nasnet_det.errors import InputError
+from nasnet_det.runs.memory import read_peak_memory
 
 MEASURED_SIZES = (1, 2, 4)  # pictures
 SHARE = 0.9  # of the memory, since allocators leave gaps, and data workers need some
@@ -144,12 +144,10 @@ def _build_step(cfg: CfgNode, picture: dict[str, Any]) -> Callable[[int], float 
 
 def _read_peak() -> float:
     """The largest memory of this process so far in MiB."""
-    try:
-        import resource
-    except ImportError:
-        raise InputError("the memory of a process can't be read on this system") from None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MIB if sys.platform == "darwin" else peak / 1024
+    peak = read_peak_memory(torch.device("cpu"))
+    if peak is None:
+        raise InputError("the memory of a process can't be read on this system")
+    return peak
 
 
 def _find_available(cfg: CfgNode) -> float:

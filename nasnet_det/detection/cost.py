@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.errors import InputError
 from nasnet_det.runs.detector_files import DetectorCost
+from nasnet_det.runs.memory import read_peak_memory
 from nasnet_det.version import __version__
 
 NUM_IMAGES, NUM_WARMUP = 10, 2
@@ -149,7 +149,7 @@ def measure_cost(
         size=[round(statistics.fmean(side)) for side in zip(*sizes, strict=True)],
         regions=num_regions / len(images),
         ms_per_image={"median": statistics.median(times), "low": min(times), "high": max(times)},
-        peak_memory_mb=_peak_memory_mb(model.device),
+        peak_memory_mb=read_peak_memory(model.device),
         device=name_device(model.device),
         threads=torch.get_num_threads(),
         precision=predictor.precision,
@@ -169,18 +169,6 @@ def measure_times(predictor: Predictor, images: Sequence[np.ndarray]) -> list[fl
         predictor(image)  # its boxes come back to the CPU, so a GPU is done as well
         times.append(1000 * (time.perf_counter() - start))
     return times[NUM_WARMUP:]
-
-
-def _peak_memory_mb(device: torch.device) -> float | None:
-    """None on a system that does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def name_device(device: torch.device) -> str:
