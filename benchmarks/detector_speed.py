@@ -4,10 +4,10 @@
     python benchmarks/detector_speed.py --cases "training, BCCD's schedule, R-18" --threads 1
 
 Weights are random. COCO's cases have one picture of 800x1088 and, in training, 8 boxes; BCCD's are
-the steps of configs/quick_schedules/faster_rcnn_*_FPN_bccd.yaml, four pictures of 240x320 with 12
-boxes each. In inference both are fused and packed. The peer has the memory format that suits it
-better. The last case has no peer but itself: NASNet-A large's C4
-head on 300 regions beside the convolutions that it consists of, each alone.
+the steps of configs/quick_schedules/faster_rcnn_*_FPN_bccd.yaml, four pictures of 240x320, or of
+160x213 for the small network, with 12 boxes each. In inference both are fused and packed. The peer
+has the memory format that suits it better. The last case has no peer but itself: NASNet-A large's
+C4 head on 300 regions beside the convolutions that it consists of, each alone.
 
 detector_speed.json in benchmarks/results holds one row for each case and number of threads.
 """
@@ -39,6 +39,12 @@ from nasnet_det.runtime.packing import pack
 RESULTS = Path(__file__).resolve().parent / "results" / "detector_speed.json"
 COCO = "COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml"
 BCCD = "quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml"
+SMALL = "quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml"  # with the trunk in the box
+BATCHES = {  # images, height and width, boxes of an image
+    COCO: (1, (800, 1088), 8),
+    BCCD: (4, (240, 320), 12),
+    SMALL: (4, (160, 213), 12),
+}
 NUM_REGIONS = 300
 
 
@@ -62,6 +68,7 @@ CASES = {
     "training, R-50": Case(COCO, 50, True),
     "training, R-18": Case(COCO, 18, True),
     "training, BCCD's schedule, R-18": Case(BCCD, 18, True),
+    "training, BCCD's schedule of the small one, R-18": Case(SMALL, 18, True),
 }
 HEAD = "C4 head, 300 regions"
 
@@ -125,9 +132,7 @@ def build_step(
 
 def make_batch(cfg: Any, case: Case) -> list[dict[str, Any]]:
     """Noise with boxes."""
-    num_images, size, num_boxes = (
-        (4, (240, 320), 12) if case.config == BCCD else (1, (800, 1088), 8)
-    )
+    num_images, size, num_boxes = BATCHES[case.config]
     batch = []
     for _ in range(num_images):
         corners = torch.rand(num_boxes, 2) * torch.tensor([size[1] * 0.7, size[0] * 0.7])

@@ -307,7 +307,6 @@ def write_training_comforts() -> str:
         "plain": "without",
         "ema": "`SOLVER.EMA.DECAY 0.999`",
         "parts": "`SOLVER.NUM_PARTS 4`",
-        "early": "early stopping: `PATIENCE 2`, `MIN_DELTA 0.5`",
         "rate": "the rate that `find-lr` suggests",
         "colour": "`RandomBrightness`, `RandomContrast`: 0.8 to 1.2",
         "mosaic": "`INPUT.MOSAIC.PROB 0.5`",
@@ -315,6 +314,8 @@ def write_training_comforts() -> str:
     }
     rows = []
     for case, row in read(RESULTS / "training_comforts.json")["cases"].items():
+        if case not in names:  # early stopping has longer trainings, and a table of its own
+            continue
         cells = [names[case], f"{row['iterations']:.0f}", f"{row['last_ap']:.1f}", ""]
         if "differences" in row:
             mean, low, high = row["differences"]["last_ap"]
@@ -323,7 +324,32 @@ def write_training_comforts() -> str:
     return write_table(("with", "iterations", "AP", "difference, 95% interval"), rows)
 
 
+def write_early_stopping() -> str:
+    """Where early stopping ends a training, beside the same training to its end."""
+    report = read(RESULTS / "early_stopping.json")
+    found = {(run["case"], run["seed"]): run for run in report["runs"]}
+    rows = []
+    for seed in sorted({seed for _, seed in found}):
+        early, plain = found["early", seed], found["plain", seed]
+        rows.append(
+            [
+                str(seed),
+                f"{early['iterations']}",
+                *(f"{run[key]:.1f}" for key in ("best_ap", "last_ap") for run in (early, plain)),
+            ]
+        )
+    differences = report["cases"]["early"]["differences"]
+    best, last = (
+        f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+        for mean, low, high in (differences[key] for key in ("best_ap", "last_ap"))
+    )
+    rows.append(["difference, 95% interval", "", best, "", last, ""])
+    header = ("seed", "it ended after", "best AP", "without", "last AP", "without")
+    return write_table(header, rows)
+
+
 TABLES = {
+    "early_stopping": write_early_stopping,
     "training_comforts": write_training_comforts,
     "packaged": write_packaged,
     "cpu_operations": write_cpu_operations,
@@ -439,8 +465,14 @@ def _speed_values() -> dict[str, str]:
 
 
 def _comforts_values() -> dict[str, str]:
-    report = read(RESULTS / "training_comforts.json")
-    return {"training_comforts.iterations": f"{report['made_of']['iterations']}"}
+    report, early = (
+        read(RESULTS / f"{name}.json") for name in ("training_comforts", "early_stopping")
+    )
+    return {
+        "training_comforts.iterations": f"{report['made_of']['iterations']}",
+        "early_stopping.without": f"{early['made_of']['iterations']:,}",
+        "early_stopping.iterations": f"{early['cases']['early']['iterations']:.0f}",
+    }
 
 
 def _label_error_values() -> dict[str, str]:
