@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure, print what was measured, and what it means for the config."""
     from nasnet_det.detection import find_batch_size, get_config
+    from nasnet_det.detection.step_cost import advise_less_memory
 
     cfg = get_config(options.config_file, options.opts)
     trial = find_batch_size(cfg)
@@ -35,7 +36,5 @@ def run(options: argparse.Namespace) -> None:
         batch_and_parts = f"SOLVER.IMS_PER_BATCH {batch} with SOLVER.NUM_PARTS {num_parts}"
         print(f"One process can train {batch_and_parts}.")
     else:
-        print(
-            "Lower INPUT.MIN_SIZE_TRAIN, or set MODEL.NASNET.ACTIVATION_CHECKPOINTING True or "
-            "SOLVER.AMP.ENABLED True."
-        )
+        advice = advise_less_memory(cfg, with_parts=False)
+        print(f"{advice[0].upper()}{advice[1:]}.")

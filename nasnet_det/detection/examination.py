@@ -29,7 +29,7 @@ from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import use_available_device
 from nasnet_det.detection.schedule import estimate_iterations
 from nasnet_det.detection.step import get_precision
-from nasnet_det.detection.step_cost import estimate_step
+from nasnet_det.detection.step_cost import advise_less_memory, estimate_step
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.doctor.datasets import DataFiles
 from nasnet_det.doctor.findings import Examination, Finding, Level, sort_findings
@@ -151,7 +151,7 @@ def examine_config(cfg: CfgNode, config_file: str) -> Examination:
             "estimated time here": f"{estimate.seconds:.2f} s a step, {length} in all, "
             f"on {estimate.device}",
         }
-        findings += _check_memory(file, estimate.memory_mb, estimate.available_mb)
+        findings += _check_memory(cfg, file, estimate.memory_mb, estimate.available_mb)
     return Examination(f"config {file}", facts, findings)
 
 
@@ -187,12 +187,11 @@ def find_input_size(cfg: CfgNode) -> tuple[int, int]:
     return round(float(resized[0])), round(float(resized[1]))
 
 
-def _check_memory(file: str, needed: float, available: float | None) -> list[Finding]:
+def _check_memory(cfg: CfgNode, file: str, needed: float, available: float | None) -> list[Finding]:
     if available is None or needed <= available:
         return []
     text = f"a step needs about {needed:,.0f} MiB, and {available:,.0f} MiB are here"
-    advice = "raise SOLVER.NUM_PARTS, lower INPUT.MIN_SIZE_TRAIN, or set "
-    advice += "MODEL.NASNET.ACTIVATION_CHECKPOINTING True"
+    advice = advise_less_memory(cfg, with_parts=True)
     return [Finding(Level.WARNING, "memory", file, text, advice=advice)]
 
 

@@ -158,6 +158,24 @@ def _synchronize(cfg: CfgNode) -> None:
         torch.cuda.synchronize()
 
 
+def advise_less_memory(cfg: CfgNode, *, with_parts: bool) -> str:
+    """What to change where a step needs too much memory, of the keys that act on this config.
+
+    Args:
+        cfg: the config.
+        with_parts: whether smaller parts of a batch would help.
+    """
+    ways = ["lower INPUT.MIN_SIZE_TRAIN"]
+    if with_parts and cfg.SOLVER.NUM_PARTS < cfg.SOLVER.IMS_PER_BATCH:
+        ways.append("raise SOLVER.NUM_PARTS")
+    if not cfg.SOLVER.AMP.ENABLED:
+        ways.append("set SOLVER.AMP.ENABLED True")
+    is_nasnet = "nasnet" in cfg.MODEL.BACKBONE.NAME
+    if is_nasnet and not cfg.MODEL.NASNET.ACTIVATION_CHECKPOINTING:
+        ways.append("set MODEL.NASNET.ACTIVATION_CHECKPOINTING True")
+    return " or ".join(ways)
+
+
 def find_memory(cfg: CfgNode) -> float | None:
     """MiB of the device's memory, taken or not; None where the system does not tell."""
     if device_type(cfg) == "cuda":

@@ -22,7 +22,7 @@ from nasnet_det.detection.examination import (
     find_input_size,
     find_scale,
 )
-from nasnet_det.detection.step_cost import estimate_step
+from nasnet_det.detection.step_cost import advise_less_memory, estimate_step
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.doctor.scales import fit_anchors
 
@@ -45,6 +45,33 @@ def test_anchors_are_those_of_the_config(tmp_path: Path) -> None:
     assert (scale.config, scale.min_iou) == ("tiny.yaml", 0.3)
     sides = np.array([[8.0, 8.0], [4.0, 16.0]])
     np.testing.assert_allclose(fit_anchors(sides, np.array([[8.0, 8.0]])), [1, 32 / 96])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pairs", "advice"),
+    [
+        (
+            "build_nasnet_fpn_backbone", ["SOLVER.IMS_PER_BATCH", "4"],
+            "lower INPUT.MIN_SIZE_TRAIN or raise SOLVER.NUM_PARTS or set SOLVER.AMP.ENABLED True "
+            "or set MODEL.NASNET.ACTIVATION_CHECKPOINTING True",
+        ),
+        (
+            "build_resnet_fpn_backbone", ["SOLVER.IMS_PER_BATCH", "4", "SOLVER.NUM_PARTS", "4"],
+            "lower INPUT.MIN_SIZE_TRAIN or set SOLVER.AMP.ENABLED True",
+        ),
+        (
+            "build_nasnet_fpn_backbone",
+            ["SOLVER.AMP.ENABLED", "True", "MODEL.NASNET.ACTIVATION_CHECKPOINTING", "True",
+             "SOLVER.IMS_PER_BATCH", "1"],
+            "lower INPUT.MIN_SIZE_TRAIN",
+        ),
+    ],
+)  # fmt: skip
+def test_advice_names_keys_that_act(
+    tmp_path: Path, backbone: str, pairs: list[str], advice: str
+) -> None:
+    cfg = get_config(write_tiny_config(tmp_path), ["MODEL.BACKBONE.NAME", backbone, *pairs])
+    assert advise_less_memory(cfg, with_parts=True) == advice
 
 
 def test_memory_grows_with_the_picture_as_estimated(
