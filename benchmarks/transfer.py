@@ -11,8 +11,9 @@
 
 The backbones are files of nasnet-det export-backbone; their cards say which network to build. Each
 is trained on the set by the config of SETS, from its weights and from scratch (--starts), with
-three seeds, and evaluated after every --period iterations. Five to fifteen minutes a training, on
-one core; --parallel 2 trains two at a time.
+three seeds, and evaluated after every --period iterations. From scratch the backbone has the
+learning rate of the rest. Five to fifteen minutes a training, on one core; --parallel 2 trains two
+at a time.
 
 Trainings lie in --output. After each, its scores are added to transfer_SET.json in --results,
 and the table (.md) and the plot (.svg) are made anew. Started again, it goes on where it was: what
@@ -225,7 +226,7 @@ def train(
         "DATASETS.TEST_IMAGES": data / chosen.test[1],
     }
     if run.start == "scratch":
-        values["MODEL.WEIGHTS"] = ""
+        values |= {"MODEL.WEIGHTS": "", "SOLVER.BACKBONE_LR_FACTOR": 1.0}
     command = [sys.executable, "-m", "nasnet_det", "train", "--resume"]
     command += ["--config-file", chosen.config]
     pairs = [word for key, value in values.items() for word in (key, str(value))]
