@@ -8,6 +8,8 @@
     python benchmarks/transfer.py --set voc_small --data datasets/voc_small --backbones \
         nasnet_a_small=nasnet_det/weights/files/nasnet_a_small.safetensors \
         resnet18=output/resnet18.safetensors
+    python benchmarks/transfer.py --set coco_small --data datasets/coco_small --backbones \
+        nasnet_a_small=nasnet_det/weights/files/nasnet_a_small.safetensors
 
 The backbones are files of nasnet-det export-backbone; their cards say which network to build. Each
 is trained on the set by the config of SETS, from its weights and from scratch (--starts), with
@@ -68,16 +70,22 @@ BCCD = DataSet(
     train=("coco_json/instances_train.json", "BCCD/JPEGImages"),
     test=("coco_json/instances_val.json", "BCCD/JPEGImages"),
 )
+VOC = DataSet(
+    "600 pictures of VOC",
+    "quick_schedules/faster_rcnn_nasnet_a_small_FPN_voc.yaml",
+    iterations=1500,
+    period=500,
+    train=("annotations/instances_train.json", "train"),
+    test=("annotations/instances_val.json", "val"),
+)
 SETS = {
     "bccd": BCCD,
     "bccd_box": BCCD._replace(config="quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml"),
-    "voc_small": DataSet(
-        "600 pictures of VOC",
-        "quick_schedules/faster_rcnn_nasnet_a_small_FPN_voc.yaml",
-        iterations=1500,
-        period=500,
-        train=("annotations/instances_train.json", "train"),
-        test=("annotations/instances_val.json", "val"),
+    "voc_small": VOC,
+    "coco_small": VOC._replace(
+        title="158 pictures of COCO's val2017",
+        train=("annotations/instances_train2017.json", "train2017"),
+        test=("annotations/instances_val2017.json", "val2017"),
     ),
 }
 STARTS = ("pre-trained", "scratch")
