@@ -348,7 +348,27 @@ def write_early_stopping() -> str:
     return write_table(header, rows)
 
 
+def write_small_classifiers() -> str:
+    """A NASNet, a ResNet of as many multiply-adds, and the NASNet without a teacher."""
+    names = {
+        "nasnet": "NASNet-A, with the teacher",
+        "resnet": "narrow ResNet-18, with the teacher",
+        "nasnet_alone": "NASNet-A alone",
+    }
+    report = read(RESULTS / "small_classifiers.json")
+    rows = []
+    for case, name in names.items():
+        runs = sorted((r for r in report["runs"] if r["case"] == case), key=lambda r: r["seed"])
+        network = report["networks"][case.removesuffix("_alone")]
+        sizes = (f"{network['macs'] / 1e6:.1f} M", f"{network['parameters'] / 1e6:.1f} M")
+        scores = [run["top1"] for run in runs]
+        rows.append([name, *sizes, f"{fmean(scores):.1f}", ", ".join(f"{s:.1f}" for s in scores)])
+    header = ("network", "multiply-adds", "parameters", "top-1", "each seed")
+    return write_table(header, rows)
+
+
 TABLES = {
+    "small_classifiers": write_small_classifiers,
     "early_stopping": write_early_stopping,
     "training_comforts": write_training_comforts,
     "packaged": write_packaged,
@@ -384,6 +404,8 @@ def list_values() -> dict[str, str]:
         **_label_error_values(),
         **_comforts_values(),
         **_doctor_values(),
+        **_demo_values(),
+        **_small_classifier_values(),
         **_transcribed_values(),
     }
 
@@ -502,6 +524,25 @@ def _doctor_values() -> dict[str, str]:
     report = read(RESULTS / "doctor_speed.json")
     seconds = {f"doctor.{name}": f"{value:.1f}" for name, value in report["seconds"].items()}
     return {"doctor.images": f"{report['images']:,}", **seconds}
+
+
+def _small_classifier_values() -> dict[str, str]:
+    report = read(RESULTS / "small_classifiers.json")
+    values = {"small_classifiers.epochs": f"{report['made_of']['epochs']}"}
+    for row in report["differences"]:
+        mean, *_ = row["interval"]
+        values[f"small_classifiers.{row['one']}.{row['other']}"] = f"{mean:.1f}"
+    return values
+
+
+def _demo_values() -> dict[str, str]:
+    report = read(RESULTS / "demo.json")
+    return {
+        "demo.ap": f"{report['scores']['AP']:.1f}",
+        "demo.ap50": f"{report['scores']['AP50']:.1f}",
+        "demo.minutes": f"{report['minutes']:.1f}",
+        **{f"demo.{name}": f"{seconds:.0f}" for name, seconds in report["seconds"].items()},
+    }
 
 
 def _transcribed_values() -> dict[str, str]:
