@@ -367,7 +367,23 @@ def write_small_classifiers() -> str:
     return write_table(header, rows)
 
 
+def write_paper_scale() -> str:
+    """What the ImageNet recipes take on two CPU cores."""
+    rows = [
+        [
+            f"`classification/{name}.yaml`",
+            f"{row['images_per_second']:.1f}",
+            f"{row['epochs']}",
+            f"{row['days'] / 365:.1f} years",
+            f"{row['checkpoint_mib']:,.0f} MiB",
+        ]
+        for name, row in read(RESULTS / "paper_scale.json")["rows"].items()
+    ]
+    return write_table(("recipe", "images a second", "epochs", "all of it", "a checkpoint"), rows)
+
+
 TABLES = {
+    "paper_scale": write_paper_scale,
     "small_classifiers": write_small_classifiers,
     "early_stopping": write_early_stopping,
     "training_comforts": write_training_comforts,
