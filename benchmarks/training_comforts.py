@@ -50,6 +50,17 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "colour": {"INPUT.AUGMENTATIONS": ["RandomBrightness(0.8, 1.2)", "RandomContrast(0.8, 1.2)"]},
     "mosaic": {"INPUT.MOSAIC.PROB": 0.5},
     "copy_paste": {"INPUT.COPY_PASTE.PROB": 0.5},
+    "jitter": {
+        "INPUT.MIN_SIZE_TRAIN": (0,),
+        "INPUT.AUGMENTATIONS": ["ResizeScale(0.5, 1.5, 160, 213)", "FixedSizeCrop((160, 213))"],
+    },
+    "albumentations": {},  # INPUT.ALBUMENTATIONS, the pipeline of docs/augmentation.md
+    "balanced": {
+        "DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler",
+        "DATALOADER.REPEAT_THRESHOLD": 1.0,
+    },
+    "backbone": {"SOLVER.BACKBONE_LR_FACTOR": 0.3},
+    "validation": {"TEST.VALIDATION_LOSS": True},
 }
 MEANS = ("iterations", "minutes", "last_ap", "best_ap")
 
@@ -114,6 +125,8 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     }
     if case == "rate":
         values["SOLVER.BASE_LR"] = find_rate(values, folder)
+    if case == "albumentations":
+        values["INPUT.ALBUMENTATIONS"] = write_pipeline(folder / "pipeline.json")
     start = time.perf_counter()
     run("train --resume", values, folder / "output.txt")
     minutes = (time.perf_counter() - start) / 60
@@ -136,6 +149,22 @@ def find_rate(values: Mapping[str, Any], folder: Path) -> float:
     if not path.is_file() or "fastest" not in path.read_text():
         run("find-lr --iterations 60", values, path)
     return float(path.read_text().rpartition("SOLVER.BASE_LR ")[2].split()[0])
+
+
+def write_pipeline(path: Path) -> Path:
+    """The pipeline of docs/augmentation.md, as Albumentations writes it."""
+    try:
+        import albumentations as A
+    except ImportError as error:
+        raise InputError("wanted albumentations: pip install 'nasnet-det[augmentation]'") from error
+    pipeline = [
+        A.RandomBrightnessContrast(p=0.5),
+        A.MotionBlur(p=0.2),
+        A.Affine(rotate=(-10, 10), p=0.5),
+    ]
+    boxes = A.BboxParams("coco", label_fields=["labels"], min_visibility=0.1)
+    A.save(A.Compose(pipeline, bbox_params=boxes), str(path))
+    return path
 
 
 def run(words: str, values: Mapping[str, Any], log: Path) -> None:

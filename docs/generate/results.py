@@ -311,6 +311,11 @@ def write_training_comforts() -> str:
         "colour": "`RandomBrightness`, `RandomContrast`: 0.8 to 1.2",
         "mosaic": "`INPUT.MOSAIC.PROB 0.5`",
         "copy_paste": "`INPUT.COPY_PASTE.PROB 0.5`",
+        "jitter": "large-scale jitter, 0.5 to 1.5",
+        "albumentations": "the [pipeline](augmentation.md#albumentations) of Albumentations",
+        "balanced": "`RepeatFactorTrainingSampler`, `REPEAT_THRESHOLD 1.0`",
+        "backbone": "`SOLVER.BACKBONE_LR_FACTOR 0.3`",
+        "validation": "`TEST.VALIDATION_LOSS True`",
     }
     rows = []
     for case, row in read(RESULTS / "training_comforts.json")["cases"].items():
