@@ -5,9 +5,10 @@ floats, whitened with the mean and the deviation in the file's metadata. The exp
 the network on odd and even sizes, and is only written where no output differs by more than 1e-4 of
 its largest value.
 
-With --config-file the weights are a detector's, and the whole of it becomes an ONNX file: a picture
-goes in, and boxes, scores, classes and masks come out. It is compared on pictures of the test set.
---int8 makes it small and fast, with pictures like those that it will see.
+A detector's checkpoint becomes an ONNX file as a whole: a picture goes in, and boxes, scores,
+classes and masks come out. It is compared on pictures of the test set. The config is that in the
+checkpoint; --config-file names another one. --int8 makes it small and fast, with pictures like
+those that it will see.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ EXAMPLES = (
     "output/classification/cifar10_cpu/model_best.pth classifier.onnx",
     "output/classification/cifar10_cpu/model_best.pth backbone.pt2 --backbone",
     "backbone.safetensors backbone.onnx",
-    "output/model_best.pth detector.onnx --config-file output/config.yaml",
-    "output/model_best.pth detector.onnx --config-file output/config.yaml --int8 photos",
+    "output/detector/model_best.pth detector.onnx",
+    "output/detector/model_best.pth detector.onnx --int8 photos",
 )
 FORMATS = {".pt2": "torch.export", ".onnx": "ONNX", ".ts": "TorchScript"}
 OPSET = 18
@@ -33,18 +34,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, help=f"ends with {', '.join(FORMATS)}")
     parser.add_argument("--backbone", action="store_true", help="the trunk of a checkpoint")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"of ONNX; {OPSET} if not given")
-    parser.add_argument("--config-file", metavar="FILE", help="of the detector; then KEY VALUE")
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="of a detector; then KEY VALUE"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help=argparse.SUPPRESS)
     parser.add_argument("--int8", metavar="PICTURES", help="a folder that calibrates a detector")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the file, and print how it agrees with the network."""
-    if options.config_file:
+    from nasnet_det.weights.file import is_detector
+
+    if options.config_file or is_detector(options.weights):
         run_detector(options)
         return
     if options.opts or options.int8:
-        options.parser.error("wanted --config-file with KEY VALUE and --int8, got none")
+        options.parser.error(
+            "wanted a detector's checkpoint or --config-file with KEY VALUE and --int8, "
+            f"got {options.weights} alone"
+        )
     if options.output.suffix not in FORMATS:
         options.parser.error(
             f"wanted an output that ends with {', '.join(FORMATS)}, got {options.output}"
@@ -73,11 +81,14 @@ def run_detector(options: argparse.Namespace) -> None:
             "wanted an output that ends with .onnx, and no --backbone, for a detector; "
             "torch.export and TorchScript hold classifiers and backbones"
         )
-    from nasnet_det.detection import get_config
+    from nasnet_det.detection.config import get_checkpoint_config, get_config
     from nasnet_det.detection.detector_file import export_detector_file
 
-    words = [*options.opts, "MODEL.WEIGHTS", str(options.weights)]
-    cfg = get_config(options.config_file, words)
+    weights = str(options.weights)
+    if options.config_file:
+        cfg = get_config(options.config_file, [*options.opts, "MODEL.WEIGHTS", weights])
+    else:
+        cfg = get_checkpoint_config(weights, options.opts)
     rows = export_detector_file(
         cfg, options.output, pictures=options.int8 or "", opset=options.opset
     )

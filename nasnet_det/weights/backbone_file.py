@@ -102,6 +102,8 @@ def make_card(state: Mapping[str, Any], source: str) -> BackboneCard:
         FileError: it lacks what a card needs.
     """
     config: Any = state.get("config")
+    if isinstance(config, str):
+        raise FileError(f"{source}: wanted a classifier's checkpoint, got a detector's")
     try:
         return BackboneCard(
             genotype=Genotype.from_dict(state["genotype"], source=source),

@@ -127,6 +127,15 @@ def read_description(path: str) -> dict[str, Any]:
     return described if isinstance(described, dict) else {}
 
 
+def is_detector(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is the checkpoint of a detector's training, which has its config as a text."""
+    name = os.fspath(path)
+    try:
+        return name.endswith(".pth") and isinstance(load_tensors(name, mmap=True)["config"], str)
+    except Exception:  # who reads the weights says what is wrong
+        return False
+
+
 def _read_safetensors(path: str) -> dict[str, Any]:
     try:
         from safetensors import safe_open

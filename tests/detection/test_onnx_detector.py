@@ -238,6 +238,23 @@ def test_what_a_file_does_not_go_with_is_one_sentence(
         nasnet_det.detect(fpn[1], **options)
 
 
+def test_checkpoint_of_a_training_needs_no_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = [*ONE_CELL, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", "True"]
+    cfg = _write_run(tmp_path, FPN, shared)
+    checkpoint, output = tmp_path / "model_final.pth", tmp_path / "detector.onnx"
+    weights = torch.load(tmp_path / "model.pth", weights_only=True)
+    torch.save({**weights, "config": cfg.dump(), "classes": []}, checkpoint)
+    assert main(["export", str(checkpoint), str(output)]) == 0
+    _compare(cfg, output, "onnxruntime", _make_pictures()[:2])
+    capsys.readouterr()
+    assert main(["export-backbone", str(checkpoint), str(tmp_path / "trunk.safetensors")]) == 1
+    assert "wanted a classifier's checkpoint, got a detector's" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["export", str(checkpoint), str(tmp_path / "out.pt2")])
+
+
 def test_other_files_are_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(b"none")
@@ -253,7 +270,7 @@ def test_other_files_are_one_sentence(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (["out.ts", "--config-file", "CONFIG"], "wanted an output that ends with .onnx"),
-        (["out.onnx", "--int8", "photos"], "wanted --config-file with KEY VALUE and --int8"),
+        (["out.onnx", "--int8", "photos"], "wanted a detector's checkpoint or --config-file with KEY VALUE and --int8"),
         (["out.onnx", "--config-file", "CONFIG", "MODEL.KEYPOINT_ON", "True"], "MODEL.KEYPOINT_ON"),
         (["out.onnx", "--config-file", "CONFIG", "INPUT.SQUARE_TEST", "64"], "INPUT.SQUARE_TEST: wanted 0 for an export"),
     ],
