@@ -1,0 +1,151 @@
+"""Tables and numbers of trained trunks in detectors, and of their classifiers."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from tables import RESULTS, read, write_interval, write_table
+
+from nasnet_det.weights.packaged import list_packaged, read_packaged_card
+
+TRUNKS = {"nasnet_a_small": "NASNet-A small", "resnet18": "ResNet-18"}
+STARTS = {"pre-trained": "Tiny-ImageNet", "scratch": "nothing"}
+TRANSFERS = [
+    (cells, start) for cells in ("nasnet_a", "found") for start in ("pre-trained", "scratch")
+]
+
+
+def write_transfer() -> str:
+    """AP after each hundred iterations, with and without a trained trunk."""
+    names = {"nasnet_a": "NASNet-A", "pre-trained": "CIFAR-10", "scratch": "from scratch"}
+    rows = [
+        [
+            names.get(cells, cells),
+            names[start],
+            *(f"{mean_transfer(cells, start, i):.1f}" for i in (100, 200, 300, 400)),
+        ]
+        for cells, start in TRANSFERS
+    ]
+    return write_table(("cells", "start", *(f"after {i}" for i in (100, 200, 300, 400))), rows)
+
+
+def list_transfer(cells: str, start: str, iteration: int) -> list[float]:
+    """AP of each seed, in the order of the seeds."""
+    runs = read(RESULTS / "transfer_bccd.json")["runs"]
+    found = [run for run in runs if (run["cells"], run["start"]) == (cells, start)]
+    found.sort(key=lambda run: run["seed"])
+    return [run["points"][str(iteration)]["AP"] for run in found]
+
+
+def mean_transfer(cells: str, start: str, iteration: int) -> float:
+    """AP, the mean of the seeds."""
+    return fmean(list_transfer(cells, start, iteration))
+
+
+def write_box(name: str) -> str:
+    """Detectors of a set from trunks with one training each, and from nothing."""
+    report = read(RESULTS / f"transfer_{name}.json")
+    points = sorted({int(i) for run in report["runs"] for i in run["points"]})
+    rows = []
+    for cells, start in ((cells, start) for cells in TRUNKS for start in STARTS):
+        runs = [r for r in report["runs"] if (r["cells"], r["start"]) == (cells, start)]
+        if runs:
+            means = (f"{fmean(run['points'][str(i)]['AP'] for run in runs):.1f}" for i in points)
+            rows.append([TRUNKS[cells], STARTS[start], *means])
+    return write_table(("trunk", "it starts from", *(f"after {i:,}" for i in points)), rows)
+
+
+def write_box_differences(name: str) -> str:
+    """AP at the end, of two trainings with one seed: the mean difference and its interval."""
+    rows = []
+    for row in read(RESULTS / f"transfer_{name}.json")["differences"]:
+        pair = (
+            f"{TRUNKS[cells]} from {STARTS[start]}" for cells, start in (row["one"], row["other"])
+        )
+        rows.append([*pair, write_interval(*row["interval"])])
+    return write_table(("this", "beside this", "AP, 95% interval"), rows)
+
+
+def write_packaged() -> str:
+    """The cards of the weights that come with the package."""
+    lines = []
+    for name in list_packaged():
+        card = read_packaged_card(name)
+        lines += [
+            [f"`nasnet://{name}`", f"{card['bytes'] / 1e6:.1f} MB in half precision"],
+            ["network", f"`{card['network']}`, the trunk: {card['num_weights']:,} numbers"],
+            ["trained on", card["data"]],
+            ["recipe", f"[{card['recipe']}](../configs/{card['recipe']})"],
+            [
+                "top-1, top-5",
+                f"{100 * card['top1']:.1f}%, {100 * card['top5']:.1f}% of "
+                f"{card['num_test_images']:,} pictures of {card['num_classes']} classes",
+            ],
+            ["licence", card["licence"]],
+            ["commit", f"`{card['commit'][:12]}`"],
+            *(["made by", f"`{command}`"] for command in card["commands"]),
+        ]
+    return write_table(("weights", "what is known"), lines)
+
+
+def write_small_classifiers() -> str:
+    """A NASNet, a ResNet of as many multiply-adds, and the NASNet without a teacher."""
+    names = {
+        "nasnet": "NASNet-A, with the teacher",
+        "resnet": "narrow ResNet-18, with the teacher",
+        "nasnet_alone": "NASNet-A alone",
+    }
+    report = read(RESULTS / "small_classifiers.json")
+    rows = []
+    for case, name in names.items():
+        runs = sorted((r for r in report["runs"] if r["case"] == case), key=lambda r: r["seed"])
+        network = report["networks"][case.removesuffix("_alone")]
+        sizes = (f"{network['macs'] / 1e6:.1f} M", f"{network['parameters'] / 1e6:.1f} M")
+        scores = [run["top1"] for run in runs]
+        rows.append([name, *sizes, f"{fmean(scores):.1f}", ", ".join(f"{s:.1f}" for s in scores)])
+    header = ("network", "multiply-adds", "parameters", "top-1", "each seed")
+    return write_table(header, rows)
+
+
+def _transfer_values() -> dict[str, str]:
+    values, gaps = {}, []
+    for cells in ("nasnet_a", "found"):
+        for i in (100, 200, 300, 400):
+            trained, scratch = (
+                list_transfer(cells, start, i) for start in ("pre-trained", "scratch")
+            )
+            values[f"transfer.{cells}.{i}"] = f"{fmean(trained) - fmean(scratch):.1f}"
+            gaps += [a - b for a, b in zip(trained, scratch, strict=True)]
+    behind = [-gap for gap in gaps if gap < 0]
+    return {
+        **values,
+        "transfer.pairs": f"{len(gaps)}",
+        "transfer.behind": f"{len(behind)}",
+        "transfer.behind_by": f"{max(behind):.1f}",
+    }
+
+
+def _small_classifier_values() -> dict[str, str]:
+    report = read(RESULTS / "small_classifiers.json")
+    values = {"small_classifiers.epochs": f"{report['made_of']['epochs']}"}
+    for row in report["differences"]:
+        mean, *_ = row["interval"]
+        values[f"small_classifiers.{row['one']}.{row['other']}"] = f"{mean:.1f}"
+    return values
+
+
+TABLES = {
+    "transfer": write_transfer,
+    "box_bccd": lambda: write_box("bccd_box"),
+    "box_bccd_differences": lambda: write_box_differences("bccd_box"),
+    "packaged": write_packaged,
+    "small_classifiers": write_small_classifiers,
+}
+
+
+def list_values() -> dict[str, str]:
+    """The numbers that sentences name."""
+    return {
+        **_transfer_values(),
+        **_small_classifier_values(),
+    }
