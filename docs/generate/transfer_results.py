@@ -8,7 +8,12 @@ from tables import RESULTS, read, write_interval, write_table
 
 from nasnet_det.weights.packaged import list_packaged, read_packaged_card
 
-TRUNKS = {"nasnet_a_small": "NASNet-A small", "resnet18": "ResNet-18"}
+TRUNKS = {
+    "nasnet_a_small": "NASNet-A small",
+    "resnet18": "ResNet-18",
+    "nasnet_a": "NASNet-A",
+    "found": "found cells",
+}
 STARTS = {"pre-trained": "Tiny-ImageNet", "scratch": "nothing"}
 TRANSFERS = [
     (cells, start) for cells in ("nasnet_a", "found") for start in ("pre-trained", "scratch")
@@ -55,12 +60,13 @@ def write_box(name: str) -> str:
     return write_table(("trunk", "it starts from", *(f"after {i:,}" for i in points)), rows)
 
 
-def write_box_differences(name: str) -> str:
+def write_differences(name: str, pictures: str = "Tiny-ImageNet") -> str:
     """AP at the end, of two trainings with one seed: the mean difference and its interval."""
+    starts = {**STARTS, "pre-trained": pictures}
     rows = []
     for row in read(RESULTS / f"transfer_{name}.json")["differences"]:
         pair = (
-            f"{TRUNKS[cells]} from {STARTS[start]}" for cells, start in (row["one"], row["other"])
+            f"{TRUNKS[cells]} from {starts[start]}" for cells, start in (row["one"], row["other"])
         )
         rows.append([*pair, write_interval(*row["interval"])])
     return write_table(("this", "beside this", "AP, 95% interval"), rows)
@@ -137,7 +143,8 @@ def _small_classifier_values() -> dict[str, str]:
 TABLES = {
     "transfer": write_transfer,
     "box_bccd": lambda: write_box("bccd_box"),
-    "box_bccd_differences": lambda: write_box_differences("bccd_box"),
+    "box_bccd_differences": lambda: write_differences("bccd_box"),
+    "transfer_differences": lambda: write_differences("bccd", "CIFAR-10"),
     "packaged": write_packaged,
     "small_classifiers": write_small_classifiers,
 }
