@@ -5,7 +5,7 @@
 
 Weights are random. COCO's cases have one picture of 800x1088 and, in training, 8 boxes; BCCD's are
 the steps of configs/quick_schedules/faster_rcnn_*_FPN_bccd.yaml, four pictures of 240x320, or of
-160x213 for the small network, with 12 boxes each. In inference both are fused and packed. The peer
+160x213 for the small networks, with 12 boxes each. In inference both are fused and packed. The peer
 has the memory format that suits it better. The last case has no peer but itself: NASNet-A large's
 C4 head on 300 regions beside the convolutions that it consists of, each alone.
 
@@ -40,10 +40,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "detector_speed.json"
 COCO = "COCO-Detection/faster_rcnn_nasnet_a_mobile_FPN_1x.yaml"
 BCCD = "quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml"
 SMALL = "quick_schedules/faster_rcnn_nasnet_a_small_FPN_bccd.yaml"  # with the trunk in the box
+NARROW = "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml"  # 44 channels
 BATCHES = {  # images, height and width, boxes of an image
     COCO: (1, (800, 1088), 8),
     BCCD: (4, (240, 320), 12),
     SMALL: (4, (160, 213), 12),
+    NARROW: (4, (160, 213), 12),
 }
 NUM_REGIONS = 300
 
@@ -69,6 +71,7 @@ CASES = {
     "training, R-18": Case(COCO, 18, True),
     "training, BCCD's schedule, R-18": Case(BCCD, 18, True),
     "training, BCCD's schedule of the small one, R-18": Case(SMALL, 18, True),
+    "training, BCCD's schedule of the narrow one, R-18": Case(NARROW, 18, True),
 }
 HEAD = "C4 head, 300 regions"
 

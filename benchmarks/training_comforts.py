@@ -130,10 +130,7 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     run("train --resume", values, folder / "output.txt")
     minutes = (time.perf_counter() - start) / 60
-    rows = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-    scores = [
-        0.0 if math.isnan(row["bbox/AP"]) else row["bbox/AP"] for row in rows if "bbox/AP" in row
-    ]
+    scores = read_scores(folder, "bbox/AP")
     return {
         **{"case": case, "seed": seed, "minutes": round(minutes, 2)},
         "base_lr": values.get("SOLVER.BASE_LR"),
@@ -141,6 +138,13 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "last_ap": round(scores[-1], 3),
         "best_ap": round(max(scores), 3),
     }
+
+
+def read_scores(folder: Path, metric: str) -> list[float]:
+    """Of each evaluation of a training. Where nothing at all was found, Detectron2 has NaN: 0."""
+    rows = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    scores = [row[metric] for row in rows if metric in row]
+    return [0.0 if math.isnan(score) else score for score in scores]
 
 
 def find_rate(values: Mapping[str, Any], folder: Path) -> float:
