@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasnet_det.depthwise import depthwise_conv2d
-from nasnet_det.operations import pointwise_conv2d
 from nasnet_det.runs.files import write_json
+from nasnet_det.same_padding import pointwise_conv2d
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cpu_operations.json"
 SHAPE = (2, 168, 42, 42)

@@ -36,9 +36,9 @@ from torch._inductor import config as inductor_config
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nasnet_det import create_model
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.runtime.packing import pack
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import resolve_variant
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cpu_speed.json"

@@ -36,12 +36,12 @@ from torch.fx.experimental import optimization
 
 from nasnet_det.detection.cost import name_device
 from nasnet_det.detection.onnx_backbone import TracedBackbone
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.runs.files import write_json
 from nasnet_det.runtime.engines import RUNTIMES, start_engine
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.runtime.onnx_trace import trace_to_onnx
 from nasnet_det.runtime.quantization import quantize
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import resolve_variant
 
 RESULTS = Path(__file__).resolve().parent / "results" / "runtimes.json"

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
         GenotypeError,
         load_genotype,
     )
-    from nasnet_det.network import NASNet, NASNetTrunk
+    from nasnet_det.network import NASNet
     from nasnet_det.plan import NetworkSpec, plan_cells
+    from nasnet_det.trunk import NASNetTrunk
     from nasnet_det.variants import list_models
     from nasnet_det.weights.pretrained import create_model
 
@@ -49,8 +50,9 @@ _MODULES = {
     "description": ("describe",),
     "detector": ("Detector", "detect"),
     "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
-    "network": ("NASNet", "NASNetTrunk"),
+    "network": ("NASNet",),
     "plan": ("NetworkSpec", "plan_cells"),
+    "trunk": ("NASNetTrunk",),
     "variants": ("list_models",),
     "weights.pretrained": ("create_model",),
 }

@@ -20,9 +20,10 @@ from nasnet_det.complexity import (
     count_multiply_adds,
     count_parameters,
 )
-from nasnet_det.network import NASNet, NASNetTrunk, create_model
+from nasnet_det.network import NASNet, create_model
 from nasnet_det.plan import STEMS, NetworkSpec
 from nasnet_det.space import SearchSpace
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import resolve_variant
 
 PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published.json").read_text())

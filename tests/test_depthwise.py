@@ -12,7 +12,7 @@ from nasnet_det.depthwise import (
     depthwise_conv2d,
     gains_from_parts,
 )
-from nasnet_det.operations import Conv2dSame
+from nasnet_det.same_padding import Conv2dSame
 
 CASES = [
     (kernel, stride, padding)

@@ -14,7 +14,7 @@ from nasnet_det.cli.describe import parse_words
 from nasnet_det.cli.main import main
 from nasnet_det.description import describe, describe_cell, describe_genotype, describe_plan
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec
-from nasnet_det.network import NASNetTrunk
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import list_models, resolve_variant
 
 TINY_WORDS = ["channels", "8", "num_cells_per_stage", "1"]

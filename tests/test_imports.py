@@ -31,9 +31,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *(
             "depthwise",
             "normalization",
+            "same_padding",
             "operations",
             "drop_path",
             "cell",
+            "trunk",
             "network",
             "complexity",
             "description",

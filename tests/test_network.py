@@ -13,7 +13,7 @@ import torch
 from trunk_steps import list_steps
 
 from nasnet_det.genotype import GENOTYPES, Genotype
-from nasnet_det.network import AuxiliaryHead, NASNetOutput, NASNetTrunk, create_model
+from nasnet_det.network import AuxiliaryHead, NASNetOutput, create_model
 from nasnet_det.normalization import get_norm_layer
 from nasnet_det.plan import (
     NORMS,
@@ -23,6 +23,7 @@ from nasnet_det.plan import (
     plan_cells,
     stem_channels,
 )
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import VARIANTS, list_models, resolve_variant
 
 PUBLISHED = json.loads((Path(__file__).parent / "golden" / "published.json").read_text())

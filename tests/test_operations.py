@@ -16,14 +16,8 @@ from torch import nn
 from nasnet_det.cell_plan import first_step
 from nasnet_det.genotype import OPERATION_NAMES
 from nasnet_det.normalization import get_norm_layer
-from nasnet_det.operations import (
-    OPERATIONS,
-    Conv2dSame,
-    FactorizedReduction,
-    Pool2dSame,
-    build_first_step,
-    build_operation,
-)
+from nasnet_det.operations import OPERATIONS, FactorizedReduction, build_first_step, build_operation
+from nasnet_det.same_padding import Conv2dSame, Pool2dSame
 
 SIZES = list(itertools.product(range(1, 10), (1, 2, 5, 8))) + [(1, 9), (4, 7), (9, 9), (14, 11)]
 BATCH_NORM = get_norm_layer("BN")

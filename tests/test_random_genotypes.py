@@ -11,8 +11,8 @@ from random_genotypes import sample_genotype
 from trunk_steps import list_steps
 
 from nasnet_det.genotype import COMBINERS, OPERATION_NAMES, load_genotype
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.plan import NetworkSpec, feature_sizes
+from nasnet_det.trunk import NASNetTrunk
 
 NUM_GENOTYPES = 208
 

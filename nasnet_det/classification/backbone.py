@@ -12,9 +12,9 @@ from nasnet_det import __version__
 from nasnet_det.classification.checkpoint import get_evaluated_weights, load_checkpoint
 from nasnet_det.classification.library_classifier import export_library_backbone
 from nasnet_det.classification.unreached_taps import clear_unreached_taps
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.plan import override_spec
 from nasnet_det.runs.files import FileError
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import resolve_variant
 from nasnet_det.weights import read_weights
 from nasnet_det.weights.backbone_file import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nasnet_det.network import NASNetTrunk
+from nasnet_det.trunk import NASNetTrunk
 
 
 def clear_unreached_taps(trunk: NASNetTrunk, image_size: int) -> dict[str, int]:

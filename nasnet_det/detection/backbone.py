@@ -33,10 +33,10 @@ from nasnet_det.detection.feature_pyramid import (
 )
 from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.normalization import freeze_norms
 from nasnet_det.plan import CellRow, NetworkSpec, plan_cells
+from nasnet_det.trunk import NASNetTrunk
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from torch import nn
 from nasnet_det.detection.backbone import advance_drop_path, feature_rows
 from nasnet_det.detection.config import network_arguments
 from nasnet_det.genotype import Genotype
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.network_config import config_errors, resolve_network
 from nasnet_det.plan import plan_cells
+from nasnet_det.trunk import NASNetTrunk
 
 REGIONS_AT_ONCE = 32
 """NASNet-A large needs 150 MB for the crops of so many, and as much for what its cells hold."""

@@ -11,7 +11,7 @@ from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
 from nasnet_det.detection.tensorflow import TFNASNetROIHeads
-from nasnet_det.operations import Pool2dSame
+from nasnet_det.same_padding import Pool2dSame
 from nasnet_det.weights.error import WeightsError
 from nasnet_det.weights.prefixes import drop_wrappers, list_shared_prefixes
 

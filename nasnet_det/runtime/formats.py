@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from nasnet_det.errors import InputError
-from nasnet_det.network import NASNet, NASNetTrunk
+from nasnet_det.network import NASNet
 from nasnet_det.runs.files import write_content
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.runtime.onnx_trace import METADATA, OPSET
@@ -32,6 +32,7 @@ from nasnet_det.runtime.refusals import (
     refuse_python,
     shorten,
 )
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.weights.backbone_file import BackboneCard
 
 TOLERANCE = 1e-4

@@ -1,8 +1,8 @@
 """Modules as ONNX files by a trace, as Detectron2's detectors allow it.
 
 A trace records what one example needs. What depends on a size has to be written so that it is
-traced as well; Detectron2 and :mod:`nasnet_det.operations` are. (``torch.export``, which formats.py
-uses for classifiers and trunks, can't follow a detector.)
+traced as well; Detectron2 and :mod:`nasnet_det.same_padding` are. (``torch.export``, which
+formats.py uses for classifiers and trunks, can't follow a detector.)
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nasnet_det.cell import BlockPaths
-from nasnet_det.operations import Conv2dSame
+from nasnet_det.same_padding import Conv2dSame
 
 WRAPPERS = "detectron2.layers.wrappers"  # where its Conv2d is
 RELUS = (F.relu, F.relu_)

@@ -31,7 +31,7 @@ from nasnet_det.detection import (
 from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
 from nasnet_det.normalization import FrozenBatchNorm2d
-from nasnet_det.operations import Pool2dSame
+from nasnet_det.same_padding import Pool2dSame
 
 FPN = ("MODEL.BACKBONE.NAME", "build_nasnet_fpn_backbone", "MODEL.BACKBONE.FREEZE_AT", "0")
 FPN += ("MODEL.FPN.IN_FEATURES", "['c2', 'c3', 'c4', 'c5']", "MODEL.DEVICE", "cpu")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nasnet_det import operations
+from nasnet_det import same_padding
 from nasnet_det.cli.main import main
 from nasnet_det.genotype import GENOTYPES, Block, CellSpec, Genotype
 from nasnet_det.network import NASNet, create_model
@@ -147,7 +147,7 @@ def test_export_for_one_size_only_is_not_written(
 
     def trace_for_even_sizes(*args: Any, **options: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(operations, "_same_padding", pad_even_sizes)
+            patch.setattr(same_padding, "_same_padding", pad_even_sizes)
             return trace(*args, **options)
 
     trace = torch.jit.trace
@@ -163,7 +163,7 @@ def test_same_padding_is_tensorflows_formula() -> None:
         for stride in (1, 2):
             for size in range(1, 40):
                 total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-                assert operations._same_padding(size, kernel, stride) == (
+                assert same_padding._same_padding(size, kernel, stride) == (
                     total // 2,
                     total - total // 2,
                 )
@@ -287,8 +287,8 @@ def test_operation_that_a_format_cannot_hold_is_named(
     if ending == ".onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    pool = operations.Pool2dSame.forward
-    monkeypatch.setattr(operations.Pool2dSame, "forward", lambda self, x: work(pool(self, x)))
+    pool = same_padding.Pool2dSame.forward
+    monkeypatch.setattr(same_padding.Pool2dSame, "forward", lambda self, x: work(pool(self, x)))
     backbone = tmp_path / "backbone.safetensors"
     trunk = {k: v for k, v in small.state_dict().items() if k.startswith("trunk.")}
     save_backbone(backbone, trunk, _card(small))

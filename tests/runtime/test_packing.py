@@ -8,11 +8,11 @@ from random_genotypes import sample_genotype
 from torch import nn
 
 from nasnet_det.genotype import GENOTYPES
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.plan import NetworkSpec
 from nasnet_det.runtime import packing
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.runtime.packing import PackedBlock, PackedConv2d, pack
+from nasnet_det.trunk import NASNetTrunk
 
 pytestmark = pytest.mark.skipif(
     not packing.HAS_PACKED_CONVOLUTIONS, reason="this PyTorch has no packed convolutions"

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.plan import CellRow
+from nasnet_det.trunk import NASNetTrunk
 
 Step = tuple[CellRow, torch.Tensor, torch.Tensor]
 

@@ -14,8 +14,8 @@ from nasnet_det.classification.initial_weights import load_initial_weights
 from nasnet_det.classification.session import evaluate
 from nasnet_det.config import ConfigError
 from nasnet_det.errors import InputError
-from nasnet_det.network import NASNetTrunk
 from nasnet_det.runs.keys import find_changes
+from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.weights import WeightsError, fetch_published, read_weights
 from nasnet_det.weights.backbone_file import BackboneCard, read_card
 from nasnet_det.weights.packaged import FOLDER, find_packaged, list_packaged, read_packaged_card
