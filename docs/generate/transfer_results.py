@@ -72,6 +72,23 @@ def write_differences(name: str, pictures: str = "Tiny-ImageNet") -> str:
     return write_table(("this", "beside this", "AP, 95% interval"), rows)
 
 
+def write_equal_time() -> str:
+    """NASNet and ResNet-18 from nothing, with as many iterations as fit into the same time."""
+    names = {"nasnet_a": "NASNet-A, 44 channels", "resnet18": "ResNet-18"}
+    metrics = ("AP", "AP50", "AP75")
+    report = read(RESULTS / "equal_time.json")
+    rows = []
+    for backbone, name in names.items():
+        runs = [run for run in report["runs"] if run["backbone"] == backbone]
+        seeds = ", ".join(f"{run['AP']:.1f}" for run in runs)
+        means = [f"{fmean(run[metric] for run in runs):.1f}" for metric in metrics]
+        means[0] += f" ({seeds})"
+        rows.append([name, f"{report['iterations'][backbone]}", *means])
+    differences = (write_interval(*report["differences"][metric]) for metric in metrics)
+    rows.append(["difference, 95% interval", "", *differences])
+    return write_table(("backbone", "iterations", "AP (each seed)", *metrics[1:]), rows)
+
+
 def write_packaged() -> str:
     """The cards of the weights that come with the package."""
     lines = []
@@ -145,14 +162,20 @@ TABLES = {
     "box_bccd": lambda: write_box("bccd_box"),
     "box_bccd_differences": lambda: write_differences("bccd_box"),
     "transfer_differences": lambda: write_differences("bccd", "CIFAR-10"),
+    "equal_time": write_equal_time,
     "packaged": write_packaged,
     "small_classifiers": write_small_classifiers,
 }
+
+
+def _equal_time_values() -> dict[str, str]:
+    return {"equal_time.ratio": f"{read(RESULTS / 'equal_time.json')['speed']['ratio']:.2f}"}
 
 
 def list_values() -> dict[str, str]:
     """The numbers that sentences name."""
     return {
         **_transfer_values(),
+        **_equal_time_values(),
         **_small_classifier_values(),
     }
