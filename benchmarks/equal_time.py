@@ -26,7 +26,7 @@ import torch
 from detector_speed import NARROW, Case, build_steps
 from intervals import describe, find_interval
 from pairs import time_pairs
-from training_comforts import read_scores, run
+from training_comforts import name_data, read_scores, run
 
 from nasnet_det.detection.cost import name_device
 from nasnet_det.errors import InputError
@@ -109,15 +109,11 @@ def train(backbone: str, seed: int, iterations: int, options: argparse.Namespace
     """
     folder = options.output / f"{backbone}_{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    images = options.data / "BCCD" / "JPEGImages"
     values = {
         **BACKBONES[backbone],
         **{"SEED": seed, "OUTPUT_DIR": folder, "SOLVER.MAX_ITER": iterations},
         "TEST.EVAL_PERIOD": 0,
-        "DATASETS.TRAIN_JSON": options.data / "coco_json" / "instances_train.json",
-        "DATASETS.TRAIN_IMAGES": images,
-        "DATASETS.TEST_JSON": options.data / "coco_json" / "instances_val.json",
-        "DATASETS.TEST_IMAGES": images,
+        **name_data(options.data),
     }
     run("train --resume", values, folder / "output.txt")
     scores = {metric: read_scores(folder, f"bbox/{metric}")[-1] for metric in METRICS}

@@ -113,14 +113,10 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """
     folder = options.output / f"{case}_{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    images = options.data / "BCCD" / "JPEGImages"
     values = {
         **{"SEED": seed, "OUTPUT_DIR": folder, "TEST.EVAL_PERIOD": PERIOD},
         "SOLVER.MAX_ITER": options.iterations,
-        "DATASETS.TRAIN_JSON": options.data / "coco_json" / "instances_train.json",
-        "DATASETS.TRAIN_IMAGES": images,
-        "DATASETS.TEST_JSON": options.data / "coco_json" / "instances_val.json",
-        "DATASETS.TEST_IMAGES": images,
+        **name_data(options.data),
         **CASES[case],
     }
     if case == "rate":
@@ -137,6 +133,17 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "iterations": read_starts(folder)[-1]["end"]["num_iterations"],
         "last_ap": round(scores[-1], 3),
         "best_ap": round(max(scores), 3),
+    }
+
+
+def name_data(folder: Path) -> dict[str, Path]:
+    """The config's keys that name BCCD's parts in its folder."""
+    images = folder / "BCCD" / "JPEGImages"
+    return {
+        "DATASETS.TRAIN_JSON": folder / "coco_json" / "instances_train.json",
+        "DATASETS.TRAIN_IMAGES": images,
+        "DATASETS.TEST_JSON": folder / "coco_json" / "instances_val.json",
+        "DATASETS.TEST_IMAGES": images,
     }
 
 

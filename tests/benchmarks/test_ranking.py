@@ -226,15 +226,15 @@ def test_pages_take_the_table_and_the_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(benchmark.RESULTS.parents[1] / "docs" / "generate"))
-    import results
+    import search_results
 
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
-    assert results._ranking_values() == {}, "before the measurement"
+    monkeypatch.setattr(search_results, "RESULTS", tmp_path)
+    assert search_results._ranking_values() == {}, "before the measurement"
     report = _make_report(8, 8)
     benchmark.write_report(report, tmp_path)
     table = (tmp_path / "ranking.md").read_text().split("\n\n")[0].splitlines()
-    assert results.TABLES["ranking"]().splitlines()[2:] == table[2:]
-    values = results._ranking_values()
+    assert search_results.TABLES["ranking"]().splitlines()[2:] == table[2:]
+    values = search_results._ranking_values()
     assert values["ranking.reward.spearman"] == "1.00"
     assert (values["ranking.architectures"], values["ranking.steps"]) == ("8", "2,000")
 
