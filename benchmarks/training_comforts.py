@@ -1,8 +1,11 @@
-"""What does each comfort of a training change? On blood cells, beside the same training without it.
+"""What does each comfort of a training, or one change of a detector, do? On blood cells, beside the
+same training without it.
 
     python benchmarks/training_comforts.py --data datasets/bccd --seeds 5
     python benchmarks/training_comforts.py --data datasets/bccd --cases early --iterations 1000 \
         --name early_stopping --output output/early_stopping
+    python benchmarks/training_comforts.py --data datasets/bccd --cases \
+        rate_half rate_double stem deep giou agnostic group_norm drop_path
 
 Each of --cases is trained with each seed (quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml
 from nothing, its rate constant after a short warm-up), and so is the plain training. A difference
@@ -11,7 +14,8 @@ About five minutes a training, on one core.
 
 Trainings lie in --output. After each, its scores are added to --name.json in --results, and started
 again it goes on where it was. The case rate takes the rate of nasnet-det find-lr. Early stopping
-needs a training long enough to end: the second command.
+needs a training long enough to end: the second command. The third has the changes of the network,
+its losses and its rate that may say what holds it back from nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "quick_schedules/faster_rcnn_nasnet_a_cifar_FPN_bccd.yaml"
 PERIOD = 50  # iterations between evaluations
 PLAIN = "plain"
-CASES: Mapping[str, Mapping[str, Any]] = {
-    PLAIN: {},
+COMFORTS: Mapping[str, Mapping[str, Any]] = {
     "ema": {"SOLVER.EMA.DECAY": 0.999},
     "parts": {"SOLVER.NUM_PARTS": 4},
     "early": {"SOLVER.EARLY_STOPPING.PATIENCE": 2, "SOLVER.EARLY_STOPPING.MIN_DELTA": 0.5},
@@ -62,6 +65,21 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "backbone": {"SOLVER.BACKBONE_LR_FACTOR": 0.3},
     "validation": {"TEST.VALIDATION_LOSS": True},
 }
+CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "rate_half": {"SOLVER.BASE_LR": 0.001},
+    "rate_double": {"SOLVER.BASE_LR": 0.004},
+    "stem": {"MODEL.NASNET.STEM_MULTIPLIER": 2},
+    # As many parameters (1.3 M) in four times as many cells.
+    "deep": {"MODEL.NASNET.NUM_CELLS_PER_STAGE": 4, "MODEL.NASNET.CHANNELS": 24},
+    "giou": {
+        "MODEL.RPN.BBOX_REG_LOSS_TYPE": "giou",
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": "giou",
+    },
+    "agnostic": {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True},
+    "group_norm": {"MODEL.NASNET.NORM": "GN"},
+    "drop_path": {"MODEL.NASNET.DROP_PATH_PROB": 0.2},
+}
+CASES = {PLAIN: {}, **COMFORTS, **CHANGES}
 MEANS = ("iterations", "minutes", "last_ap", "best_ap")
 
 
@@ -96,7 +114,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Comforts of a training, with and without.")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="BCCD's")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(COMFORTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--output", type=Path, default=Path("output/training_comforts"))
