@@ -1,6 +1,6 @@
-"""NASNets and ResNets under the same schedule on two small data sets, and their report.
+"""NASNets and ResNets under the same schedule on blood cells (BCCD), and their report.
 
-    python benchmarks/reference_runs.py --bccd datasets/bccd --coco datasets/coco_small \
+    python benchmarks/reference_runs.py --bccd datasets/bccd \
         --found output/search/genotype.json --seeds 3
 
 Every network is trained from nothing by nasnet-det train with the recipe of
@@ -8,8 +8,8 @@ quick_schedules/faster_rcnn_nasnet_a_mobile_FPN_bccd.yaml: the same images, iter
 learning rate and heads (the C4 detector has the cells themselves as its head, and fewer regions,
 which cost more). A training is one folder in --output; started again, finished ones are left alone
 and a killed one is resumed. With --parallel, what a training says is in its log.txt only. Then
-nasnet-det report writes docs/reference_runs/<data set>, without the data sets' images; ResNet-18 is
-what the others are compared with.
+nasnet-det report writes docs/reference_runs/bccd, without the data set's images; ResNet-18 is what
+the others are compared with.
 
 The folders are written into the reports as they are given here: give them relative to where this
 runs. On two cores a training takes 15 to 40 minutes.
@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from training_comforts import name_data
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "nasnet_det"]
@@ -41,6 +43,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         NASNET,
         {
             "MODEL.BACKBONE.NAME": "build_nasnet_c4_backbone",
+            "MODEL.ANCHOR_GENERATOR.SIZES": [[16, 24, 50, 100, 200]],  # all on the one map
             "MODEL.RPN.IN_FEATURES": ["c4"],
             "MODEL.RPN.POST_NMS_TOPK_TRAIN": 150,
             "MODEL.RPN.POST_NMS_TOPK_TEST": 50,
@@ -51,67 +54,48 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }  # fmt: skip
-# Sizes of anchors in pixels and their ratios; one size for each level of an FPN, all at once in C4.
-ANCHORS: dict[str, tuple[list[int], list[float]]] = {
-    "bccd": ([16, 24, 50, 100, 200], [0.7, 1.0, 1.4]),  # those of the config
-    "coco_small": ([16, 32, 64, 128, 256], [0.5, 1.0, 2.0]),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing, then write the reports."""
+    """Train what is missing, then write the report."""
     options = parse_arguments(arguments)
-    data = {"bccd": options.bccd, "coco_small": options.coco}
-    for name, folder in data.items():
-        if folder is None:
-            continue
-        runs = {
-            options.output / name / f"{network}_{seed}": (network, seed)
-            for seed in range(1, options.seeds + 1)
-            for network in NETWORKS
-            if network != "found_cells_FPN" or options.found is not None
-        }
-        with ThreadPoolExecutor(options.parallel) as pool:
-            trainings = [
-                pool.submit(
-                    train,
-                    NETWORKS[network][0],
-                    make_settings(network, name, folder, run, seed, options),
-                    quiet=options.parallel > 1,
-                )
-                for run, (network, seed) in runs.items()
-                if not is_finished(run)
-            ]
-        status = max((training.result() for training in trainings), default=0)
-        if status:
-            return status
-        out = options.reports / name
-        command = [*COMMAND, "report", *map(str, runs)]
-        status = subprocess.run(
-            [*command, "--out", str(out), "--no-photos"], check=False
-        ).returncode
-        if status:
-            return status
-    return 0
+    runs = {
+        options.output / f"{network}_{seed}": (network, seed)
+        for seed in range(1, options.seeds + 1)
+        for network in NETWORKS
+        if network != "found_cells_FPN" or options.found is not None
+    }
+    with ThreadPoolExecutor(options.parallel) as pool:
+        trainings = [
+            pool.submit(
+                train,
+                NETWORKS[network][0],
+                make_settings(network, run, seed, options),
+                quiet=options.parallel > 1,
+            )
+            for run, (network, seed) in runs.items()
+            if not is_finished(run)
+        ]
+    status = max((training.result() for training in trainings), default=0)
+    if status:
+        return status
+    command = [*COMMAND, "report", *map(str, runs), "--out", str(options.report), "--no-photos"]
+    return subprocess.run(command, check=False).returncode
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Reference runs on two small data sets.")
-    parser.add_argument("--bccd", type=Path, metavar="FOLDER", help="with BCCD and coco_json in it")
+    parser = argparse.ArgumentParser(description="Reference runs on blood cells.")
     parser.add_argument(
-        "--coco", type=Path, metavar="FOLDER", help="with annotations, train2017 and val2017 in it"
+        "--bccd", type=Path, required=True, metavar="FOLDER", help="with BCCD and coco_json in it"
     )
     parser.add_argument("--found", type=Path, metavar="FILE", help="the cells of a search")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=1100)
     parser.add_argument("--parallel", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--output", type=Path, default=Path("output/reference_runs"))
-    parser.add_argument("--reports", type=Path, default=Path("docs/reference_runs"))
-    options = parser.parse_args(arguments)
-    if options.bccd is None and options.coco is None:
-        parser.error("wanted --bccd FOLDER or --coco FOLDER or both")
-    return options
+    parser.add_argument("--output", type=Path, default=Path("output/reference_runs/bccd"))
+    parser.add_argument("--report", type=Path, default=Path("docs/reference_runs/bccd"))
+    return parser.parse_args(arguments)
 
 
 def is_finished(run: Path) -> bool:
@@ -120,41 +104,20 @@ def is_finished(run: Path) -> bool:
 
 
 def make_settings(
-    network: str, data: str, folder: Path, run: Path, seed: int, options: argparse.Namespace
+    network: str, run: Path, seed: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """What a training changes in its config."""
-    sizes, ratios = ANCHORS[data]
-    is_c4 = network.endswith("_C4")
     settings = {
         **NETWORKS[network][1],
-        "MODEL.ANCHOR_GENERATOR.SIZES": [sizes] if is_c4 else [[size] for size in sizes],
-        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [ratios],
         "SOLVER.MAX_ITER": options.iterations,
         "SEED": seed,
         "OUTPUT_DIR": run,
         "TEST.EXPECTED_RESULTS": [],
-        **find_files(data, folder),
+        **name_data(options.bccd),
     }
     if network == "found_cells_FPN":
         settings["MODEL.NASNET.GENOTYPE"] = options.found
     return settings
-
-
-def find_files(data: str, folder: Path) -> dict[str, Path]:
-    """The config's keys for the JSONs and the folders of images."""
-    if data == "bccd":
-        names = {"TRAIN": "train", "TEST": "val"}
-        jsons = {split: folder / f"coco_json/instances_{n}.json" for split, n in names.items()}
-        images = dict.fromkeys(names, folder / "BCCD" / "JPEGImages")
-    else:
-        names = {"TRAIN": "train2017", "TEST": "val2017"}
-        jsons = {split: folder / f"annotations/instances_{n}.json" for split, n in names.items()}
-        images = {split: folder / name for split, name in names.items()}
-    return {
-        f"DATASETS.{split}_{key}": paths[split]
-        for split in names
-        for key, paths in (("JSON", jsons), ("IMAGES", images))
-    }
 
 
 def train(config: str, settings: dict[str, Any], *, quiet: bool) -> int:
