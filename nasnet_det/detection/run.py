@@ -21,7 +21,7 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import get_categories
 from nasnet_det.errors import InputError
 from nasnet_det.runs.checkpoint import CheckpointError
-from nasnet_det.runs.files import FileError
+from nasnet_det.runs.files import FileError, write_content
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
 from nasnet_det.runs.record import CONFIG, read_starts, record_start
 from nasnet_det.weights.file import read_weights
@@ -155,3 +155,9 @@ def write_run_info(cfg: CfgNode, command: Sequence[str], *, max_iter: int) -> No
         packages=("torch", "torchvision", "detectron2"),
         categories=get_categories(cfg.DATASETS.TRAIN[0]),
     )
+
+
+def record_evaluation(cfg: CfgNode) -> None:
+    """Write ``config.yaml`` beside the results of an evaluation, where no training has left one."""
+    if not _find_run(Path(cfg.OUTPUT_DIR)):
+        write_content(Path(cfg.OUTPUT_DIR, CONFIG), cfg.dump())

@@ -38,6 +38,7 @@ from nasnet_det.detection.resize import build_test_resize
 from nasnet_det.detection.run import (
     check_output_dir,
     choose_seed,
+    record_evaluation,
     set_up_process,
     use_available_device,
     write_run_info,
@@ -306,6 +307,8 @@ def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:
             where="MODEL.WEIGHTS",
         )
     Trainer.test(cfg, model, iteration=data.get("iteration"), weights=weights)
+    if comm.is_main_process():
+        record_evaluation(cfg)
 
 
 def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How a run was started, each time, and why it ended: ``run.json``; its config: ``config.yaml``.
 
 Both are written by a start that trains, right before it does. An evaluation and a start that fails
-leave them as they are.
+leave a training's as they are; in a folder of its own an evaluation leaves its config.
 """
 
 from __future__ import annotations

@@ -179,7 +179,8 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     assert "nasnet_det.detection" in log, "our own lines are in the log"
     (start,) = json.loads((run / "run.json").read_text())
     assert 0 <= start["seed"] < 2**31
-    assert f"SEED: {start['seed']}" in (run / "config.yaml").read_text()
+    config = (run / "config.yaml").read_text()
+    assert f"SEED: {start['seed']}" in config
     assert start["versions"]["torch"] == torch.__version__
     assert start["command"][:3] == ["nasnet-det", "train", "--config-file"]
 
@@ -188,6 +189,16 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     assert (status, sentence) == (0, "")
     results = json.loads((run / "results.json").read_text())
     assert (results["iteration"], results["weights"]) == (1, str(run / "model_final.pth"))
+    assert json.loads((run / "run.json").read_text()) == [start], "the training's record"
+    assert (run / "config.yaml").read_text() == config
+
+    alone = tmp_path / "alone"  # has what a report wants
+    assert main(["train", *evaluate, "OUTPUT_DIR", str(alone)]) == 0
+    assert f"OUTPUT_DIR: {alone}" in (alone / "config.yaml").read_text()
+    assert main(["report", str(alone), "--out", str(tmp_path / "report")]) == 0
+    reported = json.loads((tmp_path / "report" / "report.json").read_text())["runs"]
+    (dataset,) = results["datasets"].values()
+    assert [row["scores"]["AP"]["value"] for row in reported] == [dataset["results"]["bbox"]["AP"]]
 
     assert main(["train", *_arguments(tmp_path)]) == 1
     assert main(["train", *_arguments(tmp_path, "--resume", "MODEL.NASNET.CHANNELS", "12")]) == 1
