@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs for both")
     options = parser.parse_args()
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for seed in range(1, options.pairs + 1):
         ours, other = (train(root, options, seed) for root in (ROOT, options.other))
         pairs.append({"seed": seed, "ours": ours, "other": other})

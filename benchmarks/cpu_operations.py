@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -92,8 +93,8 @@ def list_convolutions() -> Ways:
         wide = torch.randn(1, channels, 42, 42).contiguous(memory_format=torch.channels_last)
         weight = torch.randn(168, channels, 1, 1)
         ways[f"1x1 convolution of {channels} channels, one image"] = (
-            lambda wide=wide, weight=weight: F.conv2d(wide, weight),
-            lambda wide=wide, weight=weight: pointwise_conv2d(wide, weight, None, (1, 1), 1),
+            partial(F.conv2d, wide, weight),
+            partial(pointwise_conv2d, wide, weight, None, (1, 1), 1),
         )
     return ways
 

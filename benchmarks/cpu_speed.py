@@ -146,8 +146,8 @@ def measure(name: str, precision: str, num_pairs: int) -> dict[str, Any]:
     formats = {}
     for memory_format in FORMATS:
         torch.manual_seed(0)
-        steps = [build_step(case, who, memory_format, precision) for who in ("ours", "peer")]
-        times = time_pairs(*steps, num_pairs)
+        ours, peer = (build_step(case, who, memory_format, precision) for who in ("ours", "peer"))
+        times = time_pairs(ours, peer, num_pairs)
         for who, values in times._asdict().items():
             if who not in best or statistics.median(values) < statistics.median(best[who]):
                 best[who], formats[who] = values, memory_format
@@ -209,8 +209,10 @@ def fold_peer(model: nn.Module) -> nn.Module:
     if isinstance(model, torch.fx.GraphModule):
         for name, norm in norms:
             before = name.replace("bn", "conv").replace("downsample.1", "downsample.0")
-            conv = fuse_conv_bn_eval(model.get_submodule(before).eval(), norm.eval())
-            for place, module in ((before, conv), (name, nn.Identity())):
+            conv = model.get_submodule(before)
+            assert isinstance(conv, nn.Conv2d)
+            fused = fuse_conv_bn_eval(conv.eval(), norm.eval())
+            for place, module in ((before, fused), (name, nn.Identity())):
                 parent, _, child = place.rpartition(".")
                 setattr(model.get_submodule(parent), child, module)
     return model

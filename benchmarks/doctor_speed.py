@@ -18,6 +18,7 @@ import platform
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -65,7 +66,8 @@ def write_sets(folder: Path, number: int) -> list[DataFiles]:
         picture.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
     sets = []
     for split in range(2):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         place = folder / str(split)
         place.mkdir()
         for key in range(1 + split * (number // 2), 1 + (split + 1) * (number // 2)):

@@ -151,7 +151,7 @@ def open_report(options: argparse.Namespace) -> tuple[dict[str, Any], RungTraine
     trainer = RungTrainer(recipe, study.space, build_source(cfg), carries_images=True)
     data = trainer.load()
     steps_per_epoch = max(1, len(data.train.labels) // recipe.batch_size)
-    rewards = {str(child.number): child.reward for child in children}
+    rewards = {str(c.number): c.reward for c in children if c.reward is not None}  # all have one
     space = study.space
     made_of = {
         "chosen": [

@@ -216,7 +216,7 @@ def run(words: str, values: Mapping[str, Any], log: Path) -> None:
 def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each case the mean of its runs, and of the differences to plain ones with an interval."""
     plain = {row["seed"]: row for row in runs if row["case"] == PLAIN}
-    cases = {}
+    cases: dict[str, dict[str, Any]] = {}
     for case in CASES:
         mine = [row for row in runs if row["case"] == case and row["seed"] in plain]
         if not mine:

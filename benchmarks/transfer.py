@@ -286,7 +286,7 @@ def compare(report: dict[str, Any]) -> list[dict[str, Any]]:
     """
     last = max((int(i) for row in report["runs"] for i in row["points"]), default=0)
     ends = {
-        (row["cells"], row["start"], row["seed"]): row["points"][str(last)]["AP"]
+        Run(row["cells"], row["start"], row["seed"]): row["points"][str(last)]["AP"]
         for row in report["runs"]
         if str(last) in row["points"]
     }
@@ -295,10 +295,13 @@ def compare(report: dict[str, Any]) -> list[dict[str, Any]]:
     pairs += [((name, STARTS[0]), (name, STARTS[1])) for name in names]
     differences = []
     for one, other in pairs:
-        seeds = [seed for *run, seed in ends if tuple(run) == one and (*other, seed) in ends]
-        if len(seeds) > 1:
-            values = [ends[(*one, seed)] - ends[(*other, seed)] for seed in seeds]
-            found = {"one": one, "other": other, "seeds": len(seeds), "iterations": last}
+        values = [
+            ends[run] - ends[Run(*other, run.seed)]
+            for run in ends
+            if run[:2] == one and Run(*other, run.seed) in ends
+        ]
+        if len(values) > 1:
+            found = {"one": one, "other": other, "seeds": len(values), "iterations": last}
             differences.append({**found, "interval": find_interval(values)})
     return differences
 

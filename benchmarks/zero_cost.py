@@ -101,8 +101,8 @@ def predict_rewards(
 
 def correlate(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation."""
-    ranks = [np.argsort(np.argsort(x)) for x in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(x)).astype(float) for x in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 if __name__ == "__main__":
