@@ -43,18 +43,6 @@ def write_five_detectors() -> str:
     return write_table(header, rows)
 
 
-def write_coco_small() -> str:
-    """The reference runs on COCO's small set: AP, what is missed, and AP50 with right classes."""
-    rows = []
-    for run in read(RUNS / "coco_small" / "report.json")["runs"]:
-        missed = 100 * run["errors"]["types"]["missed"]["count"] / run["data"]["objects"]
-        gain = run["errors"]["types"]["classification"]["ap50"]
-        name = DETECTORS[run["name"].removesuffix("_1")]
-        rows.append([name, f"{run['scores']['AP']['value']:.2f}", f"{missed:.0f}%", f"{gain:.1f}"])
-    header = ("detector", "AP", "objects missed", "AP50 gained by right classes")
-    return write_table(header, rows)
-
-
 def write_tiles() -> str:
     """A detector on enlarged pictures, with tiles and without."""
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -118,11 +106,11 @@ def write_cases(names: Mapping[str, str], title: str) -> str:
         if case not in cases:
             continue
         row = cases[case]
-        cells = [name, f"{row['iterations']:.0f}", f"{row['last_ap']:.1f}", ""]
+        cells = [name, f"{row['seeds']}", f"{row['last_ap']:.1f}", ""]
         if "differences" in row:
             cells[-1] = write_interval(*row["differences"]["last_ap"])
         rows.append(cells)
-    return write_table((title, "iterations", "AP", "difference, 95% interval"), rows)
+    return write_table((title, "seeds", "AP", "difference, 95% interval"), rows)
 
 
 def write_early_stopping() -> str:
@@ -205,7 +193,6 @@ def _transcribed_values() -> dict[str, str]:
 TABLES = {
     "bccd": write_bccd,
     "five_detectors": write_five_detectors,
-    "coco_small": write_coco_small,
     "tiles": write_tiles,
     "label_errors": write_label_errors,
     "training_comforts": lambda: write_cases(COMFORTS, "with"),

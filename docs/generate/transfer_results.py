@@ -47,7 +47,7 @@ def mean_transfer(cells: str, start: str, iteration: int) -> float:
     return fmean(list_transfer(cells, start, iteration))
 
 
-def write_box(name: str) -> str:
+def write_box(name: str, digits: int = 1) -> str:
     """Detectors of a set from trunks with one training each, and from nothing."""
     report = read(RESULTS / f"transfer_{name}.json")
     points = sorted({int(i) for run in report["runs"] for i in run["points"]})
@@ -55,12 +55,13 @@ def write_box(name: str) -> str:
     for cells, start in ((cells, start) for cells in TRUNKS for start in STARTS):
         runs = [r for r in report["runs"] if (r["cells"], r["start"]) == (cells, start)]
         if runs:
-            means = (f"{fmean(run['points'][str(i)]['AP'] for run in runs):.1f}" for i in points)
-            rows.append([TRUNKS[cells], STARTS[start], *means])
+            means = (fmean(run["points"][str(i)]["AP"] for run in runs) for i in points)
+            scores = (f"{mean:.{digits}f}" for mean in means)
+            rows.append([TRUNKS[cells], STARTS[start], *scores])
     return write_table(("trunk", "it starts from", *(f"after {i:,}" for i in points)), rows)
 
 
-def write_differences(name: str, pictures: str = "Tiny-ImageNet") -> str:
+def write_differences(name: str, pictures: str = "Tiny-ImageNet", digits: int = 1) -> str:
     """AP at the end, of two trainings with one seed: the mean difference and its interval."""
     starts = {**STARTS, "pre-trained": pictures}
     rows = []
@@ -68,8 +69,29 @@ def write_differences(name: str, pictures: str = "Tiny-ImageNet") -> str:
         pair = (
             f"{TRUNKS[cells]} from {starts[start]}" for cells, start in (row["one"], row["other"])
         )
-        rows.append([*pair, write_interval(*row["interval"])])
+        rows.append([*pair, write_interval(*row["interval"], digits)])
     return write_table(("this", "beside this", "AP, 95% interval"), rows)
+
+
+def write_reached() -> str:
+    """The trunk in the box beside ResNet-18: AP of their detectors, and the trunks' time."""
+    sets = {"bccd_box": "blood cells: AP", "voc_small": "20 kinds of objects: AP"}
+    rows = []
+    for cells in ("nasnet_a_small", "resnet18"):
+        scores = []
+        for name in sets:
+            report = read(RESULTS / f"transfer_{name}.json")
+            runs = [
+                run["points"][str(report["made_of"]["iterations"])]["AP"]
+                for run in report["runs"]
+                if (run["cells"], run["start"]) == (cells, "pre-trained")
+            ]
+            scores.append(f"{fmean(runs):.1f}")
+        rows.append([TRUNKS[cells], *scores])
+    ratios = [row["ratio"] for row in read(RESULTS / "runtimes_box.json")["rows"].values()]
+    times = [f"{min(ratios):.2f} to {max(ratios):.2f}", "1"]
+    rows = [[*row, time] for row, time in zip(rows, times, strict=True)]
+    return write_table(("trunk", *sets.values(), "its time in inference"), rows)
 
 
 def write_equal_time() -> str:
@@ -159,8 +181,13 @@ def _small_classifier_values() -> dict[str, str]:
 
 TABLES = {
     "transfer": write_transfer,
+    "reached": write_reached,
     "box_bccd": lambda: write_box("bccd_box"),
     "box_bccd_differences": lambda: write_differences("bccd_box"),
+    "box_voc": lambda: write_box("voc_small"),
+    "box_voc_differences": lambda: write_differences("voc_small"),
+    "box_coco": lambda: write_box("coco_small", digits=2),
+    "box_coco_differences": lambda: write_differences("coco_small", digits=2),
     "transfer_differences": lambda: write_differences("bccd", "CIFAR-10"),
     "equal_time": write_equal_time,
     "packaged": write_packaged,
