@@ -69,7 +69,7 @@ def write_differences(name: str, pictures: str = "Tiny-ImageNet", digits: int = 
         pair = (
             f"{TRUNKS[cells]} from {starts[start]}" for cells, start in (row["one"], row["other"])
         )
-        rows.append([*pair, write_interval(*row["interval"], digits)])
+        rows.append([*pair, write_interval(*row["interval"], digits=digits)])
     return write_table(("this", "beside this", "AP, 95% interval"), rows)
 
 
