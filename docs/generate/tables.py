@@ -25,6 +25,6 @@ def write_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_interval(mean: float, low: float, high: float, digits: int = 1) -> str:
+def write_interval(mean: float, low: float, high: float, *, digits: int = 1) -> str:
     """A difference and the bounds of its interval."""
     return f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
