@@ -280,29 +280,29 @@ def collect(report: dict[str, Any], metric: str) -> dict[tuple[str, str], dict[i
 
 
 def compare(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Differences of AP at the end, of two runs with one seed each, with their interval.
+    """Differences of AP at each evaluation, of two runs with one seed each, with their interval.
 
     The backbones are compared with the first one from each start, and the starts of each backbone.
     """
-    last = max((int(i) for row in report["runs"] for i in row["points"]), default=0)
-    ends = {
-        Run(row["cells"], row["start"], row["seed"]): row["points"][str(last)]["AP"]
-        for row in report["runs"]
-        if str(last) in row["points"]
-    }
+    points: dict[int, dict[Run, float]] = {}
+    for row in report["runs"]:
+        for iteration, scores in row["points"].items():
+            run = Run(row["cells"], row["start"], row["seed"])
+            points.setdefault(int(iteration), {})[run] = scores["AP"]
     names = list(dict.fromkeys(row["cells"] for row in report["runs"]))
     pairs = [((names[0], start), (name, start)) for start in STARTS for name in names[1:]]
     pairs += [((name, STARTS[0]), (name, STARTS[1])) for name in names]
     differences = []
     for one, other in pairs:
-        values = [
-            ends[run] - ends[Run(*other, run.seed)]
-            for run in ends
-            if run[:2] == one and Run(*other, run.seed) in ends
-        ]
-        if len(values) > 1:
-            found = {"one": one, "other": other, "seeds": len(values), "iterations": last}
-            differences.append({**found, "interval": find_interval(values)})
+        for iteration, aps in sorted(points.items()):
+            values = [
+                aps[run] - aps[Run(*other, run.seed)]
+                for run in aps
+                if run[:2] == one and Run(*other, run.seed) in aps
+            ]
+            if len(values) > 1:
+                found = {"one": one, "other": other, "seeds": len(values), "iterations": iteration}
+                differences.append({**found, "interval": find_interval(values)})
     return differences
 
 
@@ -323,7 +323,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     lines.append("")
     for row in report.get("differences", []):
         one, other = (", ".join(row[who]) for who in ("one", "other"))
-        lines.append(f"{one} - {other}: {describe(*row['interval'])} AP at the end.")
+        lines.append(f"{one} - {other}: {describe(*row['interval'])} AP after {row['iterations']}.")
     minutes = [row["minutes"] for row in report["runs"]]
     lines += ["", f"In brackets: the seeds. {len(minutes)} of {report['num_runs']} trainings, "]
     lines[-1] += f"{np.mean(minutes or [math.nan]):.1f} minutes each ({report['machine']})."

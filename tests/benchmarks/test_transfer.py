@@ -64,11 +64,12 @@ def test_table_has_means_and_each_seed() -> None:
     ]
 
 
-def test_differences_are_those_of_one_seed_at_the_end() -> None:
+def test_differences_are_those_of_one_seed_at_each_evaluation() -> None:
     runs = [_row("pre-trained", seed, 1.0, ap) for seed, ap in ((1, 10.0), (2, 14.0), (4, 50.0))]
     runs += [_row("scratch", seed, 9.0, ap) for seed, ap in ((2, 10.0), (1, 8.0), (3, 0.0))]
     runs += [{**_row("pre-trained", seed, 1.0, 9.0), "cells": "other"} for seed in (1, 2)]
-    between, starts = benchmark.compare({"runs": runs})
+    _, between, early, starts = benchmark.compare({"runs": runs})
+    assert (early["iterations"], early["interval"][0]) == (100, pytest.approx(-8.0))
     assert (between["one"], between["other"]) == (
         ("found", "pre-trained"),
         ("other", "pre-trained"),
