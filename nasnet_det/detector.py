@@ -22,7 +22,6 @@ class Detector:
         threshold: of the score, 0 to 1; what is below is left out.
 
     Attributes:
-        categories: ``id`` and ``name`` of each class.
         threshold: may be changed.
     """
 
