@@ -23,7 +23,7 @@ from nasnet_det.errors import InputError
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.files import FileError, write_content
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
-from nasnet_det.runs.record import CONFIG, read_starts, record_start
+from nasnet_det.runs.record import CONFIG, STARTS, read_starts, record_start
 from nasnet_det.weights.file import read_weights
 
 logger = logging.getLogger(__name__)
@@ -159,5 +159,6 @@ def write_run_info(cfg: CfgNode, command: Sequence[str], *, max_iter: int) -> No
 
 def record_evaluation(cfg: CfgNode) -> None:
     """Write ``config.yaml`` beside the results of an evaluation, where no training has left one."""
-    if not _find_run(Path(cfg.OUTPUT_DIR)):
-        write_content(Path(cfg.OUTPUT_DIR, CONFIG), cfg.dump())
+    folder = Path(cfg.OUTPUT_DIR)
+    if not (folder / STARTS).exists() and not _find_run(folder):
+        write_content(folder / CONFIG, cfg.dump())

@@ -204,6 +204,19 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     assert main(["train", *_arguments(tmp_path, "--resume", "MODEL.NASNET.CHANNELS", "12")]) == 1
 
 
+@pytest.mark.parametrize("left", ["run.json", "metrics.json", ""])
+def test_evaluation_leaves_a_training_s_config(left: str, tmp_path: Path) -> None:
+    """Also that of a training that was killed before its first line of numbers."""
+    from nasnet_det.detection.run import record_evaluation
+
+    if left:
+        (tmp_path / left).write_text("[]")
+    (tmp_path / "config.yaml").write_text("a training's" if left else "another evaluation's")
+    cfg = get_config("", ["OUTPUT_DIR", str(tmp_path)])
+    record_evaluation(cfg)
+    assert (tmp_path / "config.yaml").read_text() == ("a training's" if left else cfg.dump())
+
+
 def test_folder_of_another_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
