@@ -198,7 +198,9 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     assert main(["report", str(alone), "--out", str(tmp_path / "report")]) == 0
     reported = json.loads((tmp_path / "report" / "report.json").read_text())["runs"]
     (dataset,) = results["datasets"].values()
-    assert [row["scores"]["AP"]["value"] for row in reported] == [dataset["results"]["bbox"]["AP"]]
+    assert [row["scores"]["AP"]["value"] for row in reported] == pytest.approx(
+        [dataset["results"]["bbox"]["AP"]]  # of another process: its sums may round otherwise
+    )
 
     assert main(["train", *_arguments(tmp_path)]) == 1
     assert main(["train", *_arguments(tmp_path, "--resume", "MODEL.NASNET.CHANNELS", "12")]) == 1
