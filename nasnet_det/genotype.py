@@ -74,8 +74,8 @@ def nearest(name: object, valid: Iterable[str]) -> str:
     plain = {_NO_LETTERS.sub("", choice.lower()): choice for choice in choices}
     given = _NO_LETTERS.sub("", str(name).lower())
     close = difflib.get_close_matches(given, plain, n=1, cutoff=NEAR)
-    hint = f"did you mean '{plain[close[0]]}'? " if close else ""
-    return f"{hint}(valid: {', '.join(choices)})"
+    names = ", ".join(choices)
+    return f"did you mean '{plain[close[0]]}'? (valid: {names})" if close else f"valid: {names}"
 
 
 def nearest_of_many(name: object, valid: Iterable[str]) -> str:

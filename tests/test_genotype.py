@@ -192,7 +192,7 @@ BROKEN = {
     ),
     "operation like no other": (
         _set("normal.blocks.1.ops.1", "zzz"),
-        "normal.blocks[1].ops[1]: unknown operation 'zzz', (valid: avg_pool_3x3, ",
+        "normal.blocks[1].ops[1]: unknown operation 'zzz', valid: avg_pool_3x3, ",
     ),
     "unknown combiner": (
         _set("reduction.blocks.2.combine", "ad"),
@@ -375,4 +375,4 @@ def test_unknown_genotype_names_the_nearest(tmp_path: Path) -> None:
 )
 def test_only_a_near_name_is_meant(name: str, wanted: str) -> None:
     told = nearest(name, ["nasnet_a_large", "nasnet_a_mobile", "pnasnet_5_large"])
-    assert told.startswith(f"did you mean '{wanted}'? (valid: " if wanted else "(valid: ")
+    assert told.startswith(f"did you mean '{wanted}'? (valid: " if wanted else "valid: ")

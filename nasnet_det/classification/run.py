@@ -15,18 +15,13 @@ from nasnet_det.classification.checkpoint import BEST, FINAL, LAST
 from nasnet_det.classification.distributed import choose_gpu, get_world_size
 from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.config import ConfigError, flatten
-from nasnet_det.errors import InputError
 from nasnet_det.genotype import Genotype
 from nasnet_det.network import NASNet
 from nasnet_det.plan import NetworkSpec, find_differences
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes, select_keys
 from nasnet_det.runs.metrics import METRICS, append_metrics, drop_metrics
-from nasnet_det.runs.record import record_start
-
-
-class OutputDirError(InputError):
-    """An OUTPUT_DIR that holds another run."""
+from nasnet_det.runs.record import OutputDirError, record_start, refuse_evaluation
 
 
 def choose_device(name: str) -> torch.device:
@@ -64,6 +59,8 @@ def check_output_dir(folder: Path, *, resume: bool) -> None:
             f"OUTPUT_DIR {folder} holds another run ({names[0]}); give --resume to go on with it, "
             "or another OUTPUT_DIR"
         )
+    if not names:
+        refuse_evaluation(folder)
 
 
 def get_identity(cfg: CfgNode) -> dict[str, Any]:

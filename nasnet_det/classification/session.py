@@ -47,6 +47,7 @@ from nasnet_det.evaluation import evaluate as evaluate_network
 from nasnet_det.network import NASNet
 from nasnet_det.runs.files import FileError, write_json
 from nasnet_det.runs.lock import lock_folder
+from nasnet_det.runs.record import RESULTS
 from nasnet_det.weights.backbone_file import read_card, read_library_card
 from nasnet_det.weights.packaged import resolve_packaged
 
@@ -231,4 +232,4 @@ def _build_trained(
 
 def _write_results(cfg: CfgNode, result: Evaluation, source: dict[str, Any]) -> None:
     if is_main_process():
-        write_json(Path(cfg.OUTPUT_DIR) / "results.json", {**source, **result.to_dict()})
+        write_json(Path(cfg.OUTPUT_DIR) / RESULTS, {**source, **result.to_dict()})

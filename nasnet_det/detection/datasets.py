@@ -41,7 +41,7 @@ from nasnet_det.detection.keypoint_names import describe_keypoints
 from nasnet_det.detection.records import load_records
 from nasnet_det.detection.registered_sets import adopt_registered_sets, read_registered
 from nasnet_det.errors import MissingPackageError
-from nasnet_det.genotype import nearest
+from nasnet_det.genotype import nearest_of_many
 
 WITHOUT_BOXES = ("sem_seg", "cityscapes_sem_seg")  # kinds of sets whose truth is a map of classes
 
@@ -282,10 +282,11 @@ def _is_coco(name: str) -> bool:
         DataError: there is no set of that name.
     """
     if name not in DatasetCatalog:
-        hint = nearest(name, DatasetCatalog.list()).partition("(valid:")[0]
+        hint = nearest_of_many(name, DatasetCatalog.list())
+        hint += " " if hint.endswith("?") else "; "
         raise DataError(
-            f"unknown data set {name!r}, {hint or 'and none is like it; '}sets of Detectron2 are "
-            "looked for in the folder DETECTRON2_DATASETS, and a set of your own is given by "
+            f"unknown data set {name!r}, {hint}sets of Detectron2 are looked for in the folder "
+            "DETECTRON2_DATASETS, and a set of your own is given by "
             "DATASETS.TRAIN_JSON and TRAIN_IMAGES (TEST_JSON and TEST_IMAGES)"
         )
     return bool(find_annotations(name)) and not is_lvis(name)

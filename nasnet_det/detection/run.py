@@ -19,18 +19,20 @@ from torch import nn
 from nasnet_det.config import ConfigError, flatten, parse_yaml
 from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import get_categories
-from nasnet_det.errors import InputError
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.runs.files import FileError, write_content
 from nasnet_det.runs.keys import Change, Effect, find_changes, list_changes
-from nasnet_det.runs.record import CONFIG, STARTS, read_starts, record_start
+from nasnet_det.runs.record import (
+    CONFIG,
+    STARTS,
+    OutputDirError,
+    read_starts,
+    record_start,
+    refuse_evaluation,
+)
 from nasnet_det.weights.file import read_weights
 
 logger = logging.getLogger(__name__)
-
-
-class OutputDirError(InputError):
-    """An OUTPUT_DIR that holds another run."""
 
 
 def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
@@ -42,6 +44,8 @@ def check_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     folder = Path(cfg.OUTPUT_DIR)
     found = _find_run(folder)
     if not found:
+        if not eval_only:
+            refuse_evaluation(folder)
         return
     if not resume and not eval_only:
         raise OutputDirError(

@@ -49,7 +49,7 @@ from nasnet_det.detection.stopping import pass_signals_on
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
 from nasnet_det.runs.lock import lock_folder
-from nasnet_det.runs.record import record_end
+from nasnet_det.runs.record import RESULTS, record_end
 from nasnet_det.runs.signals import StoppedBySignal
 
 # Detectron2's tools set up its own logger only.
@@ -323,7 +323,7 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
             return {key: undo(item) for key, item in value.items()}
         return math.nan if value is None else value
 
-    content = json.loads(Path(folder, "results.json").read_text())["datasets"]
+    content = json.loads(Path(folder, RESULTS).read_text())["datasets"]
     of_sets = {name: undo(data["results"]) for name, data in content.items()}
     return next(iter(of_sets.values())) if len(of_sets) == 1 else of_sets
 

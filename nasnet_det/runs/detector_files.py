@@ -13,8 +13,9 @@ from typing import Any
 
 from nasnet_det.errors import InputError
 from nasnet_det.runs.files import write_json
+from nasnet_det.runs.record import RESULTS
 
-RESULTS, COST = "results.json", "cost.json"
+COST = "cost.json"
 PARTS = ("trunk", "neck", "proposals", "region head")
 """Of a detector. The trunk is the backbone without its FPN, which is the neck; ``proposals`` is the
 RPN, or the head of a detector of one stage; ``region head`` is what runs on every region."""

@@ -17,12 +17,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from nasnet_det.errors import InputError
 from nasnet_det.runs.files import FileError, write_content, write_json
 from nasnet_det.version import __version__
 
-STARTS, CONFIG = "run.json", "config.yaml"
+STARTS, CONFIG, RESULTS = "run.json", "config.yaml", "results.json"
 
 logger = logging.getLogger(__name__)
+
+
+class OutputDirError(InputError):
+    """An OUTPUT_DIR that holds another run."""
 
 
 def record_start(
@@ -109,6 +114,18 @@ def read_starts(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise FileError(f"{path} can't be read as a list of starts ({reason:.200})") from None
+
+
+def refuse_evaluation(folder: str | os.PathLike[str]) -> None:
+    """Keep a training from overwriting what an evaluation alone has left.
+
+    Raises:
+        OutputDirError: there are results, and no training ever started here.
+    """
+    if Path(folder, RESULTS).exists() and not Path(folder, STARTS).exists():
+        raise OutputDirError(
+            f"OUTPUT_DIR {folder} holds an evaluation ({RESULTS}); give another OUTPUT_DIR"
+        )
 
 
 def _describe_device(device: str) -> str:

@@ -123,6 +123,7 @@ def test_imagenet_recipes_train_resume_evaluate_and_export(
     imagenet: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
     folder = tmp_path / "out"
@@ -156,6 +157,13 @@ def test_imagenet_recipes_train_resume_evaluate_and_export(
     again = json.loads((tmp_path / "evaluated" / "results.json").read_text())
     assert again["loss"] == pytest.approx(results["loss"], rel=1e-5)
     assert again["per_class"] == results["per_class"]
+    capsys.readouterr()
+    for resume in ([], ["--resume"]):
+        assert call(*arguments, *resume, *opts, *output) == 1, "a training keeps its hands off"
+        assert "holds an evaluation (results.json); give another OUTPUT_DIR" in (
+            capsys.readouterr().err
+        )
+    assert json.loads((tmp_path / "evaluated" / "results.json").read_text()) == again
 
     card = export_backbone(folder / "model_final.pth", tmp_path / "backbone.safetensors")
     assert (card.pixel_mean, card.pixel_std) == ((127.5,) * 3, (127.5,) * 3)

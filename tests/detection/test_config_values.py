@@ -38,7 +38,7 @@ WRONG = [
     ("MODEL.PIXEL_MEAN", "[]", "wanted 3 numbers, as many as INPUT.FORMAT RGB has channels"),
     ("MODEL.DEVICE", "gpu", "wanted cpu, cuda or cuda:<number>, got 'gpu'"),
     ("MODEL.BACKBONE.NAME", "build_nasnet_fpn", "did you mean 'build_nasnet_fpn_backbone'?"),
-    ("MODEL.NASNET.NORM", "LN", "unknown name 'LN', (valid: BN"),
+    ("MODEL.NASNET.NORM", "LN", "unknown name 'LN', valid: BN"),
     ("MODEL.NASNET.POOL_PADDING", "tensorflow", "unknown name 'tensorflow'"),
     ("MODEL.NASNET.DROP_PATH_SCHEDULE", "times", "did you mean 'time'?"),
     ("MODEL.FPN.FUSE_TYPE", "mean", "unknown name 'mean'"),

@@ -201,6 +201,11 @@ def test_command_trains_evaluates_and_guards_its_folder(tmp_path: Path, reposito
     assert [row["scores"]["AP"]["value"] for row in reported] == pytest.approx(
         [dataset["results"]["bbox"]["AP"]]  # of another process: its sums may round otherwise
     )
+    alone_results = (alone / "results.json").read_text()
+    for resume in ([], ["--resume"]):
+        assert main(["train", *_arguments(tmp_path, *resume, "OUTPUT_DIR", str(alone))]) == 1
+    assert (alone / "results.json").read_text() == alone_results
+    assert main(["train", *evaluate, "OUTPUT_DIR", str(alone)]) == 0, "evaluated again"
 
     assert main(["train", *_arguments(tmp_path)]) == 1
     assert main(["train", *_arguments(tmp_path, "--resume", "MODEL.NASNET.CHANNELS", "12")]) == 1
