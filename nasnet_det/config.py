@@ -20,7 +20,7 @@ import yaml
 from yacs.config import CfgNode
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest_of_many
+from nasnet_det.near_names import nearest_of_many
 
 MAX_VALUES = 1_000_000  # of a YAML
 

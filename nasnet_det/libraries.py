@@ -14,7 +14,7 @@ from torch import nn
 
 from nasnet_det.config import ConfigError
 from nasnet_det.errors import requires
-from nasnet_det.genotype import nearest_of_many
+from nasnet_det.near_names import nearest_of_many
 
 
 class Preprocessing(NamedTuple):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.plan import NORMS
 
 NormLayer = Callable[[int], nn.Module]

@@ -22,7 +22,7 @@ from torch import nn
 
 from nasnet_det.cell_plan import RELU
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.normalization import NormLayer
 from nasnet_det.same_padding import Conv2dSame, Pool2dSame
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import CellSpec, Genotype, nearest
+from nasnet_det.genotype import CellSpec, Genotype
+from nasnet_det.near_names import nearest
 
 STEMS: tuple[str, ...] = ("imagenet", "cifar")
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from nasnet_det.depthwise import depthwise_conv2d, gains_from_parts
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.plan import POOL_PADDINGS
 
 # Older ones can't say so.

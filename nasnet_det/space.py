@@ -26,8 +26,8 @@ from nasnet_det.genotype import (
     CellSpec,
     Genotype,
     loose_ends,
-    nearest,
 )
+from nasnet_det.near_names import nearest
 
 CELLS = ("normal", "reduction")
 DECISIONS_PER_BLOCK = 5

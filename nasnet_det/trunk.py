@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPathProgress
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import Genotype, nearest
+from nasnet_det.genotype import Genotype
+from nasnet_det.near_names import nearest
 from nasnet_det.normalization import HalfBatchNorms, NormLayer, get_norm_layer
 from nasnet_det.plan import NetworkSpec, plan_cells, stem_channels
 from nasnet_det.same_padding import Conv2dSame, to_fast_order

@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import GENOTYPES, Genotype, nearest
+from nasnet_det.genotype import GENOTYPES, Genotype
+from nasnet_det.near_names import nearest
 from nasnet_det.plan import NetworkSpec
 
 _CIFAR = NetworkSpec(

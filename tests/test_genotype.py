@@ -20,7 +20,6 @@ from nasnet_det.genotype import (
     GenotypeError,
     load_genotype,
     loose_ends,
-    nearest,
 )
 
 # TF-slim's flat form of the published cells: operations, the states that they read, and a flag
@@ -360,19 +359,3 @@ def test_unknown_genotype_names_the_nearest(tmp_path: Path) -> None:
         load_genotype("nasnet_b")
     with pytest.raises(ValueError, match="it is neither a file"):
         load_genotype(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("NASNetALarge", "nasnet_a_large"),
-        ("nasnet_a_larg", "nasnet_a_large"),
-        ("nasnet-a-mobile", "nasnet_a_mobile"),
-        ("resnet50", ""),
-        ("efficientnet", ""),
-        ("pretrained", ""),
-    ],
-)
-def test_only_a_near_name_is_meant(name: str, wanted: str) -> None:
-    told = nearest(name, ["nasnet_a_large", "nasnet_a_mobile", "pnasnet_5_large"])
-    assert told.startswith(f"did you mean '{wanted}'? (valid: " if wanted else "valid: ")

@@ -20,6 +20,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "lazy",
         "version",
         "detectron2_wheel",
+        "near_names",
         "genotype",
         "canonical",
         "space",

@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from nasnet_det.classification.library_classifier import LibraryClassifier, check_network
 from nasnet_det.config import ConfigError, flatten, merge_config
 from nasnet_det.data.broken_pictures import POLICIES
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.network import NASNet
 from nasnet_det.network_config import (
     add_network_config,

@@ -75,7 +75,7 @@ def parse_value(key: str, text: str, types: Mapping[str, str]) -> Any:
     Raises:
         InputError: an unknown field, or text that is not of its type.
     """
-    from nasnet_det.genotype import nearest
+    from nasnet_det.near_names import nearest
 
     if key not in types:
         raise InputError(f"unknown network field {key!r}, {nearest(key, types)}", where=key)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nasnet_det.config import ConfigError
 from nasnet_det.data.error import DataError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 
 POLICIES = ("skip", "stop")
 _NAMED = 20  # so many stand in the log by name

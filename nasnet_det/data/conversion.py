@@ -31,7 +31,7 @@ from nasnet_det.data.picture_sizes import (
     fill_sizes,
     settle_sizes,
 )
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.runs.files import new_folder, write_content, write_json
 
 REPORT = "report.json"

@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 
 from nasnet_det.errors import InputError, requires
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.runs.seeds import derive_seed, seeded
 
 COMMON = (

@@ -16,7 +16,7 @@ from detectron2.data import transforms as T
 
 from nasnet_det.config import ConfigError
 from nasnet_det.errors import MissingPackageError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.runs.seeds import seeded
 
 KEY = "INPUT.AUGMENTATIONS"

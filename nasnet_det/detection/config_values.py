@@ -42,7 +42,7 @@ from nasnet_det.detection.config_relations import (
     refuse,
 )
 from nasnet_det.detection.trackers import check_trackers
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.plan import DROP_PATH_SCHEDULES, NORMS, POOL_PADDINGS
 from nasnet_det.runtime.engines import PRECISIONS, RUNTIMES
 

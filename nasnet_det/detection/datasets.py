@@ -41,7 +41,7 @@ from nasnet_det.detection.keypoint_names import describe_keypoints
 from nasnet_det.detection.records import load_records
 from nasnet_det.detection.registered_sets import adopt_registered_sets, read_registered
 from nasnet_det.errors import MissingPackageError
-from nasnet_det.genotype import nearest_of_many
+from nasnet_det.near_names import nearest_of_many
 
 WITHOUT_BOXES = ("sem_seg", "cityscapes_sem_seg")  # kinds of sets whose truth is a map of classes
 

@@ -27,7 +27,7 @@ from nasnet_det.detection.config_relations import refuse
 from nasnet_det.detection.datasets import find_coco
 from nasnet_det.detection.evaluator import CocoEvaluator, LvisEvaluator, count_detections
 from nasnet_det.errors import MissingPackageError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.runs.detector_files import DatasetResults, DetectorResults, write_results
 
 AUGMENTED = "_TTA"  # ends the tasks with test-time augmentation, as in Detectron2's tool

@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError, flatten
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.plan import plan_cells
 from nasnet_det.runs.keys import Effect, select_keys
 from nasnet_det.runs.record import record_start

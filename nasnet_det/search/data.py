@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from nasnet_det.data.broken_pictures import check_policy
 from nasnet_det.data.error import DataError
 from nasnet_det.data.image_sets import ImageSet, load_images
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.streams import Stream
 

@@ -7,7 +7,7 @@ import os
 import torch
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 
 MAX_FAILED_STARTS = 10
 """Workers that may end, one after another, before they have started (ours)."""

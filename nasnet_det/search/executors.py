@@ -12,7 +12,7 @@ from typing import Protocol
 
 from yacs.config import CfgNode
 
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.search.devices import ExecutorError, find_devices
 from nasnet_det.search.job import ChildJob, ChildResult, TrainChild
 from nasnet_det.search.local_processes import LocalProcesses

@@ -21,7 +21,7 @@ from typing import Protocol
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.search.job import Curve
 
 

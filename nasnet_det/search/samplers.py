@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.runs.seeds import derive_seed
 from nasnet_det.search.config import build_ppo
 from nasnet_det.search.controller_sampler import AsyncControllerSampler, ControllerSampler

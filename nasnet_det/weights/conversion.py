@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.weights.classifier import ORIGINS, ConvertedWeights, convert_classifier
 from nasnet_det.weights.detector import convert_detector, is_detector
 from nasnet_det.weights.error import WeightsError

@@ -7,7 +7,8 @@ from typing import Any
 
 from nasnet_det import network
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import Genotype, nearest
+from nasnet_det.genotype import Genotype
+from nasnet_det.near_names import nearest
 from nasnet_det.plan import find_differences
 from nasnet_det.weights.backbone_file import read_card
 from nasnet_det.weights.error import WeightsError

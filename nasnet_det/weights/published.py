@@ -19,7 +19,7 @@ from typing import IO, Any
 import torch
 from iopath.common.file_io import PathHandler, file_lock
 
-from nasnet_det.genotype import nearest
+from nasnet_det.near_names import nearest
 from nasnet_det.version import __version__
 from nasnet_det.weights.classifier import ConvertedWeights
 from nasnet_det.weights.conversion import convert_file
