@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from trainings import describe_machine
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -43,7 +41,7 @@ def main() -> int:
         "rows": rows,
         "minutes_ratio": rows["NASNet-A mobile"]["minutes"] / rows["ResNet-18"]["minutes"],
         "opts": options.opts,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": describe_machine(),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "bccd_against_resnet18.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ import torch
 from detector_speed import NARROW, Case, build_steps
 from intervals import describe, find_interval
 from pairs import time_pairs
-from training_comforts import name_data, read_scores, run
+from training_comforts import read_scores, run
+from trainings import name_bccd, train_missing
 
 from nasnet_det.detection.cost import name_device
 from nasnet_det.errors import InputError
-from nasnet_det.runs.files import write_json
 from nasnet_det.runs.lock import lock_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,15 +66,15 @@ def main() -> int:
             report = json.loads(path.read_text()) if path.is_file() else measure(options)
             if report["iterations"]["resnet18"] != options.iterations:
                 raise InputError(f"{path} is of other --iterations; name another folder")
-            done = {(row["backbone"], row["seed"]) for row in report["runs"]}
-            for seed in range(1, options.seeds + 1):
-                for backbone in BACKBONES:
-                    if (backbone, seed) not in done:
-                        number = report["iterations"][backbone]
-                        report["runs"].append(train(backbone, seed, number, options))
-                        report["differences"] = compare(report["runs"])
-                        options.results.mkdir(parents=True, exist_ok=True)
-                        write_json(path, report)
+            tasks = [
+                {"backbone": backbone, "seed": seed}
+                for seed in range(1, options.seeds + 1)
+                for backbone in BACKBONES
+            ]
+            train_missing(
+                *(path, report, tasks, partial(train, options, report["iterations"])),
+                lambda runs: {"differences": compare(runs)},
+            )
     except (InputError, OSError) as error:
         print(f"equal_time.py: {error}", file=sys.stderr)
         return 1
@@ -101,7 +102,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def train(backbone: str, seed: int, iterations: int, options: argparse.Namespace) -> dict[str, Any]:
+def train(
+    options: argparse.Namespace, iterations: Mapping[str, int], *, backbone: str, seed: int
+) -> dict[str, float]:
     """Train and evaluate at the end, or go on with it.
 
     Raises:
@@ -111,13 +114,12 @@ def train(backbone: str, seed: int, iterations: int, options: argparse.Namespace
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         **BACKBONES[backbone],
-        **{"SEED": seed, "OUTPUT_DIR": folder, "SOLVER.MAX_ITER": iterations},
+        **{"SEED": seed, "OUTPUT_DIR": folder, "SOLVER.MAX_ITER": iterations[backbone]},
         "TEST.EVAL_PERIOD": 0,
-        **name_data(options.data),
+        **name_bccd(options.data),
     }
     run("train --resume", values, folder / "output.txt")
-    scores = {metric: read_scores(folder, f"bbox/{metric}")[-1] for metric in METRICS}
-    return {"backbone": backbone, "seed": seed, **scores}
+    return {metric: read_scores(folder, f"bbox/{metric}")[-1] for metric in METRICS}
 
 
 def compare(runs: list[dict[str, Any]]) -> dict[str, list[float]]:

@@ -10,13 +10,12 @@ writes results/paper_scale.json.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from trainings import describe_machine
 
 from nasnet_det.classification.config import get_classification_config
 from nasnet_det.classification.estimate import estimate_training
@@ -38,7 +37,7 @@ def main() -> int:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows[name] = json.loads(done.stdout.splitlines()[-1])
         print(name, rows[name])
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
+    machine = describe_machine()
     write_json(RESULTS, {"machine": machine, "threads": torch.get_num_threads(), "rows": rows})
     return 0
 

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,8 +29,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from ranking_analysis import RUNGS, analyse, draw, list_seeds, read_decisions, to_markdown
+from trainings import describe_machine
 from zero_cost import STUDY
 
 from nasnet_det.drawing.figure_file import save_figure
@@ -180,8 +178,7 @@ def open_report(options: argparse.Namespace) -> tuple[dict[str, Any], RungTraine
     size = {"image_size": data.image_size, "num_classes": data.num_classes}
     measure = ZeroCostMeasures(recipe, space, **size)
     measures = {n: measure(read_decisions(d)).tolist() for n, d in made_of["children"].items()}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
-    found = {"machine": machine, "rewards": rewards, "measures": measures, "runs": []}
+    found = {"machine": describe_machine(), "rewards": rewards, "measures": measures, "runs": []}
     options.results.mkdir(parents=True, exist_ok=True)
     return {"made_of": made_of, **found}, trainer
 

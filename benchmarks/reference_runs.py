@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from training_comforts import name_data
+from trainings import name_bccd
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "nasnet_det"]
@@ -113,7 +113,7 @@ def make_settings(
         "SEED": seed,
         "OUTPUT_DIR": run,
         "TEST.EXPECTED_RESULTS": [],
-        **name_data(options.bccd),
+        **name_bccd(options.bccd),
     }
     if network == "found_cells_FPN":
         settings["MODEL.NASNET.GENOTYPE"] = options.found

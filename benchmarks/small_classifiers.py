@@ -18,11 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +30,11 @@ from fvcore.nn import FlopCountAnalysis
 from intervals import describe, find_interval
 from timm.models import register_model
 from torch import nn
+from trainings import describe_machine, run_logged, train_missing
 
 from nasnet_det import create_model
 from nasnet_det.cli.main import main as run_command
 from nasnet_det.errors import InputError
-from nasnet_det.runs.files import write_json
 from nasnet_det.runs.lock import lock_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,19 +60,20 @@ def main() -> int:
     options = parse_arguments()
     path = options.results / "small_classifiers.json"
     made_of = {"config": CONFIG, "epochs": options.epochs}
+    tasks = [
+        {"case": case, "seed": seed}
+        for seed in range(1, options.seeds + 1)
+        for case in options.cases
+    ]
     try:
         with lock_folder(options.output, "benchmark", wait=True):
             report = json.loads(path.read_text()) if path.is_file() else describe_networks(made_of)
             if report["made_of"] != made_of:
                 raise InputError(f"{path} is of another schedule; name another folder (--results)")
-            done = {(row["case"], row["seed"]) for row in report["runs"]}
-            for seed in range(1, options.seeds + 1):
-                for case in options.cases:
-                    if (case, seed) not in done:
-                        report["runs"].append(train(case, seed, options))
-                        report["differences"] = compare(report["runs"])
-                        options.results.mkdir(parents=True, exist_ok=True)
-                        write_json(path, report)
+            train_missing(
+                *(path, report, tasks, partial(train, options)),
+                lambda runs: {"differences": compare(runs)},
+            )
     except (InputError, OSError) as error:
         print(f"small_classifiers.py: {error}", file=sys.stderr)
         return 1
@@ -106,11 +105,10 @@ def describe_networks(made_of: Mapping[str, Any]) -> dict[str, Any]:
         count.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         parameters = sum(p.numel() for p in network.parameters())
         networks[name] = {"macs": count.total(), "parameters": parameters}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
-    return {"made_of": made_of, "machine": machine, "networks": networks, "runs": []}
+    return {"made_of": made_of, "machine": describe_machine(), "networks": networks, "runs": []}
 
 
-def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def train(options: argparse.Namespace, *, case: str, seed: int) -> dict[str, float]:
     """Train and evaluate, or go on with it.
 
     Raises:
@@ -126,24 +124,12 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         **{"SOLVER.EPOCHS": options.epochs, "OUTPUT_DIR": folder},
         **CASES[case],
     }
-    words = [str(word) for pair in values.items() for word in pair]
     command = [sys.executable, __file__, "train-classifier", "--resume", "--config-file", CONFIG]
-    start = time.perf_counter()
-    with (folder / "output.txt").open("a") as log:
-        done = subprocess.run(
-            [*command, *words],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-    if done.returncode:
-        lines = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
-        raise InputError(f"{case}, seed {seed}: {lines[-1]} (see {folder / 'output.txt'})")
-    minutes = round((time.perf_counter() - start) / 60, 2)
+    name = f"{case}, seed {seed}"
+    minutes = run_logged(command, values, folder / "output.txt", name=name)
     results = json.loads((folder / "results.json").read_text())
     scores = {name: round(100 * results[name], 2) for name in ("top1", "top5")}
-    return {"case": case, "seed": seed, "minutes": minutes, **scores}
+    return {"minutes": minutes, **scores}
 
 
 def compare(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

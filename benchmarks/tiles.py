@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
+from trainings import describe_machine
 
 from nasnet_det.data.pictures import read_picture
 from nasnet_det.detection import evaluate, get_config, read_results, train
@@ -92,7 +91,7 @@ def main() -> int:
         "short_side_seen": cfg.INPUT.MIN_SIZE_TEST,
         "iterations": read_weights(cfg.MODEL.WEIGHTS, mmap=True)["iteration"] + 1,
         "rows": rows,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": describe_machine(),
     }
     RESULTS.mkdir(exist_ok=True)
     write_json(RESULTS / "tiles.json", report)

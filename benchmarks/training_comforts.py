@@ -23,21 +23,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from intervals import describe, find_interval
+from trainings import PACKAGE, describe_machine, name_bccd, run_logged, train_missing
 
 from nasnet_det.errors import InputError
-from nasnet_det.runs.files import write_json
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.runs.record import read_starts
 
@@ -87,22 +83,22 @@ def main() -> int:
     """Train what is missing, write the JSON, and print the differences."""
     options = parse_arguments()
     path = options.results / f"{options.name}.json"
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     made_of = {"iterations": options.iterations, "config": CONFIG}
+    tasks = [
+        {"case": case, "seed": seed}
+        for seed in range(1, options.seeds + 1)
+        for case in dict.fromkeys([PLAIN, *options.cases])
+    ]
     try:
         with lock_folder(options.output, "benchmark", wait=True):
             report = json.loads(path.read_text()) if path.is_file() else {}
-            report = report or {"made_of": made_of, "machine": machine, "runs": []}
+            report = report or {"made_of": made_of, "machine": describe_machine(), "runs": []}
             if report["made_of"] != made_of:
                 raise InputError(f"{path} is of another schedule; take another --name")
-            done = {(row["case"], row["seed"]) for row in report["runs"]}
-            for seed in range(1, options.seeds + 1):
-                for case in dict.fromkeys([PLAIN, *options.cases]):
-                    if (case, seed) not in done:
-                        report["runs"].append(train(case, seed, options))
-                        report["cases"] = compare(report["runs"])
-                        options.results.mkdir(parents=True, exist_ok=True)
-                        write_json(path, report)
+            train_missing(
+                *(path, report, tasks, partial(train, options)),
+                lambda runs: {"cases": compare(runs)},
+            )
     except (InputError, OSError) as error:
         print(f"training_comforts.py: {error}", file=sys.stderr)
         return 1
@@ -123,7 +119,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def train(options: argparse.Namespace, *, case: str, seed: int) -> dict[str, Any]:
     """Train and evaluate, or go on with it.
 
     Raises:
@@ -134,34 +130,21 @@ def train(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     values = {
         **{"SEED": seed, "OUTPUT_DIR": folder, "TEST.EVAL_PERIOD": PERIOD},
         "SOLVER.MAX_ITER": options.iterations,
-        **name_data(options.data),
+        **name_bccd(options.data),
         **CASES[case],
     }
     if case == "rate":
         values["SOLVER.BASE_LR"] = find_rate(values, folder)
     if case == "albumentations":
         values["INPUT.ALBUMENTATIONS"] = write_pipeline(folder / "pipeline.json")
-    start = time.perf_counter()
-    run("train --resume", values, folder / "output.txt")
-    minutes = (time.perf_counter() - start) / 60
+    minutes = run("train --resume", values, folder / "output.txt")
     scores = read_scores(folder, "bbox/AP")
     return {
-        **{"case": case, "seed": seed, "minutes": round(minutes, 2)},
+        "minutes": minutes,
         "base_lr": values.get("SOLVER.BASE_LR"),
         "iterations": read_starts(folder)[-1]["end"]["num_iterations"],
         "last_ap": round(scores[-1], 3),
         "best_ap": round(max(scores), 3),
-    }
-
-
-def name_data(folder: Path) -> dict[str, Path]:
-    """The config's keys that name BCCD's parts in its folder."""
-    images = folder / "BCCD" / "JPEGImages"
-    return {
-        "DATASETS.TRAIN_JSON": folder / "coco_json" / "instances_train.json",
-        "DATASETS.TRAIN_IMAGES": images,
-        "DATASETS.TEST_JSON": folder / "coco_json" / "instances_val.json",
-        "DATASETS.TEST_IMAGES": images,
     }
 
 
@@ -196,21 +179,10 @@ def write_pipeline(path: Path) -> Path:
     return path
 
 
-def run(words: str, values: Mapping[str, Any], log: Path) -> None:
-    """A command of the package, on one thread, with its output in a file."""
-    command = [sys.executable, "-m", "nasnet_det", *words.split(), "--config-file", CONFIG]
-    pairs = [str(word) for pair in values.items() for word in pair]
-    with log.open("a") as file:
-        done = subprocess.run(
-            [*command, *pairs],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-    if done.returncode:
-        lines = log.read_text().strip().splitlines() or ["no output"]
-        raise InputError(f"{words}: {lines[-1]} (see {log})")
+def run(words: str, values: Mapping[str, Any], log: Path) -> float:
+    """A command of the package, with the config; the minutes that it took."""
+    command = [*PACKAGE, *words.split(), "--config-file", CONFIG]
+    return run_logged(command, values, log, name=words)
 
 
 def compare(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -27,20 +27,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from intervals import describe, find_interval
 from matplotlib.figure import Figure
+from trainings import PACKAGE, describe_machine, run_logged
 
 from nasnet_det.drawing.figure_file import save_figure
 from nasnet_det.runs.files import write_content, write_json
@@ -207,8 +203,8 @@ def open_report(options: argparse.Namespace, settings: dict[str, dict[str, Any]]
                 f"{options.output}, or name other folders with --results and --output"
             )
         return {**report, "backbones_sha256": files}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
-    return {"made_of": made_of, "backbones_sha256": files, "machine": machine, "runs": []}
+    start = {"machine": describe_machine(), "runs": []}
+    return {"made_of": made_of, "backbones_sha256": files, **start}
 
 
 def train(
@@ -217,7 +213,7 @@ def train(
     """Train and evaluate, or go on with it; the scores after each period.
 
     Raises:
-        ValueError: the training failed; the message has its last line.
+        InputError: the training failed; the message has its last line.
     """
     folder = options.output / f"{run.cells}_{run.start}_{run.seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -235,25 +231,11 @@ def train(
     }
     if run.start == "scratch":
         values |= {"MODEL.WEIGHTS": "", "SOLVER.BACKBONE_LR_FACTOR": 1.0}
-    command = [sys.executable, "-m", "nasnet_det", "train", "--resume"]
-    command += ["--config-file", chosen.config]
-    pairs = [word for key, value in values.items() for word in (key, str(value))]
-    start = time.perf_counter()
-    with (folder / "output.txt").open("a") as log:
-        done = subprocess.run(
-            [*map(str, command), *pairs],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            pass_fds=[lock],
-            check=False,
-        )
-    if done.returncode:
-        lines = (folder / "output.txt").read_text().strip().splitlines() or ["no output"]
-        raise ValueError(f"{run}: {lines[-1]} (see {folder / 'output.txt'})")
-    minutes = (time.perf_counter() - start) / 60
+    command = [*PACKAGE, "train", "--resume", "--config-file", chosen.config]
+    log = folder / "output.txt"
+    minutes = run_logged(command, values, log, name=run, pass_fds=[lock])
     points = read_points(folder / "metrics.json", options.period)
-    return {**run._asdict(), "points": points, "minutes": round(minutes, 2)}
+    return {**run._asdict(), "points": points, "minutes": minutes}
 
 
 def read_points(path: Path, period: int) -> dict[str, dict[str, float]]:
