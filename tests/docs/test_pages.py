@@ -115,6 +115,18 @@ def test_modules_of_the_architecture_exist():
     assert [n for n in names if not (package / f"{n}.py").exists() | (package / n).is_dir()] == []
 
 
+def test_every_extra_is_explained():
+    project = (ROOT / "pyproject.toml").read_text()
+    section = project.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    assert {"search", "augmentation"} < extras
+    in_base = {"classification", "report"}  # pip install . has all of theirs
+    text = (ROOT / "docs" / "install.md").read_text()
+    table = text.partition("| extra |")[2].partition("\n\n")[0]
+    rows = (row.split("|")[1] for row in table.splitlines()[2:])
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == extras - in_base
+
+
 def test_measured_decimals_come_from_files():
     """In prose a decimal has its file behind it; sizes are tests, the rest are conditions."""
     text = (ROOT / "docs" / "measurements.md").read_text()
