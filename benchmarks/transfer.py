@@ -13,9 +13,9 @@
 
 The backbones are files of nasnet-det export-backbone; their cards say which network to build. Each
 is trained on the set by the config of SETS, from its weights and from scratch (--starts), with
-three seeds, and evaluated after every --period iterations. From scratch the backbone has the
-learning rate of the rest. Five to fifteen minutes a training, on one core; --parallel 2 trains two
-at a time.
+three seeds, and evaluated after every --period iterations. From scratch all of the backbone
+learns, at the rate of the rest. Five to twenty minutes a training, on one core; --parallel 2 trains
+two at a time.
 
 Trainings lie in --output. After each, its scores are added to transfer_SET.json in --results,
 and the table (.md) and the plot (.svg) are made anew. Started again, it goes on where it was: what
@@ -56,6 +56,7 @@ class DataSet(NamedTuple):
     period: int  # iterations between evaluations
     train: tuple[str, str]  # JSON, images
     test: tuple[str, str]
+    scratch: tuple[tuple[str, object], ...] = ()  # keys that the config has for a trained trunk
 
 
 BCCD = DataSet(
@@ -73,6 +74,7 @@ VOC = DataSet(
     period=500,
     train=("annotations/instances_train.json", "train"),
     test=("annotations/instances_val.json", "val"),
+    scratch=(("MODEL.BACKBONE.FREEZE_AT", 0), ("SOLVER.BASE_LR", 0.002)),
 )
 SETS = {
     "bccd": BCCD,
@@ -230,7 +232,7 @@ def train(
         "DATASETS.TEST_IMAGES": data / chosen.test[1],
     }
     if run.start == "scratch":
-        values |= {"MODEL.WEIGHTS": "", "SOLVER.BACKBONE_LR_FACTOR": 1.0}
+        values |= {"MODEL.WEIGHTS": "", "SOLVER.BACKBONE_LR_FACTOR": 1.0, **dict(chosen.scratch)}
     command = [*PACKAGE, "train", "--resume", "--config-file", chosen.config]
     log = folder / "output.txt"
     minutes = run_logged(command, values, log, name=run, pass_fds=[lock])

@@ -146,6 +146,15 @@ def write_packaged() -> str:
     return write_table(("weights", "what is known"), lines)
 
 
+def write_recipe() -> str:
+    """One change at a time of how a detector learns from the trunk in the box."""
+    rows = [
+        [run["title"], f"{run['iterations']:,}", *(f"{run[m]:.1f}" for m in ("AP", "AP50", "AP75"))]
+        for run in read(RESULTS / "detection_recipe.json")["runs"]
+    ]
+    return write_table(("training", "iterations", "AP", "AP50", "AP75"), rows)
+
+
 def write_small_classifiers() -> str:
     """A NASNet, a ResNet of as many multiply-adds, and the NASNet without a teacher."""
     names = {
@@ -192,6 +201,14 @@ def _small_classifier_values() -> dict[str, str]:
     return values
 
 
+def _packaged_values() -> dict[str, str]:
+    card = read_packaged_card("nasnet_a_small")
+    return {
+        "nasnet_a_small.top1": f"{100 * card['top1']:.1f}",
+        "nasnet_a_small.epochs": f"{card['config']['SOLVER.EPOCHS']}",
+    }
+
+
 TABLES = {
     "transfer": write_transfer,
     "reached": write_reached,
@@ -204,6 +221,7 @@ TABLES = {
     "transfer_differences": lambda: write_differences("bccd", "CIFAR-10"),
     "equal_time": write_equal_time,
     "packaged": write_packaged,
+    "recipe": write_recipe,
     "small_classifiers": write_small_classifiers,
 }
 
@@ -218,4 +236,5 @@ def list_values() -> dict[str, str]:
         **_transfer_values(),
         **_equal_time_values(),
         **_small_classifier_values(),
+        **_packaged_values(),
     }
