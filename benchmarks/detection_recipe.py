@@ -127,10 +127,7 @@ def train(
     values = {
         **{"SEED": 1, "OUTPUT_DIR": folder, "SOLVER.MAX_ITER": iterations},
         **{"TEST.EVAL_PERIOD": 0, "SOLVER.CHECKPOINT_PERIOD": iterations},
-        "DATASETS.TRAIN_JSON": options.data / VOC.train[0],
-        "DATASETS.TRAIN_IMAGES": options.data / VOC.train[1],
-        "DATASETS.TEST_JSON": options.data / VOC.test[0],
-        "DATASETS.TEST_IMAGES": options.data / VOC.test[1],
+        **VOC.name_files(options.data),
         **values,
     }
     command = [*PACKAGE, "train", "--resume", "--config-file", VOC.config]

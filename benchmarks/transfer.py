@@ -58,6 +58,14 @@ class DataSet(NamedTuple):
     test: tuple[str, str]
     scratch: tuple[tuple[str, object], ...] = ()  # keys that the config has for a trained trunk
 
+    def name_files(self, folder: Path) -> dict[str, Path]:
+        """The config's keys that name the parts in the set's folder."""
+        return {
+            f"DATASETS.{part}_{kind}": folder / file
+            for part, files in (("TRAIN", self.train), ("TEST", self.test))
+            for kind, file in zip(("JSON", "IMAGES"), files, strict=True)
+        }
+
 
 BCCD = DataSet(
     "BCCD's val",
@@ -219,17 +227,14 @@ def train(
     """
     folder = options.output / f"{run.cells}_{run.start}_{run.seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    chosen, data = SETS[options.set], options.data
+    chosen = SETS[options.set]
     values = {
         **settings,
         "SEED": run.seed,
         "OUTPUT_DIR": folder,
         "SOLVER.MAX_ITER": options.iterations,
         "TEST.EVAL_PERIOD": options.period,
-        "DATASETS.TRAIN_JSON": data / chosen.train[0],
-        "DATASETS.TRAIN_IMAGES": data / chosen.train[1],
-        "DATASETS.TEST_JSON": data / chosen.test[0],
-        "DATASETS.TEST_IMAGES": data / chosen.test[1],
+        **chosen.name_files(options.data),
     }
     if run.start == "scratch":
         values |= {"MODEL.WEIGHTS": "", "SOLVER.BACKBONE_LR_FACTOR": 1.0, **dict(chosen.scratch)}
