@@ -93,6 +93,14 @@ def test_report_judges_and_shows_each_rung(finished: Path, tmp_path: Path) -> No
     for one in front.rungs[-1]:
         low, high = shown[one.candidate.name]["ap"]["interval"]
         assert 0 <= low <= high
+    sides = [{n for n, p in shown.items() if p["is_known"] == known} for known in (False, True)]
+    pairs = {(pair["found"], pair["known"]): pair for pair in report["pairs"]}
+    assert set(pairs) == {(one, other) for one in sides[0] for other in sides[1]}
+    for names, pair in pairs.items():
+        found, known = (shown[name] for name in names)
+        difference = found["ap"]["value"] - known["ap"]["value"]
+        assert pair["difference"]["value"] == pytest.approx(difference)
+        assert pair["cost"] == found["macs"] / known["macs"]
     assert report["verdict"]["sentence"].startswith("The search ")
     assert [(row["before"], row["number"]) for row in report["ranks"]] == [(1, 2), (2, 2)]
     page = (finished / "report" / "report.html").read_text()

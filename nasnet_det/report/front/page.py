@@ -14,11 +14,14 @@ from nasnet_det.drawing.figure_file import render_figure
 from nasnet_det.drawing.figure_style import INK, STYLES, add_legend, make_axes
 from nasnet_det.report.detection.intervals import NUM_DRAWS
 from nasnet_det.report.front.points import (
+    UNITS,
+    Pair,
     Point,
     choose_cost,
     collect_points,
     find_best_known,
     judge,
+    pair_with_known,
 )
 from nasnet_det.report.front.ranks import RankAgreement, compare_rungs
 from nasnet_det.report.html import render_page
@@ -49,7 +52,8 @@ def write_front_report(source: Path, folder: Path, *, num_draws: int = NUM_DRAWS
     """
     front = read_front(source)
     points = collect_points(front, source, num_draws=num_draws)
-    verdict, ranks = judge(front, points), compare_rungs(front)
+    cost, pairs, ranks = choose_cost(front), pair_with_known(points), compare_rungs(front)
+    verdict = judge(points, pairs, cost)
     failures = {
         one.candidate.name: one.failure for rung in front.rungs for one in rung if one.failure
     }
@@ -57,12 +61,13 @@ def write_front_report(source: Path, folder: Path, *, num_draws: int = NUM_DRAWS
         "verdict": asdict(verdict),
         "goals": list(front.goals),
         "points": [_describe_point(point) for point in points],
+        "pairs": [_describe_pair(pair) for pair in pairs],
         "ranks": [asdict(one) for one in ranks],
         "plan": dict(front.plan),
         "failures": failures,
     }
     found = [p for p in points if p.is_on_front and p.trained.candidate.genotype]
-    figures = {"front": draw_front(points, choose_cost(front))}
+    figures = {"front": draw_front(points, cost)}
     for point in found:
         assert point.trained.candidate.genotype is not None
         figures[f"cells_{point.name}"] = draw_cells(point.trained.candidate.genotype)
@@ -86,6 +91,7 @@ def write_front_report(source: Path, folder: Path, *, num_draws: int = NUM_DRAWS
         num_seeds=max(len(point.trained.runs) for point in points),
         tables={
             "points": _tabulate_points(points),
+            "pairs": _tabulate_pairs(pairs, cost),
             "ranks": _tabulate_ranks(ranks),
             "rungs": _tabulate_rungs(front),
             "failures": make_table(["candidate", "reason"], failures.items(), is_sortable=False),
@@ -106,6 +112,15 @@ def _describe_point(point: Point) -> dict[str, Any]:
         **{key: value for key, value in one.values.items() if key != "ap"},
         "latency": one.latency and asdict(one.latency),
         "candidate": one.candidate.to_dict(),
+    }
+
+
+def _describe_pair(pair: Pair) -> dict[str, Any]:
+    return {
+        "found": pair.found.name,
+        "known": pair.known.name,
+        "difference": asdict(pair.difference),
+        "cost": pair.cost,
     }
 
 
@@ -141,6 +156,23 @@ def _tabulate_points(points: Sequence[Point]) -> Table:
         *("ms", "quartiles", "multiply-adds", "parameters"),
     ]
     return make_table(columns, rows)
+
+
+def _tabulate_pairs(pairs: Sequence[Pair], cost: str) -> Table:
+    rows = []
+    for pair in pairs:
+        interval = pair.difference.interval
+        rows.append(
+            [
+                pair.found.name,
+                pair.known.name,
+                number(pair.difference.value, "+.1f"),
+                f"{interval[0]:+.1f} to {interval[1]:+.1f}" if interval else DASH,
+                number(pair.cost, ".2f"),
+            ]
+        )
+    ratio = f"{UNITS.get(cost, 'cost')}, as a multiple"
+    return make_table(["found", "beside", "AP more", "95% interval", ratio], rows)
 
 
 def _tabulate_ranks(ranks: Sequence[RankAgreement]) -> Table:

@@ -44,6 +44,22 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A found detector beside a known one.
+
+    Attributes:
+        found, known: the two.
+        difference: AP of the found one minus that of the known one, in percent, on the same draws.
+        cost: of the found one, as a multiple of the known one's; None where AP is the only goal.
+    """
+
+    found: Point
+    known: Point
+    difference: Estimate
+    cost: float | None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Whether the search beat the known backbones.
 
@@ -120,17 +136,36 @@ def _score(point: Point) -> float:
     return 100 * point.trained.values["ap"]
 
 
-def judge(front: Front, points: Sequence[Point]) -> Verdict:
-    """Compare each found detector with the known ones that no other known one beats."""
-    pairs = []
-    for known in find_best_known(points):
-        for found in points:
-            if found.trained.candidate.is_known or found.cost > known.cost:
-                continue
-            difference = _subtract(found, known)
-            if difference.value is not None:
-                pairs.append((difference, found, known))
-    if not pairs:
+def pair_with_known(points: Sequence[Point]) -> list[Pair]:
+    """Each found detector beside each known one, in the order of the points."""
+    found, known = (
+        [point for point in points if point.trained.candidate.is_known == is_known]
+        for is_known in (False, True)
+    )
+    return [
+        Pair(one, other, _subtract(one, other), one.cost / other.cost if other.cost else None)
+        for one in found
+        for other in known
+    ]
+
+
+def judge(points: Sequence[Point], pairs: Sequence[Pair], cost: str) -> Verdict:
+    """Compare each found detector with the known ones that no other known one beats.
+
+    Args:
+        points: all detectors.
+        pairs: of them, see :func:`pair_with_known`.
+        cost: of :func:`choose_cost`.
+    """
+    best = {point.name for point in find_best_known(points)}
+    fair = [
+        pair
+        for pair in pairs
+        if pair.known.name in best
+        and (pair.cost is None or pair.cost <= 1)
+        and pair.difference.value is not None
+    ]
+    if not fair:
         return Verdict(
             False,
             "The search did not beat the known backbones: none of its detectors is as cheap as one "
@@ -140,9 +175,9 @@ def judge(front: Front, points: Sequence[Point]) -> Verdict:
     def is_sure(difference: Estimate) -> bool:
         return difference.interval is not None and difference.interval[0] > 0
 
-    difference, found, known = max(pairs, key=lambda pair: (is_sure(pair[0]), pair[0].value))
-    words = _describe(difference, found, known, choose_cost(front))
-    if is_sure(difference):
+    pair = max(fair, key=lambda pair: (is_sure(pair.difference), pair.difference.value))
+    words = _describe(pair, cost)
+    if is_sure(pair.difference):
         return Verdict(True, f"The search beat a known backbone: {words}.")
     return Verdict(
         False,
@@ -151,11 +186,11 @@ def judge(front: Front, points: Sequence[Point]) -> Verdict:
     )
 
 
-def _describe(difference: Estimate, found: Point, known: Point, cost: str) -> str:
-    value, interval = difference.value or 0.0, difference.interval
+def _describe(pair: Pair, cost: str) -> str:
+    value, interval = pair.difference.value or 0.0, pair.difference.interval
     span = f" (95% interval {interval[0]:+.1f} to {interval[1]:+.1f})" if interval else ""
-    words = f"{found.name} has {value:+.1f} AP{span} against {known.name}"
-    return f"{words} in {found.cost / known.cost:.2f} of its {UNITS[cost]}" if cost else words
+    words = f"{pair.found.name} has {value:+.1f} AP{span} against {pair.known.name}"
+    return words if pair.cost is None else f"{words} in {pair.cost:.2f} of its {UNITS[cost]}"
 
 
 def _subtract(found: Point, known: Point) -> Estimate:
