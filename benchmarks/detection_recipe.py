@@ -4,9 +4,9 @@
         --resnet18 output/resnet18.safetensors
 
 Each case is quick_schedules/faster_rcnn_nasnet_a_small_FPN_voc.yaml with one change and one seed:
-1,200 iterations, or 600 where one takes twice as long. The last case is a ResNet-18 (a file of
-nasnet-det export-backbone) under the recipe, if there is one. Five to twelve minutes a case, on one
-core.
+1,200 iterations, 600 where one takes twice as long, and 1,500 from nothing. What makes pyramid and
+head wider is tried on a ResNet-18 too, if there is one (a file of nasnet-det export-backbone). Five
+to fifteen minutes a case, on one core.
 
 Trainings lie in --output. After each, its scores are added to detection_recipe.json in --results,
 and started again it goes on where it was.
@@ -31,6 +31,14 @@ from nasnet_det.weights.backbone_file import read_library_card
 
 ROOT = Path(__file__).resolve().parents[1]
 LEARNS = {"MODEL.BACKBONE.FREEZE_AT": 0, "SOLVER.BACKBONE_LR_FACTOR": 0.2}
+NOTHING = {"MODEL.BACKBONE.FREEZE_AT": 0, "MODEL.WEIGHTS": ""}
+PYRAMID = {"MODEL.FPN.OUT_CHANNELS": 128}
+HEAD = {"MODEL.ROI_BOX_HEAD.FC_DIM": 512}
+WIDER: dict[str, tuple[str, dict[str, Any]]] = {
+    "pyramid": ("128 channels in the FPN, not 64", PYRAMID),
+    "head_512": ("512 channels in the head, not 256", HEAD),
+    "pyramid_head_512": ("128 channels in the FPN, 512 in the head", {**PYRAMID, **HEAD}),
+}
 
 
 class Case(NamedTuple):
@@ -62,11 +70,15 @@ CASES = {
         600,
     ),
     "regions": Case("128 regions an image, not 32", {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 128}),
-    "pyramid": Case("128 channels in the FPN, not 64", {"MODEL.FPN.OUT_CHANNELS": 128}),
-    "head_512": Case("512 channels in the head, not 256", {"MODEL.ROI_BOX_HEAD.FC_DIM": 512}),
     "p3_p4": Case("regions from p3 and p4", {"MODEL.ROI_HEADS.IN_FEATURES": ["p3", "p4"]}),
+    **{
+        f"nothing_{rate}": Case(
+            f"from nothing, rate {rate}", {**NOTHING, "SOLVER.BASE_LR": rate}, 1500
+        )
+        for rate in (0.0005, 0.001, 0.002)
+    },
+    **{name: Case(title, values) for name, (title, values) in WIDER.items()},
 }
-RESNET = Case("the recipe, with ResNet-18's trunk", {})
 
 
 def main() -> int:
@@ -99,7 +111,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def read_cases(resnet18: Path | None) -> dict[str, Case]:
-    """All cases, with that of a ResNet-18.
+    """All cases, with those of a ResNet-18.
 
     Raises:
         InputError: its file is no trunk of a library's network.
@@ -109,8 +121,12 @@ def read_cases(resnet18: Path | None) -> dict[str, Case]:
     card = read_library_card(resnet18)
     if card is None:
         raise InputError(f"{resnet18}: wanted a ResNet-18 of nasnet-det export-backbone")
-    values = {**card.get_detector_settings(), "MODEL.WEIGHTS": str(resnet18)}
-    return {**CASES, "resnet18": RESNET._replace(values=values)}
+    trunk = {**card.get_detector_settings(), "MODEL.WEIGHTS": str(resnet18)}
+    resnets = {
+        f"resnet18_{name}": Case(f"ResNet-18: {title}", {**trunk, **values})
+        for name, (title, values) in {"recipe": ("the recipe", {}), **WIDER}.items()
+    }
+    return {**CASES, **resnets}
 
 
 def train(
