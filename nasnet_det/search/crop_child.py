@@ -16,6 +16,7 @@ from nasnet_det.space import Choices, SearchSpace
 
 MULTIPLE = 4  # of a crop's side: maps are halved twice
 PROBE_STEPS = 4
+STEP_COST = 3  # of training with a crop, in evaluations of it: forward once, backward twice
 
 
 @dataclass
@@ -78,7 +79,12 @@ class CropTrainer(ChildTrainer):
         one = replace(recipe, epochs=1)
         train_child(job, one, self.space, short, device=device)  # what is slow once only
         seconds = train_child(job, one, self.space, short, device=device).seconds
-        return seconds * recipe.epochs * len(data.train.labels) / number
+        return seconds * _count_work(data, recipe.epochs) / _count_work(short, 1)
+
+
+def _count_work(data: ChildData, epochs: int) -> int:
+    """What a child takes, in evaluations of a picture."""
+    return STEP_COST * epochs * len(data.train.labels) + len(data.held_out.labels)
 
 
 def _list_sizes(space: SearchSpace) -> tuple[int, ...]:
