@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nasnet_det.report.detection.intervals import LEVEL
-from nasnet_det.report.detection.page import OVER_SEEDS
+from nasnet_det.report.detection.page import BETWEEN_SEEDS, OVER_SEEDS
 from nasnet_det.report.detection.robustness_tables import MEANING
 from nasnet_det.report.detection.summary import DetectionReport
 from nasnet_det.report.detection.tables import make_tables
@@ -35,6 +35,9 @@ def _write_lines(report: DetectionReport) -> Iterator[str]:
     if tables["seeds"].rows:
         shown = tables["seeds"].select("runs", "trainings", *SHOWN)
         yield from ("## Over seeds", "", *shown.write_markdown(), "", OVER_SEEDS, "")
+    if tables["seed_differences"].rows:
+        shown = tables["seed_differences"].select("runs", "seeds", *SHOWN)
+        yield from (*shown.write_markdown(), "", BETWEEN_SEEDS, "")
     if report.comparisons:
         yield from ("## Differences on the same images", "")
         for row in report.comparisons:

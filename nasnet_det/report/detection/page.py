@@ -21,6 +21,10 @@ OVER_SEEDS = (
     "Trainings whose configs differ in nothing but the seed and the device: the mean of their "
     "scores, and in brackets the lowest and the highest. Their versions are under Provenance."
 )
+BETWEEN_SEEDS = (
+    f"The mean difference of trainings with the same seed, in brackets its {LEVEL:.0%} interval "
+    "(Student's): where it lies over very many seeds, on these images."
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def make_detection_page(report: DetectionReport, drawings: Drawings) -> str:
         choices=CHOICES,
         level=LEVEL,
         over_seeds=OVER_SEEDS,
+        between_seeds=BETWEEN_SEEDS,
         on_corrupted=MEANING,
         version=nasnet_det.__version__,
     )

@@ -88,6 +88,16 @@ def make_tables(report: DetectionReport) -> dict[str, Table]:
                 for group in report.seeds
             ),
         ),
+        "seed_differences": make_table(
+            ["runs", "seeds", *METRICS],
+            (
+                [
+                    *(f"{row.group} minus {row.minus}", len(row.seeds)),
+                    *(show_difference(row.scores[m]) for m in METRICS),
+                ]
+                for row in report.seed_differences
+            ),
+        ),
         "differences": make_table(
             ["runs", "AP is", "AR1 is", *METRICS],
             (

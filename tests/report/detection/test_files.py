@@ -19,6 +19,7 @@ from nasnet_det.drawing.figure_style import cycle_styles
 from nasnet_det.report.detection.report import write_detection_report
 from nasnet_det.report.detection.run_folder import read_run
 from nasnet_det.report.detection.scores import METRICS
+from nasnet_det.report.detection.tables import MINUS
 
 TRUTH = make_truth(30, crowds=0.05)
 COST = {
@@ -210,6 +211,31 @@ def test_trainings_that_differ_in_their_seed_are_put_together(tmp_path: Path) ->
     page = Page((tmp_path / "out" / "report.html").read_text())
     assert "Over seeds" in page.headings
     assert ["small_5", "3", row] in [cells[:3] for cells in page.rows]
+
+
+def test_groups_are_compared_by_the_seeds_that_both_have(tmp_path: Path) -> None:
+    """By hand: the mean of the differences, and Student's interval of three values."""
+    aps: dict[tuple[str, int], float] = {}
+    folders = []
+    for name, rate, seeds in (("low", 0.1, (0, 1, 2, 3)), ("high", 0.5, (3, 2, 1, 7))):
+        for seed in seeds:
+            results = detect(TRUTH, seed=seed, spread=rate, found=0.8)
+            aps[name, seed] = ap_of(results)
+            keys = {"SEED": seed, "SOLVER__BASE_LR": rate}
+            folder = tmp_path / f"{name}_{seed}"
+            folders.append(write_run(folder, TRUTH, results, ap=aps[name, seed], **keys))
+    assert run_tool(*folders, "--out", tmp_path / "out") == 0
+    (row,) = json.loads((tmp_path / "out" / "report.json").read_text())["seed_differences"]
+    assert (row["group"], row["minus"], row["seeds"]) == ("high", "low", [1, 2, 3])
+    differences = [aps["high", seed] - aps["low", seed] for seed in (1, 2, 3)]
+    mean, half = np.mean(differences), 4.303 * np.std(differences, ddof=1) / 3**0.5
+    assert row["scores"]["AP"]["value"] == pytest.approx(mean)
+    assert row["scores"]["AP"]["interval"] == pytest.approx([mean - half, mean + half], rel=1e-3)
+    text = f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})".replace("-", MINUS)
+    shown = f"| high minus low | 3 | {text} |"
+    assert shown in (tmp_path / "out" / "report.md").read_text()
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert ["high minus low", "3", text] in [cells[:3] for cells in page.rows]
 
 
 def test_36_curves_can_be_told_apart() -> None:

@@ -11,6 +11,7 @@ from nasnet_det.report.detection.boxes import Detections, Truth
 from nasnet_det.report.detection.intervals import (
     draw_images,
     find_difference_interval,
+    find_mean_interval,
     find_score_interval,
 )
 from nasnet_det.report.detection.matches import Matches, match_boxes
@@ -134,6 +135,14 @@ def test_intervals_of_a_mean_are_those_of_students_t() -> None:
     assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.002)
     low, high = find_difference_interval(draws - 0.1, 20)
     assert (high - low) / 2 == pytest.approx(wanted, rel=0.03)
+
+
+@pytest.mark.parametrize("number", [2, 3, 10, 11, 40])
+def test_mean_of_a_few_trainings_has_student_s_interval(number: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(number).normal(size=number)
+    wanted = stats.t.interval(0.95, number - 1, values.mean(), stats.sem(values))
+    assert find_mean_interval(list(values)) == pytest.approx(wanted, rel=2e-2)
 
 
 def test_bias_that_draws_show_is_taken_off_the_score() -> None:
