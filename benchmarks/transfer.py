@@ -82,7 +82,7 @@ VOC = DataSet(
     period=500,
     train=("annotations/instances_train.json", "train"),
     test=("annotations/instances_val.json", "val"),
-    scratch=(("MODEL.BACKBONE.FREEZE_AT", 0), ("SOLVER.BASE_LR", 0.002)),
+    scratch=(("MODEL.BACKBONE.FREEZE_AT", 0),),
 )
 SETS = {
     "bccd": BCCD,
