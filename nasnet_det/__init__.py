@@ -14,16 +14,10 @@ from nasnet_det.version import __version__ as __version__
 if TYPE_CHECKING:
     from nasnet_det.description import describe
     from nasnet_det.detector import Detector, detect
-    from nasnet_det.genotype import (
-        GENOTYPES,
-        Block,
-        CellSpec,
-        Genotype,
-        GenotypeError,
-        load_genotype,
-    )
+    from nasnet_det.genotype import Block, CellSpec, Genotype, GenotypeError
     from nasnet_det.network import NASNet
     from nasnet_det.plan import NetworkSpec, plan_cells
+    from nasnet_det.published_cells import GENOTYPES, load_genotype
     from nasnet_det.trunk import NASNetTrunk
     from nasnet_det.variants import list_models
     from nasnet_det.weights.pretrained import create_model
@@ -49,9 +43,10 @@ __all__ = [
 _MODULES = {
     "description": ("describe",),
     "detector": ("Detector", "detect"),
-    "genotype": ("GENOTYPES", "Block", "CellSpec", "Genotype", "GenotypeError", "load_genotype"),
+    "genotype": ("Block", "CellSpec", "Genotype", "GenotypeError"),
     "network": ("NASNet",),
     "plan": ("NetworkSpec", "plan_cells"),
+    "published_cells": ("GENOTYPES", "load_genotype"),
     "trunk": ("NASNetTrunk",),
     "variants": ("list_models",),
     "weights.pretrained": ("create_model",),

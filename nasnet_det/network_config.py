@@ -9,8 +9,9 @@ from typing import Any
 from yacs.config import CfgNode
 
 from nasnet_det.config import ConfigError
-from nasnet_det.genotype import Genotype, load_genotype
+from nasnet_det.genotype import Genotype
 from nasnet_det.plan import NetworkSpec, override_spec
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.variants import resolve_variant
 
 _SPEC_KEYS = ("NUM_CELLS_PER_STAGE", "CHANNELS", "STEM", "STEM_MULTIPLIER")

@@ -6,9 +6,10 @@ import re
 from dataclasses import replace
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import GENOTYPES, Genotype
+from nasnet_det.genotype import Genotype
 from nasnet_det.near_names import nearest
 from nasnet_det.plan import NetworkSpec
+from nasnet_det.published_cells import GENOTYPES
 
 _CIFAR = NetworkSpec(
     num_cells_per_stage=6,

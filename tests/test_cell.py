@@ -12,8 +12,9 @@ from torch import nn
 
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPathProgress
-from nasnet_det.genotype import GENOTYPES, Block, CellSpec
+from nasnet_det.genotype import Block, CellSpec
 from nasnet_det.normalization import get_norm_layer
+from nasnet_det.published_cells import GENOTYPES
 
 EPS = 1e-3
 BATCH_NORM = get_norm_layer("BN", eps=EPS)

@@ -9,10 +9,11 @@ from random_genotypes import sample_genotype
 
 from nasnet_det.cell import Cell
 from nasnet_det.cell_plan import RELU, Value, first_step, plan_cell
-from nasnet_det.genotype import FIRST_BLOCK, GENOTYPES, Block, CellSpec
+from nasnet_det.genotype import FIRST_BLOCK, Block, CellSpec
 from nasnet_det.normalization import get_norm_layer
 from nasnet_det.operations import build_first_step
 from nasnet_det.plan import NetworkSpec
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.trunk import NASNetTrunk
 
 NASNET_A = GENOTYPES["nasnet_a"]

@@ -13,7 +13,8 @@ from trunk_steps import list_steps
 from nasnet_det.cli.describe import parse_words
 from nasnet_det.cli.main import main
 from nasnet_det.description import describe, describe_cell, describe_genotype, describe_plan
-from nasnet_det.genotype import GENOTYPES, Block, CellSpec
+from nasnet_det.genotype import Block, CellSpec
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import list_models, resolve_variant
 

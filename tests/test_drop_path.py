@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from nasnet_det.drop_path import DropPath, DropPathProgress, scheduled_drop_path_prob
-from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
 from nasnet_det.plan import DROP_PATH_SCHEDULES, override_spec, plan_cells
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import VARIANTS
 

@@ -26,13 +26,15 @@ from safetensors.torch import save
 from tiny_coco import make_coco
 from tiny_detection import CONFIG, Payload
 
-from nasnet_det.classification.config import check_config, get_classification_config
+from nasnet_det.classification.config import get_classification_config
+from nasnet_det.classification.config_checks import check_config
 from nasnet_det.config import flatten
 from nasnet_det.data.coco import CocoFile, read_coco
 from nasnet_det.data.pictures import read_picture, read_size
 from nasnet_det.doctor.annotations import read_annotations
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import GENOTYPES, Genotype, load_genotype
+from nasnet_det.genotype import Genotype
+from nasnet_det.published_cells import GENOTYPES, load_genotype
 from nasnet_det.search.config import get_search_config
 from nasnet_det.weights.file import read_description, read_weights
 

@@ -22,6 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "detectron2_wheel",
         "near_names",
         "genotype",
+        "published_cells",
         "canonical",
         "space",
         "plan",

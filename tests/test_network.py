@@ -12,7 +12,7 @@ import pytest
 import torch
 from trunk_steps import list_steps
 
-from nasnet_det.genotype import GENOTYPES, Genotype
+from nasnet_det.genotype import Genotype
 from nasnet_det.network import AuxiliaryHead, NASNetOutput, create_model
 from nasnet_det.normalization import get_norm_layer
 from nasnet_det.plan import (
@@ -23,6 +23,7 @@ from nasnet_det.plan import (
     plan_cells,
     stem_channels,
 )
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.trunk import NASNetTrunk
 from nasnet_det.variants import VARIANTS, list_models, resolve_variant
 

@@ -10,8 +10,9 @@ import torch
 from random_genotypes import sample_genotype
 from trunk_steps import list_steps
 
-from nasnet_det.genotype import COMBINERS, OPERATION_NAMES, load_genotype
+from nasnet_det.genotype import COMBINERS, OPERATION_NAMES
 from nasnet_det.plan import NetworkSpec, feature_sizes
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.trunk import NASNetTrunk
 
 NUM_GENOTYPES = 208

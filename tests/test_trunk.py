@@ -13,9 +13,9 @@ from trunk_steps import list_steps
 
 from nasnet_det.cell import Cell
 from nasnet_det.drop_path import DropPath
-from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
 from nasnet_det.plan import NORMS, NetworkSpec, plan_cells
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.trunk import NASNetTrunk
 
 IMAGENET = NetworkSpec(num_cells_per_stage=2, channels=8, stem_multiplier=1)

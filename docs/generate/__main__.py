@@ -21,7 +21,8 @@ import results
 from detectron2.config import get_cfg
 from yacs.config import CfgNode
 
-from nasnet_det.classification import config as classification
+from nasnet_det.classification import config_checks
+from nasnet_det.classification.config import add_classification_config
 from nasnet_det.detection import config_values
 from nasnet_det.detection.config import add_nasnet_config
 from nasnet_det.pipeline.chain import add_pipeline_config
@@ -41,7 +42,7 @@ def list_blocks() -> dict[str, Reference]:
         "configs": config_table.write_table,
         "config.search": partial(_reference, add_search_config, {}),
         "config.classification": partial(
-            _reference, classification.add_classification_config, _classifier_values()
+            _reference, add_classification_config, _classifier_values()
         ),
         "config.detection": partial(_reference, add_nasnet_config, _detector_values(), get_cfg),
         "config.pipeline": partial(_reference, add_pipeline_config, {}),
@@ -60,10 +61,10 @@ def _reference(
 def _classifier_values() -> dict[str, str]:
     """The allowed values of a classifier's keys, in words."""
     return {
-        **{key: ", ".join(names) for key, names in classification.NAMES.items()},
-        **dict.fromkeys(classification.AT_LEAST_ONE, "1 or more"),
-        **dict.fromkeys(classification.BELOW_ONE, "0 to below 1"),
-        **dict.fromkeys(classification.SHARES, "above 0, to 1"),
+        **{key: ", ".join(names) for key, names in config_checks.NAMES.items()},
+        **dict.fromkeys(config_checks.AT_LEAST_ONE, "1 or more"),
+        **dict.fromkeys(config_checks.BELOW_ONE, "0 to below 1"),
+        **dict.fromkeys(config_checks.SHARES, "above 0, to 1"),
     }
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from yacs.config import CfgNode
 
 from nasnet_det.classification.augment import build_mixing
-from nasnet_det.classification.config import build_model
 from nasnet_det.classification.distillation import (
     Student,
     build_student,
@@ -30,6 +29,7 @@ from nasnet_det.classification.distributed import (
 from nasnet_det.classification.initial_weights import load_initial_weights
 from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.classification.loader import Batch
+from nasnet_det.classification.models import build_model
 from nasnet_det.classification.optimizers import build_ema, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor, autocast
 from nasnet_det.classification.teachers import Teacher, TeacherOutput

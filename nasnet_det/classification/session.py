@@ -18,7 +18,6 @@ from nasnet_det.classification.checkpoint import (
     get_evaluated_weights,
     load_checkpoint,
 )
-from nasnet_det.classification.config import build_model
 from nasnet_det.classification.data import ClassificationData, load_data
 from nasnet_det.classification.distributed import (
     add_up,
@@ -31,6 +30,7 @@ from nasnet_det.classification.distributed import (
 from nasnet_det.classification.library_classifier import LibraryClassifier
 from nasnet_det.classification.loader import build_test_loader, find_broken
 from nasnet_det.classification.loop import Trainer
+from nasnet_det.classification.models import build_model
 from nasnet_det.classification.predictor import Predictor
 from nasnet_det.classification.published import build_published, is_published
 from nasnet_det.classification.run import (

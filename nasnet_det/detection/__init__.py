@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from nasnet_det.detection.batch_size import MemoryTrial, find_batch_size
     from nasnet_det.detection.learning_rate import RateTrial, find_learning_rate
     from nasnet_det.detection.prediction import Predicted, predict
-    from nasnet_det.detection.session import Processes, ResultsError, evaluate, read_results, train
+    from nasnet_det.detection.results import ResultsError, read_results
+    from nasnet_det.detection.session import Processes, evaluate, train
     from nasnet_det.detection.training_sheet import draw_training
 
 __all__ = [
@@ -66,7 +67,8 @@ _MODULES = {
     "batch_size": ("MemoryTrial", "find_batch_size"),
     "learning_rate": ("RateTrial", "find_learning_rate"),
     "prediction": ("Predicted", "predict"),
-    "session": ("Processes", "ResultsError", "evaluate", "read_results", "train"),
+    "results": ("ResultsError", "read_results"),
+    "session": ("Processes", "evaluate", "train"),
     "training_sheet": ("draw_training",),
 }
 __getattr__ = offer(__name__, _MODULES, extra="detection")

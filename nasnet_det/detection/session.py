@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
-import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +18,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import launch
-from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -35,6 +31,7 @@ from nasnet_det.detection.live_plots import LivePlots, is_notebook
 from nasnet_det.detection.processes import StoppedProcessError, raise_sentences
 from nasnet_det.detection.published_weights import adopt_pools
 from nasnet_det.detection.resize import build_test_resize
+from nasnet_det.detection.results import check_results, read_results
 from nasnet_det.detection.run import (
     check_output_dir,
     choose_seed,
@@ -49,15 +46,11 @@ from nasnet_det.detection.stopping import pass_signals_on
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
 from nasnet_det.runs.lock import lock_folder
-from nasnet_det.runs.record import RESULTS, record_end
+from nasnet_det.runs.record import record_end
 from nasnet_det.runs.signals import StoppedBySignal
 
 # Detectron2's tools set up its own logger only.
 logger = logging.getLogger("nasnet_det")
-
-
-class ResultsError(InputError):
-    """Results that are not the expected ones; ``got`` are all of them."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +163,7 @@ def _start(
         # Before another command may write there.
         results = {} if processes.machine_rank else read_results(cfg.OUTPUT_DIR)
     if not processes.machine_rank:
-        _check_results(cfg.TEST.EXPECTED_RESULTS, results)
+        check_results(cfg.TEST.EXPECTED_RESULTS, results)
     return results
 
 
@@ -309,33 +302,3 @@ def _evaluate(cfg: CfgNode, arguments: argparse.Namespace) -> None:
     Trainer.test(cfg, model, iteration=data.get("iteration"), weights=weights)
     if comm.is_main_process():
         record_evaluation(cfg)
-
-
-def read_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The last evaluation in an ``OUTPUT_DIR``.
-
-    Returns:
-        task -> metric -> value, NaN where it is undefined; with several sets, set -> task -> ...
-    """
-
-    def undo(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: undo(item) for key, item in value.items()}
-        return math.nan if value is None else value
-
-    content = json.loads(Path(folder, RESULTS).read_text())["datasets"]
-    of_sets = {name: undo(data["results"]) for name, data in content.items()}
-    return next(iter(of_sets.values())) if len(of_sets) == 1 else of_sets
-
-
-def _check_results(expected: Sequence[Sequence[Any]], results: dict[str, Any]) -> None:
-    """Compare with ``TEST.EXPECTED_RESULTS``: task, metric, value and tolerance each."""
-    flat = flatten_results_dict(results)
-    faults = []
-    for task, metric, wanted, tolerance in expected:
-        got = flat.get(f"{task}/{metric}", math.nan)
-        if not abs(got - wanted) <= tolerance:  # NaN is never right
-            faults.append(f"{task}/{metric}: wanted {wanted} +- {tolerance}, got {got:.4f}")
-    if faults:
-        key = "TEST.EXPECTED_RESULTS"
-        raise ResultsError(f"{key}: {'; '.join(faults)}", where=key, wanted=expected, got=results)

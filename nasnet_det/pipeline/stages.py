@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import load_genotype
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.runs.files import FileError, write_json
 from nasnet_det.runs.keys import find_changes, list_changes
 from nasnet_det.runs.lock import lock_folder

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from yacs.config import CfgNode
 
-from nasnet_det.genotype import load_genotype
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.runs.candidates import Candidate
 from nasnet_det.space import SearchSpace
 

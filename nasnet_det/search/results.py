@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from yacs.config import CfgNode
 
-from nasnet_det.genotype import load_genotype
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.runs.study_results import Child, Study, write_decisions
 from nasnet_det.search.assemble import get_identity
 from nasnet_det.search.config import get_search_config

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nasnet_det.classification.config import build_model, get_classification_config
+from nasnet_det.classification.config import get_classification_config
 from nasnet_det.classification.learner import check_processes
+from nasnet_det.classification.models import build_model
 from nasnet_det.classification.optimizers import RMSpropTF, build_optimizer, get_lr
 from nasnet_det.classification.predictor import Predictor
 from nasnet_det.complexity import count_parameters
 from nasnet_det.config import ConfigError, list_configs
-from nasnet_det.genotype import GENOTYPES
+from nasnet_det.published_cells import GENOTYPES
 
 RECIPES = [
     name

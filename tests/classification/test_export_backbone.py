@@ -17,9 +17,9 @@ from yacs.config import CfgNode
 
 from nasnet_det.classification.backbone import read_network
 from nasnet_det.classification.checkpoint import load_checkpoint
-from nasnet_det.classification.config import build_model
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loop import Trainer
+from nasnet_det.classification.models import build_model
 from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError
 from nasnet_det.detection import get_config
@@ -28,8 +28,8 @@ from nasnet_det.detection.checkpoint import Checkpointer
 from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.predictor import Predictor
 from nasnet_det.detection.trainer import Trainer as DetectorTrainer
-from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.runs.files import FileError
 from nasnet_det.runtime.formats import build_exportable
 from nasnet_det.weights import CheckpointError, write_weights

@@ -11,10 +11,10 @@ from tiny_classification import CPU, make_config
 from yacs.config import CfgNode
 
 from nasnet_det.classification.checkpoint import FINAL, load_checkpoint
-from nasnet_det.classification.config import build_model
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.initial_weights import load_initial_weights
 from nasnet_det.classification.loop import Trainer
+from nasnet_det.classification.models import build_model
 from nasnet_det.config import ConfigError
 from nasnet_det.runs.checkpoint import CheckpointError
 from nasnet_det.weights.backbone_file import make_card, save_backbone

@@ -15,9 +15,9 @@ from tiny_classification import CPU, make_config, quick
 from tiny_detection import write_tiny_config
 
 from nasnet_det.classification.checkpoint import load_checkpoint
-from nasnet_det.classification.config import build_model as build_classifier
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loop import Trainer
+from nasnet_det.classification.models import build_model as build_classifier
 from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError
 from nasnet_det.detection import get_config

@@ -22,7 +22,7 @@ from nasnet_det.classification.checkpoint import load_checkpoint
 from nasnet_det.classification.data import load_data
 from nasnet_det.classification.loop import Trainer
 from nasnet_det.cli.main import main
-from nasnet_det.genotype import GENOTYPES
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.runs.checkpoint import CheckpointError
 
 

@@ -28,9 +28,9 @@ from nasnet_det.detection import (
     NASNetROIHeads,
     get_config,
 )
-from nasnet_det.genotype import GENOTYPES
 from nasnet_det.network import create_model
 from nasnet_det.normalization import FrozenBatchNorm2d
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.same_padding import Pool2dSame
 
 FPN = ("MODEL.BACKBONE.NAME", "build_nasnet_fpn_backbone", "MODEL.BACKBONE.FREEZE_AT", "0")

@@ -29,7 +29,7 @@ from nasnet_det.detection.datasets import register_config_datasets
 from nasnet_det.detection.processes import StoppedProcessError, raise_sentences
 from nasnet_det.detection.trainer import Trainer
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import GENOTYPES
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.runs.files import PARTIAL
 from nasnet_det.runs.signals import StoppedBySignal
 

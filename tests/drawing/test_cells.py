@@ -21,7 +21,8 @@ from nasnet_det.drawing.cells import (
     label_operation,
 )
 from nasnet_det.drawing.figure_file import render_figure, save_figure
-from nasnet_det.genotype import GENOTYPES, OPERATION_NAMES, Block, CellSpec, Genotype
+from nasnet_det.genotype import OPERATION_NAMES, Block, CellSpec, Genotype
+from nasnet_det.published_cells import GENOTYPES
 
 SVG = "{http://www.w3.org/2000/svg}"
 NUM_RANDOM = 100

@@ -24,9 +24,9 @@ from nasnet_det.cli.main import main
 from nasnet_det.config import ConfigError, list_configs
 from nasnet_det.detection import get_config
 from nasnet_det.detection.checkpoint import read_weights
-from nasnet_det.genotype import load_genotype
 from nasnet_det.pipeline.chain import get_pipeline_config, plan_stages
 from nasnet_det.pipeline.stages import Stage
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.search import collect_results
 from nasnet_det.search.config import get_search_config
 from nasnet_det.weights.backbone_file import read_card

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nasnet_det.genotype import load_genotype
 from nasnet_det.pipeline.stages import RECORD, Stage, StageError, describe_stages, run_stages
+from nasnet_det.published_cells import load_genotype
 from nasnet_det.runs.files import FileError
 
 # Counts to LAST, a line each; started again, it goes on. It copies the last line of its input.

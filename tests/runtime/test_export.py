@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 
 from nasnet_det import same_padding
 from nasnet_det.cli.main import main
-from nasnet_det.genotype import GENOTYPES, Block, CellSpec, Genotype
+from nasnet_det.genotype import Block, CellSpec, Genotype
 from nasnet_det.network import NASNet, create_model
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.runtime import formats as export
 from nasnet_det.weights.backbone_file import BackboneCard, save_backbone
 

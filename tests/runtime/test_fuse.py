@@ -10,10 +10,11 @@ from random_genotypes import sample_genotype
 from torch import nn
 
 from nasnet_det.complexity import count_multiply_adds
-from nasnet_det.genotype import GENOTYPES, Genotype
+from nasnet_det.genotype import Genotype
 from nasnet_det.network import create_model
 from nasnet_det.normalization import FrozenBatchNorm2d
 from nasnet_det.plan import NetworkSpec
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.trunk import NASNetTrunk
 

@@ -7,8 +7,8 @@ import torch
 from random_genotypes import sample_genotype
 from torch import nn
 
-from nasnet_det.genotype import GENOTYPES
 from nasnet_det.plan import NetworkSpec
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.runtime import packing
 from nasnet_det.runtime.fuse import fuse
 from nasnet_det.runtime.packing import PackedBlock, PackedConv2d, pack

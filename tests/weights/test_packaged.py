@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import nasnet_det
-from nasnet_det.classification.config import build_model, get_classification_config
+from nasnet_det.classification.config import get_classification_config
 from nasnet_det.classification.initial_weights import load_initial_weights
+from nasnet_det.classification.models import build_model
 from nasnet_det.classification.session import evaluate
 from nasnet_det.config import ConfigError
 from nasnet_det.errors import InputError

@@ -11,7 +11,7 @@ from weight_files import get_weights, make_random
 
 import nasnet_det
 from nasnet_det.errors import InputError
-from nasnet_det.genotype import GENOTYPES
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.weights import ConvertedWeights
 from nasnet_det.weights import pretrained as pretrained_module
 
