@@ -63,7 +63,8 @@ def take_step(
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    model.train()
+    if not model.training:  # it walks through all modules
+        model.train()
     if isinstance(model, NASNet):
         model.trunk.drop_path_progress.value = progress
     optimizer.zero_grad()
@@ -78,7 +79,8 @@ def take_step(
         check(total)
     if clip_norm:
         scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        nn.utils.clip_grad_norm_(params, clip_norm)
     scaler.step(optimizer)
     scaler.update()
     return total

@@ -238,7 +238,10 @@ def _train_epochs(
     size = {"num_classes": data.num_classes, "image_size": data.image_size}
     model = build_child(recipe, space, job.choices, **size, in_training=True).to(device)
     optimizer = torch.optim.SGD(
-        group_by_decay(model, recipe.weight_decay), lr=recipe.lr, momentum=recipe.momentum
+        group_by_decay(model, recipe.weight_decay),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        fused=True,
     )
     generator = torch.Generator().manual_seed(job.seed)
     num_images = len(data.train.labels)
