@@ -12,15 +12,14 @@ import pytest
 from random_genotypes import sample_genotype
 
 from nasnet_det.genotype import (
-    GENOTYPES,
     OPERATION_NAMES,
     Block,
     CellSpec,
     Genotype,
     GenotypeError,
-    load_genotype,
     loose_ends,
 )
+from nasnet_det.published_cells import GENOTYPES, load_genotype
 
 # TF-slim's flat form of the published cells: operations, the states that they read, and a flag
 # for each state that is 0 where the state is part of the output. State 0 is the current input.

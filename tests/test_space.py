@@ -12,13 +12,13 @@ import pytest
 from nasnet_det.genotype import (
     COMBINERS,
     FIRST_BLOCK,
-    GENOTYPES,
     OPERATION_NAMES,
     Block,
     CellSpec,
     Genotype,
     loose_ends,
 )
+from nasnet_det.published_cells import GENOTYPES
 from nasnet_det.space import CELLS, Choices, Decision, SearchSpace, SpaceError
 
 SPACE = SearchSpace()
