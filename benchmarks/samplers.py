@@ -3,32 +3,37 @@
     python benchmarks/samplers.py --data cifar10.npz
 
 Each sampler searches with each seed, by search/cifar10_cpu.yaml; KEY VALUE at the end change it.
-The predictor also measures untrained networks, so it gets fewer children (--predictor-children)
-and about the same core-hours; the JSON has those of each search. Then the five children with the
-best rewards are trained anew for --steps, and the mean of their accuracies is what the search
+The predictor also measures untrained networks, for which it gets fewer children
+(--predictor-children); core-hours are those of the children's training. Then the five children with
+the best rewards are trained anew for --steps, and the mean of their accuracies is what the search
 reached. It is compared with what random draws reached with the same seed.
 
 After each search its study is added to samplers.json in --results, and the table (.md) is made
-anew. Started again, it goes on where it was: a search that was killed is resumed. --parallel 2 runs
-two searches at a time, each on one core.
+anew. Started again, it goes on where it was: a search that was killed is resumed, and results of
+other settings are refused. --parallel 2 runs two searches at a time, each on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainings import PACKAGE, run_logged
 
+from nasnet_det.errors import InputError
 from nasnet_det.runs.files import write_content
 from nasnet_det.runs.lock import lock_folder
 from nasnet_det.runs.study_results import Study, read_studies, save_studies
+from nasnet_det.search.assemble import build_source, get_identity
+from nasnet_det.search.child import RECIPE_VERSION
 from nasnet_det.search.config import get_search_config
+from nasnet_det.search.data import load_child_data
 from nasnet_det.search.results import collect_results
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -102,24 +107,47 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def count_children(sampler: str, options: argparse.Namespace) -> int:
-    """Of a search."""
-    number = options.predictor_children if sampler == "predictor" else options.children
-    return int(number)
+def list_settings(sampler: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """What a search's config has beside that of CONFIG."""
+    node = get_search_config(CONFIG, options.opts).SEARCH
+    steps_per_epoch = max(1, node.DATA.NUM_TRAIN // node.CHILD.BATCH_SIZE)
+    return {
+        "SEARCH.DATA.PATH": options.data,
+        "SEARCH.SAMPLER.NAME": sampler,
+        "SEARCH.SEED": seed,
+        "SEARCH.NUM_TRIALS": (
+            options.predictor_children if sampler == "predictor" else options.children
+        ),
+        "SEARCH.RETRAIN.NUM_BEST": NUM_BEST,
+        "SEARCH.RETRAIN.EPOCHS": -(-options.steps // steps_per_epoch),
+        "SEARCH.EXECUTOR.NAME": "in_process",
+        "SEARCH.EXECUTOR.DEVICE": "cpu",
+    }
 
 
 def check(studies: Sequence[Study], options: argparse.Namespace, path: Path) -> None:
-    """See that earlier searches had as many children.
+    """See that earlier searches were what is asked for now.
 
     Raises:
-        ValueError: one had not.
+        ValueError: one was not, or the data can't be used.
     """
     for study in studies:
-        wanted = count_children(study.sampler, options)
-        if study.num_trials != wanted:
+        settings = list_settings(study.sampler, study.seed, options)
+        words = [str(word) for pair in settings.items() for word in pair]
+        cfg = get_search_config(CONFIG, [*options.opts, *words])
+        data = load_child_data(build_source(cfg)).checksum()  # the seed decides the split
+        identity = {**get_identity(cfg), "data": data, "recipe": RECIPE_VERSION}
+        wanted = json.loads(json.dumps(identity))
+        other = [key for key, value in wanted.items() if study.config.get(key) != value]
+        epochs = "SEARCH.CHILD.EPOCHS"
+        longer = study.retraining.get(epochs, study.config.get(epochs))
+        other += ["SEARCH.NUM_TRIALS"] * (study.num_trials != settings["SEARCH.NUM_TRIALS"])
+        other += ["SEARCH.RETRAIN.EPOCHS"] * (longer != settings["SEARCH.RETRAIN.EPOCHS"])
+        if other:
             raise ValueError(
-                f"{path}: wanted {wanted} children, got {study.num_trials} of {study.title}; "
-                f"remove it and {options.output}, or name others with --results and --output"
+                f"{path}: wanted results of the same settings, got others of {study.title} "
+                f"({', '.join(other)}); remove it and {options.output}, or name others with "
+                "--results and --output"
             )
 
 
@@ -127,33 +155,25 @@ def search(sampler: str, seed: int, options: argparse.Namespace, lock: int) -> S
     """Search and train the best anew, or go on with it.
 
     Raises:
-        InputError: the search failed; the message has its last line.
+        InputError: the search failed, the message has its last line; or none of the best could be
+            trained anew.
     """
     folder = options.output / f"{sampler}_{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    node = get_search_config(CONFIG, options.opts).SEARCH
-    steps_per_epoch = max(1, node.DATA.NUM_TRAIN // node.CHILD.BATCH_SIZE)
-    values = {
-        "SEARCH.DATA.PATH": options.data,
-        "SEARCH.SAMPLER.NAME": sampler,
-        "SEARCH.SEED": seed,
-        "SEARCH.NUM_TRIALS": count_children(sampler, options),
-        "SEARCH.RETRAIN.NUM_BEST": NUM_BEST,
-        "SEARCH.RETRAIN.EPOCHS": -(-options.steps // steps_per_epoch),
-        "SEARCH.EXECUTOR.NAME": "in_process",
-        "SEARCH.EXECUTOR.DEVICE": "cpu",
-        "OUTPUT_DIR": folder,
-    }
+    values = {**list_settings(sampler, seed, options), "OUTPUT_DIR": folder}
     command = [*PACKAGE, "search", "--resume", "--config-file", CONFIG, *options.opts]
-    log = folder / "output.txt"
-    run_logged(command, values, log, name=f"{sampler}, seed {seed}", pass_fds=[lock])
-    return collect_results(folder)
+    log, name = folder / "output.txt", f"{sampler}, seed {seed}"
+    run_logged(command, values, log, name=name, pass_fds=[lock])
+    study = collect_results(folder)
+    if not study.retrained:
+        raise InputError(f"{name}: none of the best was trained anew to the end (see {log})")
+    return study
 
 
 def compare(studies: Sequence[Study]) -> Iterator[Row]:
     """A row for each sampler that has searched."""
     reached = {
-        (study.sampler, study.seed): fmean(c.retrained for c in study.retrained if c.retrained)
+        (study.sampler, study.seed): fmean(c.retrained or 0.0 for c in study.retrained)
         for study in studies
     }
     for sampler in SAMPLERS:

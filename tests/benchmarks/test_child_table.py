@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("optuna")
+
+from tiny_search import TINY_BENCHMARK, write_images
 
 from benchmarks import child_table as benchmark
 from nasnet_det.search.assemble import build_source
@@ -21,12 +22,6 @@ from nasnet_det.search.data import load_child_data
 from nasnet_det.search.job import ChildJob
 from nasnet_det.search.recipe import build_recipe
 from nasnet_det.space import SearchSpace
-
-SIZES = [
-    "SEARCH.DATA.NUM_TRAIN", "64", "SEARCH.DATA.NUM_HELD_OUT", "50", "SEARCH.DATA.IMAGE_SIZE", "8",
-    "SEARCH.DATA.UPSAMPLED_SIZE", "10", "SEARCH.CHILD.CHANNELS", "2", "SEARCH.CHILD.BATCH_SIZE", "16",
-    "SEARCH.SPACE.NUM_BLOCKS", "1",
-]  # fmt: skip
 
 
 def test_children_are_different_networks_and_always_the_same() -> None:
@@ -44,16 +39,13 @@ def test_children_are_different_networks_and_always_the_same() -> None:
 @pytest.mark.slow
 def test_a_small_table_grows(repository: Path, tmp_path: Path) -> None:
     """Its accuracies are those of the child training with the config's recipe."""
-    rng = np.random.default_rng(0)
-    data = tmp_path / "images.npz"
-    x, y = rng.integers(256, size=(140, 8, 8, 3), dtype=np.uint8), np.arange(140) % 10
-    np.savez(data, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
-    words = ["--data", str(data), "--results", str(tmp_path / "results")]
+    data = write_images(tmp_path / "images.npz")
+    words = ["--data", data, "--results", str(tmp_path / "results")]
     env = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
 
     def call(number: int, *opts: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "benchmarks/child_table.py", *words, "--children", str(number)]
-        command += [*SIZES, *opts]
+        command += [*TINY_BENCHMARK, *opts]
         return subprocess.run(
             command, cwd=repository, env=env, capture_output=True, text=True, check=False
         )
@@ -64,7 +56,7 @@ def test_a_small_table_grows(repository: Path, tmp_path: Path) -> None:
         table = json.loads((tmp_path / "results" / "child_table.json").read_text())
         assert len(table["rows"]) == number
     assert done.stdout.count("of 3:") == 2, "the first was there"
-    cfg = get_search_config(benchmark.CONFIG, ["SEARCH.DATA.PATH", str(data), *SIZES])
+    cfg = get_search_config(benchmark.CONFIG, ["SEARCH.DATA.PATH", data, *TINY_BENCHMARK])
     space = SearchSpace(*table["space"])
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
     choices = benchmark.draw(space, 3)

@@ -12,14 +12,10 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from benchmarks import samplers as benchmark
-from nasnet_det.runs.study_results import Child, Study, read_studies, save_studies
+from tiny_search import TINY_BENCHMARK, write_images
 
-SIZES = [
-    "SEARCH.DATA.NUM_TRAIN", "64", "SEARCH.DATA.NUM_HELD_OUT", "50", "SEARCH.DATA.IMAGE_SIZE", "8",
-    "SEARCH.DATA.UPSAMPLED_SIZE", "10", "SEARCH.CHILD.CHANNELS", "2", "SEARCH.CHILD.BATCH_SIZE", "16",
-    "SEARCH.CHILD.EPOCHS", "1", "SEARCH.SPACE.NUM_BLOCKS", "1",
-]  # fmt: skip
+from benchmarks import samplers as benchmark
+from nasnet_det.runs.study_results import Child, Study, read_studies
 
 
 def _study(sampler: str, seed: int, *retrained: float, seconds: float = 36.0) -> Study:
@@ -55,36 +51,40 @@ def test_gains_are_over_random_draws_of_the_same_seed() -> None:
     ]
 
 
-def test_searches_of_another_length_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_studies(STUDIES[:1], tmp_path / "samplers.json")
-    words = ["--data", "no.npz", "--results", str(tmp_path), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["samplers.py", *words, "--children", "7"])
-    assert benchmark.main() == 1
-    assert "wanted 7 children, got 6 of random, seed 2; remove it" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_a_small_run_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    data = tmp_path / "images.npz"
-    x, y = rng.integers(256, size=(140, 8, 8, 3), dtype=np.uint8), np.arange(140) % 10
-    np.savez(data, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
-    command = [sys.executable, "benchmarks/samplers.py", "--data", str(data), "--steps", "8"]
-    command += ["--children", "8", "--predictor-children", "7", "--seeds", "1"]
-    command += ["--output", str(tmp_path / "out"), "--results", str(tmp_path / "results"), *SIZES]
+    data = write_images(tmp_path / "images.npz")
+    words = ["--data", data, "--children", "8", "--predictor-children", "7", "--seeds", "1"]
+    words += ["--output", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
     env = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
-    for _ in range(2):
-        done = subprocess.run(
+
+    def call(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "benchmarks/samplers.py", *words, "--steps", "9"]
+        command += [*more, *TINY_BENCHMARK]
+        return subprocess.run(
             command, cwd=repository, env=env, capture_output=True, text=True, check=False
         )
+
+    for number in (3, 0):
+        done = call("SEARCH.CHILD.EPOCHS", "1")
         assert done.returncode == 0, done.stderr
-    assert "searches done" not in done.stdout, "nothing was missing"
+        assert done.stdout.count("searches done") == number
     studies = {s.sampler: s for s in read_studies(tmp_path / "results" / "samplers.json")}
     assert {name: len(s.children) for name, s in studies.items()} == {
         "predictor": 7, "controller": 8, "random": 8,
     }  # fmt: skip
     for study in studies.values():
-        assert study.retraining["SEARCH.CHILD.EPOCHS"] == 2, "8 steps of 16 of 64 images"
+        assert study.retraining["SEARCH.CHILD.EPOCHS"] == 3, "9 steps of 16 of 60 pictures"
         assert 1 <= len(study.retrained) <= 5
+    before = (tmp_path / "results" / "samplers.json").read_bytes()
+    for key, *more in (
+        ("SEARCH.NUM_TRIALS", "--children", "9", "SEARCH.CHILD.EPOCHS", "1"),
+        ("SEARCH.RETRAIN.EPOCHS", "--steps", "20", "SEARCH.CHILD.EPOCHS", "1"),
+        ("SEARCH.CHILD.LR", "SEARCH.CHILD.EPOCHS", "1", "SEARCH.CHILD.LR", "0.2"),
+    ):
+        refused = call(*more)
+        assert refused.returncode == 1
+        assert f"({key}); remove it and" in refused.stderr
+    np.savez(data, x_train=np.zeros((90, 8, 8, 3), np.uint8), y_train=np.arange(90) % 3)
+    assert "(data); remove it and" in call("SEARCH.CHILD.EPOCHS", "1").stderr
+    assert (tmp_path / "results" / "samplers.json").read_bytes() == before

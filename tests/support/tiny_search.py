@@ -37,3 +37,12 @@ def write_images(path: Path) -> str:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 8, 8, 3), dtype=np.uint8)
     np.savez(path, x_train=pixels, y_train=np.arange(90) % 3)
     return str(path)
+
+
+TINY_BENCHMARK = [
+    *("SEARCH.SPACE.NUM_BLOCKS", "1", "SEARCH.CHILD.CHANNELS", "2"),
+    *("SEARCH.CHILD.BATCH_SIZE", "16", "SEARCH.DATA.NUM_TRAIN", "60"),
+    *("SEARCH.DATA.NUM_HELD_OUT", "30", "SEARCH.DATA.IMAGE_SIZE", "8"),
+    *("SEARCH.DATA.UPSAMPLED_SIZE", "10"),
+]
+"""What makes the children of search/cifar10_cpu.yaml tiny, on the same pictures."""
