@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from tables import RESULTS, read, write_table
+from tables import RESULTS, RUNS, read, write_interval, write_table
 
+DETECTOR_SEARCH = RUNS / "detector_search" / "report.json"
 SAMPLERS = ("random", "evolution", "controller")
 
 
@@ -49,6 +50,47 @@ def write_ranking() -> str:
         cells = ("{:.2f} ({:.2f} to {:.2f})".format(*one) if one else "" for one in bounds)
         rows.append([row["label"], *cells])
     return write_table(("what orders", *names.values()), rows)
+
+
+def write_detectors() -> str:
+    """The last rung of the search for detectors on blood cells, the fastest first."""
+    rows = []
+    for point in read(DETECTOR_SEARCH)["points"]:
+        one = point["candidate"]
+        cells = f"N {one['num_cells_per_stage']}, F {one['channels']}"
+        low, high = point["ap"]["interval"]
+        rows.append(
+            [
+                point["name"],
+                f"ResNet-{one['depth']}" if one["depth"] else cells,
+                f"{one['min_size']}",
+                f"{point['ap']['value']:.1f} ({low:.1f} to {high:.1f})",
+                f"{point['latency_ms']:.1f}",
+                f"{point['macs'] / 1e6:,.0f} M",
+                "yes" if point["is_on_front"] else "",
+            ]
+        )
+    header = ("detector", "backbone", "pixels", "AP", "ms", "multiply-adds", "on the front")
+    return write_table(header, rows)
+
+
+def write_detector_pairs() -> str:
+    """Each found detector beside each known one."""
+    rows = []
+    for pair in read(DETECTOR_SEARCH)["pairs"]:
+        difference = pair["difference"]
+        interval = write_interval(difference["value"], *difference["interval"])
+        rows.append([pair["found"], pair["known"], interval, f"{pair['cost']:.2f}"])
+    return write_table(("found", "beside", "AP more", "of its time"), rows)
+
+
+def write_detector_ranks() -> str:
+    """How well the rungs of the search for detectors agree."""
+    rows = []
+    for one in read(DETECTOR_SEARCH)["ranks"]:
+        cells = ("" if one[key] is None else f"{one[key]:.2f}" for key in ("spearman", "kendall"))
+        rows.append([f"{one['before']} and {one['after']}", f"{one['number']}", *cells])
+    return write_table(("rungs", "candidates in both", "Spearman", "Kendall"), rows)
 
 
 def _search_values() -> dict[str, str]:
@@ -98,6 +140,9 @@ TABLES = {
     "planted": write_planted,
     "zero_cost": write_zero_cost,
     "ranking": write_ranking,
+    "detector_search": write_detectors,
+    "detector_search_pairs": write_detector_pairs,
+    "detector_search_ranks": write_detector_ranks,
 }
 
 

@@ -6,7 +6,9 @@ beside the largest ones, since objects are smaller in smaller pictures.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from nasnet_det.data.image_sets import ImageSet
 from nasnet_det.search.child import ChildRecipe, ChildTrainer, train_child
@@ -15,6 +17,7 @@ from nasnet_det.search.job import ChildJob, ChildResult
 from nasnet_det.space import Choices, SearchSpace
 
 MULTIPLE = 4  # of a crop's side: maps are halved twice
+NUM_PROBES = 3  # of the smallest size, and of the largest
 PROBE_STEPS = 4
 STEP_COST = 3  # of training with a crop, in evaluations of it: forward once, backward twice
 
@@ -57,14 +60,20 @@ class CropTrainer(ChildTrainer):
         return self._data[key]
 
     def estimate_seconds(self, device: str) -> float:
-        """About how long a child takes: the mean of the smallest and the largest one."""
-        largest = [len(values) - 1 for _, values in self.space.decisions]
-        middle = [last // 2 for last in largest[: len(largest) - len(self.space.extras)]]
-        ends = [
-            (*middle, *(extra.values.index(choose(extra.values)) for extra in self.space.extras))
+        """About how long a child takes: the mean of random cells in the smallest and largest ones.
+
+        Random cells, as those of the first children: others cost a multiple.
+        """
+        rng, extras = random.Random(0), self.space.extras
+        probes = [
+            (
+                *self.space.sample(rng)[: len(self.space.num_choices) - len(extras)],
+                *(extra.values.index(choose(extra.values)) for extra in extras),
+            )
             for choose in (min, max)
+            for _ in range(NUM_PROBES)
         ]
-        return sum(self._estimate(choices, device) for choices in ends) / len(ends)
+        return fmean(self._estimate(choices, device) for choices in probes)
 
     def _estimate(self, choices: Choices, device: str) -> float:
         """From a few steps."""

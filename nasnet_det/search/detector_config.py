@@ -21,8 +21,8 @@ def add_detector_config(cfg: CfgNode) -> None:
     """Add the keys, with their defaults."""
     # The data of SEARCH.CHILD.KIND detector: as of nasnet-det train.
     cfg.DATASETS = CfgNode({"TRAIN_JSON": "", "TRAIN_IMAGES": ""})
-    # Hours for a search for detectors, by which the numbers of its candidates are chosen, those of
-    # NUM_TRIALS and NUM_CANDIDATES being the most; 0: these numbers.
+    # Hours for a search for detectors, by which the numbers of its candidates are chosen; 0: those
+    # of NUM_TRIALS and NUM_CANDIDATES.
     cfg.SEARCH.BUDGET_HOURS = 0.0
     node = cfg.SEARCH.DETECTOR = CfgNode()
     # Of the detectors, whose backbone and sizes are changed.

@@ -21,10 +21,11 @@ from tiny_detector_search import write_detector_search
 
 from nasnet_det.cli.main import main
 from nasnet_det.config import parse_yaml
-from nasnet_det.detection.candidate_config import build_config, shorten
+from nasnet_det.detection.candidate_config import NASNET_RATE, build_config, shorten
 from nasnet_det.detection.candidates import CandidateStage
 from nasnet_det.pipeline.detector_search import prepare_data
-from nasnet_det.runs.candidates import Candidate, read_front
+from nasnet_det.published_cells import load_genotype
+from nasnet_det.runs.candidates import Candidate, DetectorTask, read_front
 from nasnet_det.search.config import build_space, get_search_config
 from nasnet_det.search.known_backbones import list_known
 from nasnet_det.search.latencies import Stopwatch
@@ -207,6 +208,28 @@ def test_every_key_reaches_what_it_is_for(words: list[str], tmp_path: Path) -> N
 
 
 # ---- Candidates
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("AdamW", NASNET_RATE), ("SGD", 1.0)])
+def test_cells_learn_at_their_own_rate_with_adamw(
+    optimizer: str, rate: float, words: list[str], tmp_path: Path
+) -> None:
+    """Beside the config's own factor; a ResNet has that alone."""
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        f"_BASE_: {words[-1]}\nSOLVER: {{OPTIMIZER: {optimizer}, BACKBONE_LR_FACTOR: 0.5}}\n"
+    )
+    task = DetectorTask(str(config), "train.json", "val.json", "images")
+    cells = load_genotype("nasnet_a")
+    candidates = (
+        Candidate("one", 64, num_cells_per_stage=1, channels=8, genotype=cells),
+        Candidate("resnet_18", 64, depth=18, is_known=True),
+    )
+    factors = [
+        build_config(one, task, tmp_path, device="cpu").SOLVER.BACKBONE_LR_FACTOR
+        for one in candidates
+    ]
+    assert factors == [0.5 * rate, 0.5]
 
 
 def test_every_known_backbone_can_be_built(finished: Path) -> None:

@@ -12,8 +12,12 @@ from nasnet_det.search.budget import Budget
 from nasnet_det.search.config import get_search_config
 
 
+NUM_KNOWN = 50
+
+
 def make_budget(folder: Path, *opts: str, num_workers: int = 1) -> Budget:
-    return Budget(folder, get_search_config("", opts), num_workers=num_workers, num_known=50)
+    cfg = get_search_config("", opts)
+    return Budget(folder, cfg, num_workers=num_workers, num_known=NUM_KNOWN)
 
 
 def spend(budget: Budget, costs: list[float]) -> tuple[list[int], float]:
@@ -22,7 +26,7 @@ def spend(budget: Budget, costs: list[float]) -> tuple[list[int], float]:
     numbers, seconds = [], 0.0
     for rung, cost in enumerate(costs):
         number = budget.choose(rung)
-        spent = number * cost * (2 if rung else 1)
+        spent = (number + (min(number, NUM_KNOWN) if rung else 0)) * cost
         budget.end_rung(rung, spent, None)
         numbers.append(number)
         seconds += spent

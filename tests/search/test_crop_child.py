@@ -30,7 +30,11 @@ SPACE = SearchSpace(
 def test_estimate_is_what_a_child_takes(
     epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a machine where an evaluation of a crop takes a second, times the channels."""
+    """On a machine where an evaluation of a crop takes a second, times the channels.
+
+    It is asked of different cells, as one child's may cost a multiple of another's.
+    """
+    probed = set()
 
     def seconds(recipe: ChildRecipe, data: ChildData) -> float:
         work = STEP_COST * recipe.epochs * len(data.train.labels) + len(data.held_out.labels)
@@ -39,6 +43,7 @@ def test_estimate_is_what_a_child_takes(
     def pretend(
         job: ChildJob, recipe: ChildRecipe, space: SearchSpace, data: ChildData, *, device: str
     ) -> ChildResult:
+        probed.add((recipe.channels, job.choices))
         return ChildResult(job.number, 0.5, "", seconds(recipe, data))
 
     monkeypatch.setattr(crop_child, "train_child", pretend)
@@ -49,3 +54,5 @@ def test_estimate_is_what_a_child_takes(
     trainer = CropTrainer(recipe, SPACE, source)
     wanted = seconds(recipe, trainer.load("cpu"))
     assert trainer.estimate_seconds("cpu") == pytest.approx(wanted)
+    assert len(probed) >= 4
+    assert {channels for channels, _ in probed} == {4, 8}
