@@ -15,9 +15,10 @@ NASNET_RATE = 40.0
 """Learning rate of a NASNet with AdamW, as a multiple of a ResNet's (ours).
 
 AdamW's steps have the size of the learning rate, whatever the size of a weight; those of a narrow
-cell begin ten times as large as a ResNet's (variance scaling by fan-out), so they would hardly
-turn. After 150 iterations on blood cells, 1, 4, 10, 20, 40 and 80 gave 22, 32, 35, 40, 40 and 41
-AP; 1, 4 and 10 gave a ResNet-18 49, 50 and 48.
+cell begin up to ten times as large as a ResNet's (variance scaling by fan-out), so they would
+hardly turn. After 150 iterations on blood cells, 1, 4, 10, 20, 40 and 80 gave 22, 32, 35, 40, 40
+and 41 AP with a search's cells; 1, 4 and 10 gave a ResNet-18 49, 50 and 48 (one seed). That is what
+benchmarks/backbone_rate.py measures, with NASNet-A's cells.
 """
 
 
