@@ -136,6 +136,11 @@ def _ranking_values() -> dict[str, str]:
     }
 
 
+def _detector_values() -> dict[str, str]:
+    plan = read(DETECTOR_SEARCH)["plan"]
+    return {"detectors.hours": f"{sum(plan['seconds']) / 3600:.1f}"}
+
+
 TABLES = {
     "planted": write_planted,
     "zero_cost": write_zero_cost,
@@ -151,4 +156,5 @@ def list_values() -> dict[str, str]:
     return {
         **_search_values(),
         **_ranking_values(),
+        **_detector_values(),
     }
